@@ -1,0 +1,35 @@
+# The front door. `make` lists what can be done; every target installs what it needs, once.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+.DEFAULT_GOAL := help
+.PHONY: help demo test check verify clean
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?(.*)/\1|\2/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
+
+$(INSTALLED): setup.cfg pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+install: $(INSTALLED)  ## Create .venv and install qkt with everything the other targets need
+
+demo: $(INSTALLED)  ## Watch a bot lose its connection, miss a fill, and be healed: half a minute, no account
+	@$(BIN)/qkt demo
+
+test: $(INSTALLED)  ## The fast suite: under two minutes, loopback only
+	@$(BIN)/python -m pytest -q -m "not verify"
+
+check: $(INSTALLED)  ## ruff, mypy --strict and the architecture test
+	@$(BIN)/ruff check qkt tests
+	@$(BIN)/ruff format --check qkt tests
+	@$(BIN)/mypy
+	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+verify: $(INSTALLED)  ## What is longer than the fast suite: at most fifteen minutes
+	@$(BIN)/python -m pytest -q -m verify
+
+clean:  ## Remove the virtual environment and every build product
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis docs/_build
