@@ -1,0 +1,186 @@
+"""What a bot hears. Frozen values; subscribing to a class delivers its subclasses.
+
+::
+
+    BrokerEvent ─┬─ OrderEvent ─┬─ OrderAccepted, OrderRejected, OrderCancelled, OrderModified
+                 │              ├─ OrderModifyFailed, OrderCancelFailed, OrderStatusUnknown
+                 │              └─ FillEvent ─┬─ OrderPartiallyFilled
+                 │                            └─ OrderFilled
+                 ├─ BalancesUpdated, PositionReconciled
+                 └─ HealthDegraded, HealthRestored
+
+Per order: accepted first, each execution once, one terminal last. `timestamp` (ms, the broker's clock) and
+`sequence_id` (one total order per bus) are stamped when the event enters the bus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Literal
+
+import attrs
+
+from qkt.model.balances import Wallet
+from qkt.model.orders import Side
+from qkt.money import ZERO
+
+Origin = Literal["stream", "reconcile", "submit"]
+
+UNSTAMPED = -1
+
+
+def _read_only(mapping: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
+    return MappingProxyType(dict(mapping))
+
+
+@attrs.frozen(kw_only=True)
+class BrokerEvent:
+    """Everything a broker says. ``origin`` is provenance to log, never to branch on."""
+
+    timestamp: int = UNSTAMPED
+    sequence_id: int = UNSTAMPED
+    origin: Origin = "stream"
+
+
+@attrs.frozen(kw_only=True)
+class OrderEvent(BrokerEvent):
+    """About one order. ``external`` is true when the order is not ours: not sent through this broker."""
+
+    client_order_id: str
+    broker_order_id: str = ""
+    external: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class OrderAccepted(OrderEvent):
+    """The order stands at the venue, on evidence: a row with its id, or a fill. Once, before any fill."""
+
+    symbol: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class FillEvent(OrderEvent):
+    """One execution. ``quantity`` and ``price`` are this execution's; ``cum_quantity`` the order's sum so far.
+
+    ``leaves_quantity`` is None where the order is measured in quote. ``fee`` is in ``fee_currency``, negative for a
+    rebate. ``late`` marks an execution that came after the order's terminal event.
+    """
+
+    symbol: str
+    side: Side
+    price: Decimal
+    quantity: Decimal
+    cum_quantity: Decimal = ZERO
+    leaves_quantity: Decimal | None = None
+    exec_id: str = ""
+    fee: Decimal = ZERO
+    fee_currency: str = ""
+    is_maker: bool = False
+    exec_time_ms: int = 0
+    late: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class OrderPartiallyFilled(FillEvent):
+    """An execution that did not complete its order."""
+
+
+@attrs.frozen(kw_only=True)
+class OrderFilled(FillEvent):
+    """The execution that completes the order: a terminal event.
+
+    If completion is learnt after the last execution was published, ``quantity`` is zero and ``exec_id`` is "".
+    """
+
+
+@attrs.frozen(kw_only=True)
+class OrderCancelled(OrderEvent):
+    """The order ended without trading (all of) its quantity: a terminal event."""
+
+    reason: str = ""
+    cum_quantity: Decimal = ZERO
+
+
+@attrs.frozen(kw_only=True)
+class OrderRejected(OrderEvent):
+    """The venue refused the order, or it provably never arrived: a terminal event."""
+
+    reason: str = ""
+    cum_quantity: Decimal = ZERO
+
+
+@attrs.frozen(kw_only=True)
+class OrderModified(OrderEvent):
+    """The venue now shows other terms. The new values; None where the order has no such term."""
+
+    reason: str = ""
+    new_quantity: Decimal | None = None
+    new_limit_price: Decimal | None = None
+    new_stop_price: Decimal | None = None
+
+
+@attrs.frozen(kw_only=True)
+class OrderModifyFailed(OrderEvent):
+    """An amend was refused or came too late; the order is as it was."""
+
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class OrderCancelFailed(OrderEvent):
+    """A cancel was refused or came too late; it never ends the order. Once per intent."""
+
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class OrderStatusUnknown(OrderEvent):
+    """Nobody can say what became of this order since ``since_ms``; it stays tracked and the true event follows."""
+
+    since_ms: int = 0
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class BalancesUpdated(BrokerEvent):
+    """What the account holds now. ``source`` is the broker's prefix, ``changed`` the coins that moved."""
+
+    balances: Mapping[str, Decimal] = attrs.field(factory=dict, converter=_read_only)
+    source: str = ""
+    wallet: Wallet = attrs.field(factory=Wallet)
+    changed: frozenset[str] = frozenset()
+
+
+@attrs.frozen(kw_only=True)
+class PositionReconciled(BrokerEvent):
+    """The venue's position differed from ours and ours was corrected."""
+
+    symbol: str
+    old_quantity: Decimal
+    new_quantity: Decimal
+    old_avg_price: Decimal | None = None
+    new_avg_price: Decimal | None = None
+    source: str = ""
+    reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class HealthDegraded(BrokerEvent):
+    """Something is not as it should be in ``domain`` since ``since_ms``. One per episode."""
+
+    source: str
+    domain: str
+    reason: str = ""
+    since_ms: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class HealthRestored(BrokerEvent):
+    """The episode that began at ``since_ms`` is over."""
+
+    source: str
+    domain: str
+    reason: str = ""
+    since_ms: int = 0

@@ -1,0 +1,75 @@
+"""Who named what: client order ids are ours, broker order ids and execution ids are the venue's.
+
+A generated client order id is ``qkt-<run nonce>-<n>``. The nonce is drawn once per process, so a restart within the
+same second cannot repeat an id (the venue refuses a repeated one and may answer for the older order), and an order
+that carries our nonce but was never sent by us betrays a second process.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import secrets
+from typing import NewType
+
+from qkt.errors import InvalidRequestError
+
+ClientOrderId = NewType("ClientOrderId", str)
+BrokerOrderId = NewType("BrokerOrderId", str)
+ExecId = NewType("ExecId", str)
+
+MAX_CLIENT_ORDER_ID_LENGTH = 36
+_ALLOWED = re.compile(r"[A-Za-z0-9_-]+\Z")
+_GENERATED = re.compile(r"qkt-([0-9a-f]{10})-\d+\Z")
+
+
+class _Run:
+    """This process's nonce and counter, drawn anew in a forked child."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.nonce = secrets.token_hex(5)
+        self.numbers = itertools.count(1)
+
+
+_run = _Run()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_run.renew)
+
+
+def new_client_order_id() -> str:
+    """A fresh client order id, unique across threads, forks and restarts; known before the order is sent."""
+    return f"qkt-{_run.nonce}-{next(_run.numbers)}"
+
+
+def run_nonce() -> str:
+    """The nonce in every id this process generates."""
+    return _run.nonce
+
+
+def nonce_of(client_order_id: str) -> str | None:
+    """The run nonce inside a generated id, or None when somebody else named the order."""
+    match = _GENERATED.match(client_order_id)
+    return match.group(1) if match else None
+
+
+def validate_client_order_id(value: object) -> str:
+    """Refuse what the venue would refuse: over 36 characters, or others than ``[A-Za-z0-9_-]``.
+
+    Source: docs v5/order/create-order, ``orderLinkId``.
+    """
+    if not isinstance(value, str):
+        raise InvalidRequestError(f"client_order_id must be text, not {type(value).__name__}")
+    if not value:
+        raise InvalidRequestError("client_order_id is empty; leave it out and qkt generates one")
+    if len(value) > MAX_CLIENT_ORDER_ID_LENGTH:
+        raise InvalidRequestError(
+            f"client_order_id {value!r} has {len(value)} characters; the venue takes at most "
+            f"{MAX_CLIENT_ORDER_ID_LENGTH}"
+        )
+    if not _ALLOWED.match(value):
+        raise InvalidRequestError(f"client_order_id {value!r} may hold only letters, digits, '-' and '_'")
+    return value

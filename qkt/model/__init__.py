@@ -1,0 +1,1 @@
+"""The nouns of the field, as frozen values: orders, executions, balances, positions, instruments."""

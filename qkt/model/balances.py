@@ -1,0 +1,55 @@
+"""What the account holds, per coin, and how old that knowledge is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from types import MappingProxyType
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class CoinBalance:
+    """One coin: ``total`` is the wallet balance, ``locked`` what open spot orders hold, ``available`` what is free.
+
+    Each in that coin; None where the venue did not tell.
+    Source: docs v5/account/wallet-balance (``walletBalance``, ``locked``, ``spotBorrow``).
+    """
+
+    total: Decimal | None
+    locked: Decimal | None = None
+    available: Decimal | None = None
+
+
+def _frozen_coins(coins: Mapping[str, CoinBalance]) -> Mapping[str, CoinBalance]:
+    return MappingProxyType(dict(coins))
+
+
+@attrs.frozen(kw_only=True)
+class Wallet:
+    """All coins at once: ``wallet["USDT"].available``; ``as_of_ms`` is venue time, None before the first read."""
+
+    coins: Mapping[str, CoinBalance] = attrs.field(factory=dict, converter=_frozen_coins)
+    as_of_ms: int | None = None
+
+    def __getitem__(self, coin: str) -> CoinBalance:
+        return self.coins[coin]
+
+    def __contains__(self, coin: object) -> bool:
+        return coin in self.coins
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.coins)
+
+    def __len__(self) -> int:
+        return len(self.coins)
+
+    def get(self, coin: str) -> CoinBalance | None:
+        """The coin's balance, or None when the venue never mentioned it."""
+        return self.coins.get(coin)
+
+    @property
+    def totals(self) -> Mapping[str, Decimal]:
+        """Coin -> wallet balance, coins with an unknown balance left out."""
+        return MappingProxyType({coin: held.total for coin, held in self.coins.items() if held.total is not None})

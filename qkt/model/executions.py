@@ -1,0 +1,38 @@
+"""One execution: the venue matched a piece of an order. An execution is a fill, and the only thing that is."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import attrs
+
+from qkt.model.orders import OrderType, Side
+from qkt.money import ZERO
+
+
+@attrs.frozen(kw_only=True)
+class Execution:
+    """A fill as the venue reports it, from a frame or a REST row alike.
+
+    ``quantity`` is in base coin, ``price`` in quote per base, ``fee`` in ``fee_currency`` (negative is a rebate).
+    ``order_quantity`` is the order's size as this execution knew it, None when the venue does not say (quote-sized
+    orders print zero); ``leaves_quantity`` is what remained after it, None when not told. ``seq`` orders executions
+    of one symbol and is shared by those concluded together.
+    Source: docs v5/order/execution, v5/websocket/private/execution.
+    """
+
+    exec_id: str
+    broker_order_id: str
+    client_order_id: str = ""
+    symbol: str
+    side: Side
+    price: Decimal
+    quantity: Decimal
+    fee: Decimal = ZERO
+    fee_currency: str = ""
+    is_maker: bool = False
+    exec_time_ms: int = 0
+    order_quantity: Decimal | None = None
+    leaves_quantity: Decimal | None = None
+    order_type: OrderType = OrderType.UNKNOWN
+    seq: int = 0

@@ -1,0 +1,30 @@
+"""The rules of one instrument: what the venue will take, and what it will refuse."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import attrs
+
+
+@attrs.frozen(kw_only=True)
+class InstrumentRules:
+    """Steps and limits of one symbol; None where the venue sets none. Prices in quote, quantities in base.
+
+    Source: docs v5/market/instrument (``priceFilter``, ``lotSizeFilter``).
+    """
+
+    symbol: str
+    base_coin: str
+    quote_coin: str
+    tick_size: Decimal | None = None
+    quantity_step: Decimal | None = None
+    quote_step: Decimal | None = None
+    min_quantity: Decimal | None = None
+    min_notional: Decimal | None = None
+    max_limit_quantity: Decimal | None = None
+    max_market_quantity: Decimal | None = None
+    price_limit_ratio_x: Decimal | None = None
+    price_limit_ratio_y: Decimal | None = None
+    is_trading: bool = True
+    as_of_ms: int = 0

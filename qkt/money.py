@@ -1,0 +1,72 @@
+"""Exact decimals from wire to user and back: never a float, never an exponent.
+
+The venue sends every price, quantity and amount as a string (docs v5/guide; `""` means none). This room turns them
+into `Decimal` and back, and refuses at once what would silently lose a digit.
+"""
+
+from __future__ import annotations
+
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from qkt.errors import InvalidRequestError
+
+ZERO = Decimal(0)
+
+
+def decimal_from_wire(value: Any) -> Decimal:
+    """Read a number the venue sent as text, e.g. ``"0.00100"``; raises ValueError on blanks, NaN, floats and junk."""
+    if isinstance(value, Decimal):
+        number = value
+    elif isinstance(value, str | int) and not isinstance(value, bool):
+        try:
+            number = Decimal(value)
+        except InvalidOperation:
+            raise ValueError(f"not a decimal: {value!r}") from None
+    else:
+        raise ValueError(f"not a decimal string: {value!r}")
+    if not number.is_finite():
+        raise ValueError(f"not a finite decimal: {value!r}")
+    return number
+
+
+def optional_from_wire(value: Any) -> Decimal | None:
+    """Like `decimal_from_wire`, with ``None`` and ``""`` (the venue's "none") as None."""
+    if value is None or value == "":
+        return None
+    return decimal_from_wire(value)
+
+
+def positive_from_wire(value: Any) -> Decimal | None:
+    """Like `optional_from_wire`, with zero as None too: spot prints "unset" prices and sizes as ``"0.00"``."""
+    number = optional_from_wire(value)
+    return number if number is not None and number > 0 else None
+
+
+def to_wire(number: Decimal) -> str:
+    """Write a decimal in plain digits: ``Decimal("1E-8")`` becomes ``"0.00000001"``."""
+    return format(number, "f")
+
+
+def require_decimal(value: Any, name: str) -> Decimal:
+    """Accept a user's `Decimal` or `int`; refuse floats and text before they can lose a digit."""
+    if isinstance(value, Decimal):
+        number = value
+    elif isinstance(value, int) and not isinstance(value, bool):
+        number = Decimal(value)
+    else:
+        raise InvalidRequestError(
+            f"{name} must be a Decimal, not {type(value).__name__} {value!r}: binary floats cannot hold most prices "
+            f'exactly; write Decimal("{value}")'
+        )
+    if not number.is_finite():
+        raise InvalidRequestError(f"{name} must be a finite number, got {value!r}")
+    return number
+
+
+def require_positive(value: Any, name: str) -> Decimal:
+    """`require_decimal`, and above zero."""
+    number = require_decimal(value, name)
+    if number <= 0:
+        raise InvalidRequestError(f"{name} must be above zero, got {to_wire(number)}")
+    return number
