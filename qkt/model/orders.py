@@ -87,8 +87,43 @@ class OrderStatus(enum.Enum):
 _CLOSED = frozenset({OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.REJECTED})
 
 
-def _optional_positive(value: Any, name: str) -> Decimal | None:
-    return None if value is None else require_positive(value, name)
+# One named converter per field: mypy reads a caller's types from them, and the message names the field.
+
+
+def _limit_price(value: Decimal | int) -> Decimal:
+    return require_positive(value, "limit_price")
+
+
+def _optional_limit_price(value: Decimal | int | None) -> Decimal | None:
+    return None if value is None else require_positive(value, "limit_price")
+
+
+def _optional_quantity(value: Decimal | int | None) -> Decimal | None:
+    return None if value is None else require_positive(value, "quantity")
+
+
+def _optional_stop_loss(value: Decimal | int | None) -> Decimal | None:
+    return None if value is None else require_positive(value, "stop_loss")
+
+
+def _optional_stop_price(value: Decimal | int | None) -> Decimal | None:
+    return None if value is None else require_positive(value, "stop_price")
+
+
+def _optional_take_profit(value: Decimal | int | None) -> Decimal | None:
+    return None if value is None else require_positive(value, "take_profit")
+
+
+def _quantity(value: Decimal | int) -> Decimal:
+    return require_positive(value, "quantity")
+
+
+def _stop_price(value: Decimal | int) -> Decimal:
+    return require_positive(value, "stop_price")
+
+
+def _trigger_price(value: Decimal | int) -> Decimal:
+    return require_positive(value, "trigger_price")
 
 
 def _one_of(kind: type[enum.Enum]) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
@@ -116,7 +151,7 @@ class OrderRequest:
 
     symbol: str = attrs.field(converter=_symbol)
     side: Side = attrs.field(validator=_one_of(Side))
-    quantity: Decimal = attrs.field(converter=lambda value: require_positive(value, "quantity"))
+    quantity: Decimal = attrs.field(converter=_quantity)
     time_in_force: TimeInForce = attrs.field(default=TimeInForce.GTC, validator=_one_of(TimeInForce))
     client_order_id: str | None = attrs.field(default=None, converter=_client_order_id)
 
@@ -152,13 +187,9 @@ class MarketOrder(OrderRequest):
 class LimitOrder(OrderRequest):
     """Trade at ``limit_price`` or better. ``take_profit`` / ``stop_loss`` attach exits where the venue has them."""
 
-    limit_price: Decimal = attrs.field(converter=lambda value: require_positive(value, "limit_price"))
-    take_profit: Decimal | None = attrs.field(
-        default=None, converter=lambda value: _optional_positive(value, "take_profit")
-    )
-    stop_loss: Decimal | None = attrs.field(
-        default=None, converter=lambda value: _optional_positive(value, "stop_loss")
-    )
+    limit_price: Decimal = attrs.field(converter=_limit_price)
+    take_profit: Decimal | None = attrs.field(default=None, converter=_optional_take_profit)
+    stop_loss: Decimal | None = attrs.field(default=None, converter=_optional_stop_loss)
 
     @property
     def order_type(self) -> OrderType:
@@ -169,7 +200,7 @@ class LimitOrder(OrderRequest):
 class StopOrder(OrderRequest):
     """A market order once the price trades through ``stop_price``: above it for a buy, below it for a sell."""
 
-    stop_price: Decimal = attrs.field(converter=lambda value: require_positive(value, "stop_price"))
+    stop_price: Decimal = attrs.field(converter=_stop_price)
 
     @property
     def order_type(self) -> OrderType:
@@ -180,8 +211,8 @@ class StopOrder(OrderRequest):
 class StopLimitOrder(OrderRequest):
     """A limit order at ``limit_price`` once the price trades through ``stop_price``."""
 
-    stop_price: Decimal = attrs.field(converter=lambda value: require_positive(value, "stop_price"))
-    limit_price: Decimal = attrs.field(converter=lambda value: require_positive(value, "limit_price"))
+    stop_price: Decimal = attrs.field(converter=_stop_price)
+    limit_price: Decimal = attrs.field(converter=_limit_price)
 
     @property
     def order_type(self) -> OrderType:
@@ -195,10 +226,8 @@ class IfTouchedOrder(OrderRequest):
     A market order then, or a limit order when ``limit_price`` is given.
     """
 
-    trigger_price: Decimal = attrs.field(converter=lambda value: require_positive(value, "trigger_price"))
-    limit_price: Decimal | None = attrs.field(
-        default=None, converter=lambda value: _optional_positive(value, "limit_price")
-    )
+    trigger_price: Decimal = attrs.field(converter=_trigger_price)
+    limit_price: Decimal | None = attrs.field(default=None, converter=_optional_limit_price)
 
     @property
     def order_type(self) -> OrderType:
@@ -209,15 +238,9 @@ class IfTouchedOrder(OrderRequest):
 class OrderModification:
     """What to change on a working order; values are absolute, None leaves as it is. At least one must be given."""
 
-    new_quantity: Decimal | None = attrs.field(
-        default=None, converter=lambda value: _optional_positive(value, "new_quantity")
-    )
-    new_limit_price: Decimal | None = attrs.field(
-        default=None, converter=lambda value: _optional_positive(value, "new_limit_price")
-    )
-    new_stop_price: Decimal | None = attrs.field(
-        default=None, converter=lambda value: _optional_positive(value, "new_stop_price")
-    )
+    new_quantity: Decimal | None = attrs.field(default=None, converter=_optional_quantity)
+    new_limit_price: Decimal | None = attrs.field(default=None, converter=_optional_limit_price)
+    new_stop_price: Decimal | None = attrs.field(default=None, converter=_optional_stop_price)
 
     def __attrs_post_init__(self) -> None:
         if self.new_quantity is None and self.new_limit_price is None and self.new_stop_price is None:
