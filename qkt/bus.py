@@ -29,7 +29,6 @@ from qkt.events import UNSTAMPED, BrokerEvent
 from qkt.threads import is_library_thread, library_thread
 
 log = logging.getLogger(__name__)
-log.addHandler(logging.NullHandler())
 
 E = TypeVar("E", bound=BrokerEvent)
 HandlerErrorHook = Callable[[BaseException, BrokerEvent, Callable[[Any], object]], None]

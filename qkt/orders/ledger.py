@@ -1,0 +1,310 @@
+"""All orders of one broker: which order a fact is about, and what to remember for how long.
+
+The ledger finds the order (by the venue's id, else by ours), lets the machine work, and keeps the indices. Three things
+it must never do: mix two orders because both lack a link id, take an outside order for one of ours because somebody
+reused an id, or forget an execution id while the venue can still repeat it.
+
+Pure in what it decides: no I/O, no thread, no clock. It is mutable, so its owner guards it with a lock.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+import attrs
+
+from qkt.errors import InvalidRequestError
+from qkt.events import OrderEvent
+from qkt.model.orders import Side
+from qkt.orders.facts import (
+    AboutOrder,
+    AnyFact,
+    ExecutionReported,
+    OrderReported,
+    SubmitIntended,
+    SubmitWithdrawn,
+)
+from qkt.orders.machine import apply, new_order
+from qkt.orders.order import Order, TrailEntry
+from qkt.orders.trail import describe
+
+_TRAIL_LENGTH = 200
+_PARKED_AT_MOST = 1_000
+_SAME_MOMENT_MS = 1_000
+
+
+@attrs.frozen(kw_only=True)
+class Change:
+    """What one fact did: the order before (None when it was unknown) and after, and what is to be said."""
+
+    fact: AnyFact
+    before: Order | None
+    after: Order
+    events: tuple[OrderEvent, ...] = ()
+
+    @property
+    def is_news(self) -> bool:
+        """False for duplicates and echoes."""
+        return self.after is not self.before
+
+
+class Ledger:
+    """Every order this broker knows, by both ids."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self._orders: dict[int, Order] = {}
+        self._next_key = 0
+        self._by_client_id: dict[str, int] = {}
+        self._by_broker_id: dict[str, int] = {}
+        self._open: dict[int, None] = {}
+        self._unsettled: dict[int, None] = {}  # ended, and something is still expected
+        self._closed: deque[tuple[int, int]] = deque()  # (closed at, key), oldest first
+        self._touched: dict[int, int] = {}
+        self._known_since: dict[int, int] = {}
+        self._trails: dict[int, deque[TrailEntry]] = {}
+        self._due_cancels: dict[int, None] = {}
+        self._parked: deque[OrderReported | ExecutionReported] = deque()
+        self._unnamed: dict[int, None] = {}  # ours, sent, and the venue's id is not known yet
+
+    # -- applying ----------------------------------------------------------------------------------------------------
+
+    def apply(self, fact: AnyFact) -> list[Change]:
+        """Learn one fact; several changes only when it released facts that waited for it."""
+        change = self._apply(fact)
+        changes = [] if change is None else [change]
+        if self._parked and change is not None and change.is_news:
+            changes.extend(self._release_parked())
+        return changes
+
+    def _apply(self, fact: AnyFact) -> Change | None:
+        match fact:
+            case SubmitIntended():
+                return self._open_own(fact)
+            case SubmitWithdrawn():
+                self._forget(self._key_of(fact))
+                return None
+            case OrderReported() | ExecutionReported():
+                return self._apply_shown(fact)
+            case _:
+                return self._advance(self._key_of(fact), fact)
+
+    def _open_own(self, fact: SubmitIntended) -> Change:
+        if fact.client_order_id in self._by_client_id:
+            known = self._orders[self._by_client_id[fact.client_order_id]]
+            raise InvalidRequestError(
+                f"client_order_id {fact.client_order_id!r} was used before "
+                f"(broker_order_id={known.broker_order_id!r}); every order needs a fresh one: leave it out and qkt generates one"
+            )
+        order = new_order(fact)
+        key = self._add(order)
+        self._unnamed[key] = None
+        return self._record(key, None, order, fact, ())
+
+    def _apply_shown(self, fact: OrderReported | ExecutionReported) -> Change | None:
+        shown = fact.report if isinstance(fact, OrderReported) else fact.execution
+        key = self._by_broker_id.get(shown.broker_order_id)
+        if key is None and shown.client_order_id:
+            key = self._own_order_named(fact)
+        if key is not None:
+            return self._advance(key, fact)
+        may_be_ours = self._may_be_an_unnamed_order_of_ours(shown.client_order_id, shown.symbol, shown.side)
+        if may_be_ours and len(self._parked) < _PARKED_AT_MOST:
+            self._parked.append(fact)
+            return None
+        order = new_order(fact)
+        key = self._add(order)
+        return self._advance(key, fact, is_first=True)
+
+    def _own_order_named(self, fact: OrderReported | ExecutionReported) -> int | None:
+        """Our order with the shown link id, unless the venue's row is provably about another order."""
+        shown = fact.report if isinstance(fact, OrderReported) else fact.execution
+        key = self._by_client_id.get(shown.client_order_id)
+        if key is None:
+            return None
+        order = self._orders[key]
+        if order.broker_order_id and order.broker_order_id != shown.broker_order_id:
+            return None
+        if order.external or (order.symbol, order.side) == (shown.symbol, shown.side):
+            return None if self._is_older_namesake(order, fact) else key
+        return None
+
+    @staticmethod
+    def _is_older_namesake(order: Order, fact: OrderReported | ExecutionReported) -> bool:
+        """When the venue says the id is taken, only a matching order created after our send is ours (S16)."""
+        if order.doubt is None or not order.doubt.is_duplicate_id or order.sent_ms is None:
+            return False
+        if isinstance(fact, ExecutionReported):
+            return fact.execution.exec_time_ms < order.sent_ms - _SAME_MOMENT_MS
+        if fact.report.created_ms < order.sent_ms - _SAME_MOMENT_MS:
+            return True
+        return fact.report.quantity not in (None, order.terms.quantity)
+
+    def _may_be_an_unnamed_order_of_ours(self, client_order_id: str, symbol: str, side: Side) -> bool:
+        """A row without a link id may be about an order whose acknowledgement is still on its way (S48)."""
+        if client_order_id or not self._unnamed:
+            return False
+        return any((self._orders[key].symbol, self._orders[key].side) == (symbol, side) for key in self._unnamed)
+
+    def _release_parked(self) -> list[Change]:
+        """Try again what waited for an acknowledgement; what still cannot be placed waits on."""
+        waiting, self._parked = list(self._parked), deque()
+        changes = [self._apply_shown(fact) for fact in waiting]
+        return [change for change in changes if change is not None]
+
+    def _advance(self, key: int, fact: AnyFact, *, before: Order | object | None = ...) -> Change:
+        order = self._orders[key]
+        after, events = apply(order, fact)
+        return self._record(key, order if before is ... else None, after, fact, events)
+
+    # -- the books ---------------------------------------------------------------------------------------------------
+
+    def _add(self, order: Order) -> int:
+        key = self._next_key
+        self._next_key += 1
+        self._orders[key] = order
+        self._open[key] = None
+        self._known_since[key] = self.revision + 1
+        self._index(key, order)
+        return key
+
+    def _index(self, key: int, order: Order) -> None:
+        if order.broker_order_id:
+            self._by_broker_id[order.broker_order_id] = key
+            self._unnamed.pop(key, None)
+        if order.client_order_id:
+            self._by_client_id.setdefault(order.client_order_id, key)
+
+    def _record(
+        self, key: int, before: Order | None, after: Order, fact: AnyFact, events: tuple[OrderEvent, ...]
+    ) -> Change:
+        self.revision += 1
+        self._touched[key] = self.revision
+        change = Change(fact=fact, before=before, after=after, events=events)
+        if not change.is_news and not events:
+            return change
+        self._orders[key] = after
+        if before is None or (not before.broker_order_id and after.broker_order_id):
+            self._index(key, after)
+        if _is_known_to_venue(after) and (before is None or not _is_known_to_venue(before)):
+            self._known_since[key] = self.revision
+        self._sort_in(key, after)
+        trail = self._trails.setdefault(key, deque(maxlen=_TRAIL_LENGTH))
+        trail.append(describe(fact, before, after, events))
+        return change
+
+    def _sort_in(self, key: int, order: Order) -> None:
+        if order.cancel is not None and order.cancel.is_remembered and order.has_evidence and order.is_open:
+            self._due_cancels[key] = None
+        else:
+            self._due_cancels.pop(key, None)
+        if order.is_open:
+            self._open[key] = None
+            self._unsettled.pop(key, None)
+            return
+        if key in self._open:
+            del self._open[key]
+            self._unnamed.pop(key, None)
+            self._closed.append((order.updated_ms, key))
+        if order.is_end_told and order.missing_quantity == 0:
+            self._unsettled.pop(key, None)
+        else:
+            self._unsettled[key] = None
+
+    def _forget(self, key: int) -> None:
+        order = self._orders.pop(key)
+        for index, name in ((self._by_broker_id, order.broker_order_id), (self._by_client_id, order.client_order_id)):
+            if index.get(name) == key:
+                del index[name]
+        for book in (self._open, self._unsettled, self._touched, self._known_since, self._trails, self._unnamed):
+            book.pop(key, None)
+        self._due_cancels.pop(key, None)
+
+    def forget_closed(self, *, closed_before_ms: int, executed_before_ms: int) -> int:
+        """Drop settled orders closed before the one time (our clock) whose fills are older than the other (venue's).
+
+        The second bound is what the venue can still repeat: the start of the next execution window. Returns how many.
+        """
+        dropped = 0
+        for _ in range(len(self._closed)):
+            closed_ms, key = self._closed[0]
+            if closed_ms >= closed_before_ms:
+                break
+            self._closed.popleft()
+            order = self._orders.get(key)
+            if order is None or order.is_open:
+                continue
+            last_ms = max((fill.exec_time_ms for fill in order.fills.values()), default=0)
+            if key in self._unsettled or last_ms >= executed_before_ms:
+                self._closed.append((closed_before_ms, key))  # look again next time
+                continue
+            self._forget(key)
+            dropped += 1
+        return dropped
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def _key_of(self, fact: AboutOrder | OrderReported | ExecutionReported) -> int:
+        assert isinstance(fact, AboutOrder)
+        key = self.find(fact.client_order_id or None, fact.broker_order_id or None)
+        if key is None:
+            raise InvalidRequestError(
+                f"no order client_order_id={fact.client_order_id!r} broker_order_id={fact.broker_order_id!r}"
+            )
+        return key
+
+    def find(self, client_order_id: str | None, broker_order_id: str | None = None) -> int | None:
+        """The key of an order by either id, or None."""
+        if client_order_id:
+            return self._by_client_id.get(client_order_id)
+        return self._by_broker_id.get(broker_order_id) if broker_order_id else None
+
+    def get(self, client_order_id: str | None = None, broker_order_id: str | None = None) -> Order | None:
+        """An order by either id, or None."""
+        key = self.find(client_order_id, broker_order_id)
+        return None if key is None else self._orders[key]
+
+    def trail(self, client_order_id: str | None, broker_order_id: str | None = None) -> tuple[TrailEntry, ...]:
+        """What changed an order, oldest first."""
+        key = self.find(client_order_id, broker_order_id)
+        return () if key is None else tuple(self._trails.get(key, ()))
+
+    def open_orders(self) -> Iterator[Order]:
+        """Orders not known to have ended."""
+        return (self._orders[key] for key in self._open)
+
+    def unsettled(self) -> Iterator[Order]:
+        """Orders that ended and of which executions are still missing."""
+        return (self._orders[key] for key in self._unsettled)
+
+    def untouched_since(self, revision: int) -> Iterator[Order]:
+        """Open orders, known to the venue by then, of which nothing has been heard since ``revision``."""
+        return (
+            self._orders[key]
+            for key in self._open
+            if self._touched[key] <= revision and self._known_since[key] <= revision
+        )
+
+    def due_cancels(self) -> tuple[Order, ...]:
+        """Orders whose remembered cancel can be sent now."""
+        return tuple(self._orders[key] for key in self._due_cancels)
+
+    @property
+    def parked(self) -> int:
+        """How many rows wait to learn whose they are."""
+        return len(self._parked)
+
+    def __len__(self) -> int:
+        return len(self._orders)
+
+    def __iter__(self) -> Iterator[Order]:
+        return iter(self._orders.values())
+
+    def apply_all(self, facts: Iterable[AnyFact]) -> list[Change]:
+        """`apply`, for several."""
+        return [change for fact in facts for change in self.apply(fact)]
+
+
+def _is_known_to_venue(order: Order) -> bool:
+    return order.is_acknowledged or order.has_evidence

@@ -1,0 +1,362 @@
+"""One order and one fact: the next order, and what the user is told.
+
+`apply` first learns (joins only: a set, a maximum, an absorbing end, the latest terms), then tells what has become
+tellable. Because learning is a join and telling is a function of what was learnt, any order of arrival, any duplicate
+and any replay end in the same state and, per order, in the same set of events: accepted first, each execution once,
+one terminal last.
+
+Three rules are worth knowing by heart:
+
+- Silence ends nothing. Only a final row, a refusal, or a proof of non-arrival does.
+- An end waits for its executions: it is told when those seen add up to what the venue reports.
+- An execution completes its order by its own ``orderQty`` and ``leavesQty``, or by a final row; never by a quantity
+  remembered from the request, which an amend elsewhere may have made stale.
+
+Pure: no I/O, no thread, no clock.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+import attrs
+
+from qkt.events import OrderEvent, OrderModified, OrderStatusUnknown
+from qkt.model.executions import Execution
+from qkt.model.orders import OrderType
+from qkt.model.reports import OrderReport
+from qkt.orders.facts import (
+    AgedOut,
+    AmendIntended,
+    AmendRefused,
+    AmendUnanswered,
+    AnyFact,
+    CancelIntended,
+    CancelRefused,
+    CancelUnanswered,
+    EndReleased,
+    ExecutionReported,
+    Fact,
+    LookupFoundNothing,
+    NonArrivalProved,
+    OrderReported,
+    StatusLost,
+    SubmitAcknowledged,
+    SubmitIntended,
+    SubmitRefused,
+    SubmitUnanswered,
+    SubmitWithdrawn,
+)
+from qkt.orders.order import AGED_OUT, NEVER_ARRIVED, AmendIntent, CancelIntent, Doubt, End, EndKind, Order, Terms
+from qkt.orders.rows import end_of, is_refusal_of_a_request, is_stale, terms_of
+from qkt.orders.telling import amend_failed, cancel_failed, tell
+
+# Lookups that found nothing are evidence; this many are enough to judge by, older ones say nothing more.
+_EMPTY_LOOKUPS_KEPT = 4
+
+
+def new_order(fact: SubmitIntended | OrderReported | ExecutionReported) -> Order:
+    """The order a first fact is about: ours when we are about to send it, otherwise an outside one."""
+    match fact:
+        case SubmitIntended(request=request):
+            return Order(
+                client_order_id=fact.client_order_id,
+                symbol=request.symbol,
+                side=request.side,
+                order_type=request.order_type,
+                time_in_force=request.time_in_force.value,
+                quote_sized=bool(getattr(request, "quote_sized", False)),
+                order_filter=fact.order_filter,
+                terms=Terms(
+                    quantity=request.quantity,
+                    limit_price=getattr(request, "limit_price", None),
+                    stop_price=getattr(request, "stop_price", None) or getattr(request, "trigger_price", None),
+                ),
+                sent_ms=fact.sent_ms,
+                created_ms=fact.at_ms,
+                updated_ms=fact.at_ms,
+            )
+        case OrderReported(report=report):
+            return Order(
+                client_order_id=report.client_order_id,
+                broker_order_id=report.broker_order_id,
+                symbol=report.symbol,
+                side=report.side,
+                order_type=report.order_type,
+                time_in_force=report.time_in_force,
+                quote_sized=report.quote_sized,
+                order_filter=report.order_filter,
+                external=True,
+                terms=terms_of(report, fact.as_of_ms),
+                created_ms=report.created_ms or fact.at_ms,
+                updated_ms=fact.at_ms,
+            )
+        case ExecutionReported(execution=execution):
+            return Order(
+                client_order_id=execution.client_order_id,
+                broker_order_id=execution.broker_order_id,
+                symbol=execution.symbol,
+                side=execution.side,
+                order_type=execution.order_type,
+                external=True,
+                terms=Terms(quantity=execution.order_quantity, limit_price=None, stop_price=None),
+                created_ms=execution.exec_time_ms or fact.at_ms,
+                updated_ms=fact.at_ms,
+            )
+        case _:
+            assert_never(fact)
+
+
+def apply(order: Order, fact: AnyFact) -> tuple[Order, tuple[OrderEvent, ...]]:
+    """What is known after ``fact``, and what the user is to hear of it, in order."""
+    learned, fill, notes = _learn(order, fact)
+    if learned is order and not notes:
+        return order, ()
+    return tell(learned, fill, notes, fact)
+
+
+# -- learning --------------------------------------------------------------------------------------------------------
+
+_Learned = tuple[Order, Execution | None, tuple[OrderEvent, ...]]
+
+
+def _learn(order: Order, fact: AnyFact) -> _Learned:
+    """Join one fact into the order: the order, the execution that is to be published, and plain notes."""
+    match fact:
+        case OrderReported(report=report):
+            return _learn_report(order, report, fact)
+        case ExecutionReported(execution=execution):
+            return _learn_execution(order, execution, fact)
+        case SubmitIntended() | SubmitWithdrawn():
+            return order, None, ()  # the ledger opens and removes orders
+        case SubmitAcknowledged(broker_order_id=broker_order_id):
+            return _learn_acknowledgement(order, broker_order_id), None, ()
+        case SubmitRefused(reason=reason):
+            return _refuse(order, reason, fact), None, ()
+        case NonArrivalProved(reason=reason):
+            return _refuse(order, reason, fact), None, ()
+        case SubmitUnanswered():
+            if order.has_evidence or order.end is not None:
+                return order, None, ()
+            doubt = Doubt(
+                reason=fact.reason,
+                since_ms=fact.at_ms,
+                provable_from_ms=fact.provable_from_ms,
+                is_duplicate_id=fact.is_duplicate_id,
+            )
+            return attrs.evolve(order, doubt=doubt, updated_ms=fact.at_ms), None, ()
+        case CancelIntended():
+            if order.end is not None:
+                return order, None, ()
+            intent = CancelIntent(sent_ms=fact.sent_ms, is_remembered=fact.is_remembered)
+            return attrs.evolve(order, cancel=intent), None, ()
+        case CancelUnanswered():
+            if order.cancel is None:
+                return order, None, ()
+            asked = attrs.evolve(order.cancel, unanswered=fact.reason, provable_from_ms=fact.provable_from_ms)
+            return attrs.evolve(order, cancel=asked), None, ()
+        case CancelRefused(reason=reason):
+            learned, notes = cancel_failed(order, reason, fact)
+            return learned, None, notes
+        case AmendIntended(changes=changes):
+            if order.end is not None:
+                return order, None, ()
+            return attrs.evolve(order, amend=AmendIntent(changes=changes, sent_ms=fact.sent_ms)), None, ()
+        case AmendUnanswered():
+            if order.amend is None:
+                return order, None, ()
+            amend = attrs.evolve(order.amend, unanswered=fact.reason, provable_from_ms=fact.provable_from_ms)
+            return attrs.evolve(order, amend=amend), None, ()
+        case AmendRefused(reason=reason):
+            learned, notes = amend_failed(order, reason, fact)
+            return learned, None, notes
+        case LookupFoundNothing(begun_ms=begun_ms):
+            kept = (*order.empty_lookups_ms, begun_ms)[-_EMPTY_LOOKUPS_KEPT:]
+            return attrs.evolve(order, empty_lookups_ms=kept), None, ()
+        case StatusLost():
+            return _lose(order, fact)
+        case AgedOut(reason=reason):
+            if order.end is not None:
+                return order, None, ()
+            end = End(kind=EndKind.CANCELLED, reason=reason, quantity=order.cum_quantity, since_ms=fact.at_ms)
+            return attrs.evolve(order, end=end, is_end_released=True, updated_ms=fact.at_ms), None, ()
+        case EndReleased():
+            if order.end is None:
+                return order, None, ()
+            return attrs.evolve(order, is_end_released=True, updated_ms=fact.at_ms), None, ()
+        case _:
+            assert_never(fact)
+
+
+def _learn_report(order: Order, report: OrderReport, fact: OrderReported) -> _Learned:
+    order = _resurrect(order, shows_open=not report.status.is_final)
+    learned = _with_evidence(order, report.broker_order_id)
+    learned = attrs.evolve(learned, reported_quantity=max(order.reported_quantity, report.cum_quantity))
+    if order.is_end_told:
+        return _unless_same(order, learned), None, ()
+
+    notes: tuple[OrderEvent, ...] = ()
+    if report.status.is_final:
+        end = end_of(order, report, fact)
+        learned = attrs.evolve(learned, end=end if order.end is None else order.end.join(end))
+    if not is_stale(order, report):
+        learned = attrs.evolve(
+            learned, status=report.status, venue_status=report.venue_status, order_filter=report.order_filter
+        )
+        if order.order_type is OrderType.UNKNOWN:
+            learned = attrs.evolve(
+                learned,
+                order_type=report.order_type,
+                quote_sized=report.quote_sized,
+                time_in_force=report.time_in_force,
+            )
+    learned, notes = _learn_terms(learned, report, fact)
+    if is_refusal_of_a_request(report):
+        learned, refusals = _learn_refused_request(learned, report, fact)
+        notes = (*notes, *refusals)
+    learned = _unless_same(order, learned)
+    return (learned if learned is order else attrs.evolve(learned, updated_ms=fact.at_ms)), None, notes
+
+
+def _learn_terms(order: Order, report: OrderReport, fact: OrderReported) -> tuple[Order, tuple[OrderEvent, ...]]:
+    """The latest venue version of quantity and prices; two contents under one version are a question."""
+    if order.order_type is OrderType.MARKET:
+        return order, ()  # it cannot be amended; the venue restates its size in its own units
+    known, shown = order.terms, terms_of(report, fact.as_of_ms, fallback=order.terms)
+    version, shown_version = (known.updated_ms, known.as_of_ms), (shown.updated_ms, shown.as_of_ms)
+    if shown.updated_ms < known.updated_ms or report.cum_quantity < order.reported_quantity:
+        return order, ()
+    if shown.says_the_same_as(known):
+        latest = attrs.evolve(known, updated_ms=shown.updated_ms, as_of_ms=max(known.as_of_ms, shown.as_of_ms))
+        return _settle_amend(attrs.evolve(order, terms=latest, has_terms_question=False)), ()
+    if known.updated_ms and shown.updated_ms == known.updated_ms and shown_version <= version:
+        return attrs.evolve(order, has_terms_question=True), ()
+    wanted = order.amend is not None and order.amend.is_met_by(shown)
+    modified = OrderModified(
+        client_order_id=order.client_order_id,
+        broker_order_id=order.broker_order_id,
+        external=order.external,
+        origin=fact.origin,
+        reason="" if wanted else "changed at the venue",
+        new_quantity=shown.quantity,
+        new_limit_price=shown.limit_price,
+        new_stop_price=shown.stop_price,
+    )
+    return _settle_amend(attrs.evolve(order, terms=shown, has_terms_question=False)), (modified,)
+
+
+def _settle_amend(order: Order) -> Order:
+    """An amend whose wish the terms show is done."""
+    if order.amend is not None and order.amend.is_met_by(order.terms):
+        return attrs.evolve(order, amend=None)
+    return order
+
+
+def _learn_execution(order: Order, execution: Execution, fact: ExecutionReported) -> _Learned:
+    if execution.exec_id in order.fills:
+        return order, None, ()
+    order = _resurrect(order, shows_open=False)
+    learned = _with_evidence(order, execution.broker_order_id)
+    quantity = learned.terms.quantity
+    if order.external and quantity is None and execution.order_quantity is not None:
+        learned = attrs.evolve(learned, terms=attrs.evolve(learned.terms, quantity=execution.order_quantity))
+    learned = attrs.evolve(
+        learned,
+        fills={**order.fills, execution.exec_id: execution},
+        filled_quantity=order.filled_quantity + execution.quantity,
+        updated_ms=fact.at_ms,
+    )
+    if learned.end is None and _is_complete(learned):
+        end = End(
+            kind=EndKind.FILLED,
+            reason="",
+            quantity=learned.filled_quantity,
+            updated_ms=execution.exec_time_ms,
+            since_ms=fact.at_ms,
+        )
+        learned = attrs.evolve(learned, end=end)
+    return learned, None if fact.is_historic else execution, ()
+
+
+def _is_complete(order: Order) -> bool:
+    """True when some execution says it left nothing of an order of exactly the size that was seen to trade."""
+    if order.filled_quantity < order.reported_quantity:
+        return False
+    return any(
+        fill.order_quantity == order.filled_quantity and not fill.leaves_quantity
+        for fill in order.fills.values()
+        if fill.order_quantity
+    )
+
+
+def _learn_acknowledgement(order: Order, broker_order_id: str) -> Order:
+    known = order.broker_order_id or broker_order_id
+    return _unless_same(order, attrs.evolve(order, is_acknowledged=True, broker_order_id=known, doubt=None))
+
+
+def _with_evidence(order: Order, broker_order_id: str) -> Order:
+    return attrs.evolve(
+        order,
+        broker_order_id=order.broker_order_id or broker_order_id,
+        has_evidence=True,
+        doubt=None,
+        empty_lookups_ms=(),
+        is_lost=False,
+    )
+
+
+def _resurrect(order: Order, *, shows_open: bool) -> Order:
+    """An order we declared never to have arrived, or aged out, shows itself after all: it is managed again."""
+    if order.end is None or order.end.reason not in (NEVER_ARRIVED, AGED_OUT):
+        return order
+    if order.end.reason == AGED_OUT and not shows_open:
+        return order  # an execution that comes after a true end is a late fill
+    return attrs.evolve(order, end=None, is_end_told=False, is_end_released=False)
+
+
+def _refuse(order: Order, reason: str, fact: Fact) -> Order:
+    if order.has_evidence or order.end is not None:
+        return order  # it stands: what was refused was not this order
+    end = End(kind=EndKind.REJECTED, reason=reason, since_ms=fact.at_ms)
+    return attrs.evolve(order, end=end, doubt=None, updated_ms=fact.at_ms)
+
+
+def _lose(order: Order, fact: StatusLost) -> _Learned:
+    if order.is_lost or order.end is not None:
+        return order, None, ()
+    unknown = OrderStatusUnknown(
+        client_order_id=order.client_order_id,
+        broker_order_id=order.broker_order_id,
+        external=order.external,
+        origin=fact.origin,
+        since_ms=fact.since_ms,
+        reason=fact.reason,
+    )
+    return attrs.evolve(order, is_lost=True, updated_ms=fact.at_ms), None, (unknown,)
+
+
+# -- requests that failed --------------------------------------------------------------------------------------------
+
+
+def _learn_refused_request(
+    order: Order, report: OrderReport, fact: OrderReported
+) -> tuple[Order, tuple[OrderEvent, ...]]:
+    if order.end is not None:
+        return order, ()  # the end itself settles what was asked for
+    is_about_cancel = report.cancel_type == "CancelByUser" or order.amend is None
+    if is_about_cancel and order.cancel is not None and report.updated_ms >= order.cancel.sent_ms:
+        return cancel_failed(order, report.reject_reason, fact)
+    if not is_about_cancel and order.amend is not None and report.updated_ms >= order.amend.sent_ms:
+        return amend_failed(order, report.reject_reason, fact)
+    return order, ()
+
+
+# -- small things ---------------------------------------------------------------------------------------------------
+
+
+def _unless_same(before: Order, after: Order) -> Order:
+    """The very same order when nothing was learnt, so that a duplicate is visibly nothing."""
+    return before if after == before else after
+
+
+__all__ = ["AGED_OUT", "NEVER_ARRIVED", "apply", "new_order"]

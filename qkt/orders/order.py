@@ -1,0 +1,254 @@
+"""The state of one order: what has been learnt, joined, and what of it has been told.
+
+Every field is a join, so the order in which facts arrive does not matter: executions are a set, the reported quantity
+a maximum, the end absorbing, the terms the latest venue version. `is_accepted_told` and `is_end_told` record what the
+user has heard; all else is knowledge.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import NamedTuple
+
+import attrs
+
+from qkt.events import Origin
+from qkt.model.executions import Execution
+from qkt.model.orders import OrderModification, OrderStatus, OrderType, OrderView, Side
+from qkt.model.reports import VenueStatus
+from qkt.money import ZERO
+
+NEVER_ARRIVED = "never_arrived"
+AGED_OUT = "aged_out"
+
+_NO_FILLS: Mapping[str, Execution] = MappingProxyType({})
+
+
+class EndKind(enum.Enum):
+    """The three ways an order ends; a fuller end outranks an emptier one."""
+
+    REJECTED = OrderStatus.REJECTED
+    CANCELLED = OrderStatus.CANCELLED
+    FILLED = OrderStatus.FILLED
+
+
+_END_RANK = {EndKind.REJECTED: 0, EndKind.CANCELLED: 1, EndKind.FILLED: 2}
+
+
+@attrs.frozen(kw_only=True)
+class End:
+    """How the venue says the order ended; ``since_ms`` (our clock) is when qkt first knew."""
+
+    kind: EndKind
+    reason: str
+    quantity: Decimal = ZERO
+    updated_ms: int = 0
+    since_ms: int = 0
+
+    def join(self, other: End) -> End:
+        """The fuller of two; both see the earliest ``since_ms``."""
+        winner = max(self, other, key=lambda end: (end.quantity, _END_RANK[end.kind], end.updated_ms, end.reason))
+        return attrs.evolve(winner, since_ms=min(self.since_ms, other.since_ms))
+
+
+@attrs.frozen(kw_only=True)
+class Terms:
+    """What the order asks for, as of the venue's version ``(updated_ms, as_of_ms)``; (0, 0) is our own request."""
+
+    quantity: Decimal | None
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    updated_ms: int = 0
+    as_of_ms: int = 0
+
+    def says_the_same_as(self, other: Terms) -> bool:
+        """True when all values agree, whatever the versions."""
+        return (self.quantity, self.limit_price, self.stop_price) == (
+            other.quantity,
+            other.limit_price,
+            other.stop_price,
+        )
+
+
+@attrs.frozen(kw_only=True)
+class Doubt:
+    """A submit without a definite answer. Nothing of it can arrive after ``provable_from_ms`` (venue time)."""
+
+    reason: str
+    since_ms: int
+    provable_from_ms: int
+    is_duplicate_id: bool = False
+
+
+@attrs.frozen(kw_only=True)
+class CancelIntent:
+    """A cancel that was asked for and is not settled. ``is_remembered``: to be sent once the order appears."""
+
+    sent_ms: int
+    is_remembered: bool = False
+    unanswered: str = ""
+    provable_from_ms: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class AmendIntent:
+    """An amend that was asked for and is not settled."""
+
+    changes: OrderModification
+    sent_ms: int
+    unanswered: str = ""
+    provable_from_ms: int = 0
+
+    def is_met_by(self, terms: Terms) -> bool:
+        """True when the terms show every value that was asked for."""
+        wanted = self.changes
+        return (
+            wanted.new_quantity in (None, terms.quantity)
+            and wanted.new_limit_price in (None, terms.limit_price)
+            and wanted.new_stop_price in (None, terms.stop_price)
+        )
+
+
+class TrailEntry(NamedTuple):
+    """One line of the story: when qkt learnt it, from where, what it was, what it changed."""
+
+    at_ms: int
+    origin: Origin
+    fact: str
+    changed: str
+
+
+@attrs.frozen(kw_only=True)
+class Order:
+    """All that is known of one order."""
+
+    client_order_id: str
+    broker_order_id: str = ""
+    symbol: str
+    side: Side | None
+    order_type: OrderType = OrderType.UNKNOWN
+    time_in_force: str = ""
+    quote_sized: bool = False
+    order_filter: str = ""
+    external: bool = False
+    terms: Terms
+
+    sent_ms: int | None = None
+    created_ms: int = 0
+    is_acknowledged: bool = False
+    has_evidence: bool = False
+    doubt: Doubt | None = None
+
+    status: VenueStatus | None = None
+    venue_status: str = ""
+    fills: Mapping[str, Execution] = _NO_FILLS
+    filled_quantity: Decimal = ZERO
+    reported_quantity: Decimal = ZERO
+    end: End | None = None
+    is_end_released: bool = False
+
+    cancel: CancelIntent | None = None
+    amend: AmendIntent | None = None
+    has_terms_question: bool = False
+    empty_lookups_ms: tuple[int, ...] = ()
+    is_lost: bool = False
+
+    is_accepted_told: bool = False
+    is_end_told: bool = False
+    updated_ms: int = 0
+
+    @property
+    def is_open(self) -> bool:
+        """True until an end is known, told or still held."""
+        return self.end is None
+
+    @property
+    def is_settled(self) -> bool:
+        """True when nothing more is expected: the end is told and every reported execution was seen."""
+        return self.is_end_told and self.missing_quantity == 0
+
+    @property
+    def is_unresolved(self) -> bool:
+        """True while nobody can say whether, or how, the order stands."""
+        return self.end is None and (self.is_lost or (self.doubt is not None and not self.has_evidence))
+
+    @property
+    def missing_quantity(self) -> Decimal:
+        """What the venue reports as executed and no execution row has shown."""
+        return max(ZERO, self.reported_quantity - self.filled_quantity)
+
+    @property
+    def cum_quantity(self) -> Decimal:
+        """The larger of what was seen and what was reported."""
+        return max(self.filled_quantity, self.reported_quantity)
+
+    @property
+    def leaves_quantity(self) -> Decimal | None:
+        """What may still trade; None when the venue measures the order in quote or never told its size."""
+        if self.quote_sized:
+            return None
+        if not self.is_open:
+            return ZERO
+        if self.terms.quantity is None:
+            return None
+        return max(ZERO, self.terms.quantity - self.cum_quantity)
+
+    @property
+    def view_status(self) -> OrderStatus:
+        """The one word for where the order is."""
+        if self.end is not None:
+            return self.end.kind.value
+        if self.is_unresolved:
+            return OrderStatus.UNRESOLVED
+        if self.cum_quantity > 0:
+            return OrderStatus.PARTIALLY_FILLED
+        if self.status in _OPEN_STATUS:
+            return _OPEN_STATUS[self.status]
+        if self.has_evidence:
+            return OrderStatus.NEW
+        return OrderStatus.ACKNOWLEDGED if self.is_acknowledged else OrderStatus.SUBMITTING
+
+    def view(self) -> OrderView:
+        """A frozen copy for the user."""
+        fees: dict[str, Decimal] = {}
+        value = ZERO
+        for fill in self.fills.values():
+            value += fill.price * fill.quantity
+            if fill.fee_currency or fill.fee:
+                fees[fill.fee_currency] = fees.get(fill.fee_currency, ZERO) + fill.fee
+        return OrderView(
+            client_order_id=self.client_order_id,
+            broker_order_id=self.broker_order_id,
+            symbol=self.symbol,
+            side=self.side,
+            order_type=self.order_type,
+            time_in_force=self.time_in_force,
+            quantity=self.terms.quantity,
+            quote_sized=self.quote_sized,
+            limit_price=self.terms.limit_price,
+            stop_price=self.terms.stop_price,
+            status=self.view_status,
+            venue_status=self.venue_status,
+            is_open=self.is_open,
+            is_unresolved=self.is_unresolved,
+            external=self.external,
+            cum_quantity=self.cum_quantity,
+            leaves_quantity=self.leaves_quantity,
+            avg_price=value / self.filled_quantity if self.filled_quantity else None,
+            missing_quantity=self.missing_quantity,
+            fees=fees,
+            reason=self.end.reason if self.end else (self.doubt.reason if self.doubt and self.is_unresolved else ""),
+            created_ms=self.created_ms,
+            updated_ms=self.updated_ms,
+        )
+
+
+_OPEN_STATUS = {
+    VenueStatus.NEW: OrderStatus.NEW,
+    VenueStatus.PARTIALLY_FILLED: OrderStatus.PARTIALLY_FILLED,
+    VenueStatus.UNTRIGGERED: OrderStatus.UNTRIGGERED,
+    VenueStatus.TRIGGERED: OrderStatus.TRIGGERED,
+}

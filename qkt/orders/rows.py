@@ -1,0 +1,90 @@
+"""What an order row says: its terms, its end, and whether it is older than what is known already. Pure."""
+
+from __future__ import annotations
+
+from qkt.model.orders import Side
+from qkt.model.reports import OrderReport, VenueStatus
+from qkt.orders.facts import OrderReported
+from qkt.orders.order import End, EndKind, Order, Terms
+
+# A market buy sized in quote ends so whenever the last cents cannot buy one more step: that is its success
+# (docs v5/order/create-order; captured: ccxt #18685).
+_QUOTE_REMAINDER = "EC_CancelForNoFullFill"
+
+
+def terms_of(report: OrderReport, as_of_ms: int, fallback: Terms | None = None) -> Terms:
+    """The row's terms; a value the row does not print leaves the known one as it is."""
+    return Terms(
+        quantity=report.quantity if report.quantity is not None or fallback is None else fallback.quantity,
+        limit_price=report.limit_price if report.limit_price is not None or fallback is None else fallback.limit_price,
+        stop_price=report.stop_price if report.stop_price is not None or fallback is None else fallback.stop_price,
+        updated_ms=report.updated_ms,
+        as_of_ms=as_of_ms,
+    )
+
+
+def end_of(order: Order, report: OrderReport, fact: OrderReported) -> End:
+    quote_sized = order.quote_sized or report.quote_sized
+    kind = _END_KINDS[report.status]
+    if (
+        report.status is VenueStatus.PARTIALLY_FILLED_CANCELED
+        and quote_sized
+        and report.side is Side.BUY
+        and report.reject_reason == _QUOTE_REMAINDER
+    ):
+        kind = EndKind.FILLED
+    return End(
+        kind=kind,
+        reason="" if kind is EndKind.FILLED else _reason_of(report),
+        quantity=report.cum_quantity,
+        updated_ms=report.updated_ms,
+        since_ms=fact.at_ms,
+    )
+
+
+_END_KINDS = {
+    VenueStatus.FILLED: EndKind.FILLED,
+    VenueStatus.PARTIALLY_FILLED_CANCELED: EndKind.CANCELLED,
+    VenueStatus.CANCELLED: EndKind.CANCELLED,
+    VenueStatus.DEACTIVATED: EndKind.CANCELLED,
+    VenueStatus.REJECTED: EndKind.REJECTED,
+}
+
+
+def _reason_of(report: OrderReport) -> str:
+    """Who ended it, or why, in the venue's word; ``UNKNOWN`` is what it prints for "nobody in particular"."""
+    if report.cancel_type not in ("", "UNKNOWN"):
+        return report.cancel_type
+    if report.reject_reason not in ("", "EC_NoError"):
+        return report.reject_reason
+    return report.venue_status
+
+
+_RANK = {
+    VenueStatus.UNKNOWN: 0,
+    VenueStatus.UNTRIGGERED: 1,
+    VenueStatus.TRIGGERED: 2,
+    VenueStatus.NEW: 3,
+    VenueStatus.PARTIALLY_FILLED: 4,
+}
+
+
+def is_stale(order: Order, report: OrderReport) -> bool:
+    """True when the order is known to be further than this row says."""
+    if report.cum_quantity < order.reported_quantity or (order.end is not None and not report.status.is_final):
+        return True
+    if order.status is None:
+        return False
+    if report.updated_ms != order.terms.updated_ms:
+        return report.updated_ms < order.terms.updated_ms
+    return _RANK.get(report.status, 5) < _RANK.get(order.status, 5)
+
+
+def is_refusal_of_a_request(report: OrderReport) -> bool:
+    """A reject reason on a row that is open or filled speaks of a refused cancel or amend, not of the order.
+
+    Source: docs v5/websocket/private/order (the tip on two Filled reports).
+    """
+    return report.reject_reason not in ("", "EC_NoError") and (
+        report.status is VenueStatus.FILLED or not report.status.is_final
+    )

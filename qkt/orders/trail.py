@@ -1,0 +1,37 @@
+"""The story of an order, one line per fact that changed it: for `broker.explain(id)` and for the operator at three."""
+
+from __future__ import annotations
+
+from qkt.events import OrderEvent
+from qkt.money import to_wire
+from qkt.orders.facts import AboutOrder, AnyFact, ExecutionReported, LookupFoundNothing, OrderReported
+from qkt.orders.order import Order, TrailEntry
+
+
+def describe(fact: AnyFact, before: Order | None, after: Order, events: tuple[OrderEvent, ...]) -> TrailEntry:
+    """The line for one fact."""
+    return TrailEntry(fact.at_ms, fact.origin, _what(fact), _change(before, after, events))
+
+
+def _what(fact: AnyFact) -> str:
+    if isinstance(fact, OrderReported):
+        report = fact.report
+        detail = f" reason={report.reject_reason}" if report.reject_reason not in ("", "EC_NoError") else ""
+        return f"order row {report.venue_status} cum={to_wire(report.cum_quantity)}{detail}"
+    if isinstance(fact, ExecutionReported):
+        execution = fact.execution
+        return f"execution {execution.exec_id} {to_wire(execution.quantity)} @ {to_wire(execution.price)}"
+    if isinstance(fact, LookupFoundNothing):
+        return "asked realtime, history and executions by id: none knows it"
+    assert isinstance(fact, AboutOrder)
+    reason = getattr(fact, "reason", "")
+    return type(fact).__name__ + (f" ({reason})" if reason else "")
+
+
+def _change(before: Order | None, after: Order, events: tuple[OrderEvent, ...]) -> str:
+    was = "unknown" if before is None else before.view_status.value
+    now = after.view_status.value
+    step = now if was == now else f"{was} -> {now}"
+    missing = f" missing={to_wire(after.missing_quantity)}" if after.missing_quantity else ""
+    told = ", ".join(type(event).__name__ for event in events)
+    return f"{step}{missing}" + (f"; told {told}" if told else "")
