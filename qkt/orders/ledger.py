@@ -95,7 +95,8 @@ class Ledger:
             known = self._orders[self._by_client_id[fact.client_order_id]]
             raise InvalidRequestError(
                 f"client_order_id {fact.client_order_id!r} was used before "
-                f"(broker_order_id={known.broker_order_id!r}); every order needs a fresh one: leave it out and qkt generates one"
+                f"(broker_order_id={known.broker_order_id!r}); every order needs a fresh one: leave it out and qkt "
+                "generates one"
             )
         order = new_order(fact)
         key = self._add(order)
@@ -153,10 +154,23 @@ class Ledger:
         changes = [self._apply_shown(fact) for fact in waiting]
         return [change for change in changes if change is not None]
 
-    def _advance(self, key: int, fact: AnyFact, *, before: Order | object | None = ...) -> Change:
+    def _advance(self, key: int, fact: AnyFact, *, is_first: bool = False) -> Change:
         order = self._orders[key]
+        if isinstance(fact, SubmitAcknowledged):
+            order = self._merge_namesake(key, order, fact.broker_order_id)
         after, events = apply(order, fact)
-        return self._record(key, order if before is ... else None, after, fact, events)
+        return self._record(key, None if is_first else order, after, fact, events)
+
+    def _merge_namesake(self, key: int, order: Order, broker_order_id: str) -> Order:
+        """What was taken for an outside order turns out to be ours: its knowledge moves over, told once already."""
+        other_key = self._by_broker_id.get(broker_order_id, key)
+        if other_key == key:
+            return order
+        other = self._orders[other_key]
+        self._forget(other_key)
+        kept = ("client_order_id", "order_type", "time_in_force", "sent_ms", "created_ms", "external")
+        own = {name: getattr(order, name) for name in kept}
+        return attrs.evolve(other, **own, cancel=order.cancel, amend=order.amend, doubt=None)
 
     # -- the books ---------------------------------------------------------------------------------------------------
 
