@@ -22,6 +22,7 @@ from qkt.orders.facts import (
     AnyFact,
     ExecutionReported,
     OrderReported,
+    SubmitAcknowledged,
     SubmitIntended,
     SubmitWithdrawn,
 )
