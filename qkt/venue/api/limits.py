@@ -1,0 +1,101 @@
+"""How often one may ask (docs v5/rate-limit): a rolling second per UID and endpoint, five seconds per IP.
+
+Limits protect a server in real time, so they are measured on the monotonic clock even when the venue's own clock is a
+stepped one; only the reset stamp in the headers is venue time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass
+
+UID_LIMITS: dict[str, int] = {
+    "/v5/order/create": 20,
+    "/v5/order/amend": 10,
+    "/v5/order/cancel": 20,
+    "/v5/order/cancel-all": 20,
+    "/v5/order/create-batch": 20,
+    "/v5/order/amend-batch": 20,
+    "/v5/order/cancel-batch": 20,
+    "/v5/order/realtime": 50,
+    "/v5/order/history": 50,
+    "/v5/order/spot-borrow-check": 50,
+    "/v5/execution/list": 50,
+    "/v5/account/wallet-balance": 50,
+    "/v5/account/info": 50,
+    "/v5/account/fee-rate": 5,
+    "/v5/account/instruments-info": 10,
+    "/v5/user/query-api": 10,
+}
+_IP_REQUESTS, _IP_WINDOW_S, BAN_S = 600, 5.0, 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What the limit headers say, and how many of the units asked for are granted."""
+
+    limit: int
+    remaining: int
+    granted: int
+    reset_in_ms: int
+
+    def headers(self, now_ms: int) -> dict[str, str]:
+        return {
+            "X-Bapi-Limit": str(self.limit),
+            "X-Bapi-Limit-Status": str(self.remaining),
+            "X-Bapi-Limit-Reset-Timestamp": str(now_ms + self.reset_in_ms),
+        }
+
+
+class RateLimits:
+    """Rolling windows; disabled, everything is granted and the headers still tell the nominal limit."""
+
+    def __init__(self, enabled: bool) -> None:
+        self.enabled = enabled
+        self.uid_limits = dict(UID_LIMITS)
+        self._used: dict[tuple[int, str], deque[float]] = {}
+        self._by_ip: dict[str, deque[float]] = {}
+        self._banned_until: dict[str, float] = {}
+
+    def take(self, uid: int, path: str, units: int = 1) -> Allowance | None:
+        """Spend units of an endpoint's limit; None when the endpoint has none."""
+        limit = self.uid_limits.get(path)
+        if limit is None:
+            return None
+        if not self.enabled:
+            return Allowance(limit, limit - 1, units, 0)
+        now = time.monotonic()
+        used = self._used.get((uid, path))
+        if used is None:
+            used = self._used[(uid, path)] = deque()
+        while used and used[0] <= now - 1:
+            used.popleft()
+        granted = max(0, min(units, limit - len(used)))
+        used.extend([now] * granted)
+        reset_in_ms = 0 if granted == units else int((used[0] + 1 - now) * 1000) + 1
+        return Allowance(limit, limit - len(used), granted, reset_in_ms)
+
+    def admits(self, ip: str) -> bool:
+        """Whether an IP is within 600 requests in 5 s; beyond it, it is shut out for ten minutes."""
+        if not self.enabled:
+            return True
+        now = time.monotonic()
+        if now < self._banned_until.get(ip, 0.0):
+            return False
+        seen = self._by_ip.get(ip)
+        if seen is None:
+            seen = self._by_ip[ip] = deque()
+        while seen and seen[0] <= now - _IP_WINDOW_S:
+            seen.popleft()
+        seen.append(now)
+        if len(seen) > _IP_REQUESTS:
+            self._banned_until[ip] = now + BAN_S
+            return False
+        return True
+
+    def forgive(self) -> None:
+        """Forget what was used and lift every ban."""
+        self._used.clear()
+        self._by_ip.clear()
+        self._banned_until.clear()

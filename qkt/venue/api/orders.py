@@ -1,0 +1,170 @@
+"""The trading endpoints: create, amend, cancel, and their batches.
+
+A reply here is an acknowledgement only. The faults that live between the acknowledgement and the truth (a fill that
+beats a cancel, a rejection after the yes) are played here, because only here both are known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from ..exchange.exchange import Exchange
+from ..exchange.money import parse
+from ..exchange.orders import Order
+from ..exchange.requests import Body, category_of, parse_create
+from ..exchange.retcodes import TEXTS, Refusal, parameter_error
+from ..exchange.rows import Row
+from ..exchange.wallets import Account
+from ..faults import Fault, Faults
+
+Later = Callable[[int, Callable[[], None]], None]
+_BATCH_MOST = 10
+
+
+class OrderEndpoints:
+    """Create, amend, cancel, one by one or in batches."""
+
+    def __init__(self, exchange: Exchange, faults: Faults, later: Later) -> None:
+        self._exchange = exchange
+        self._faults = faults
+        self._later = later
+
+    def create(self, account: Account, body: Body) -> Row:
+        struck = self._struck("create", account, body)
+        rejection = next((fault for fault in struck if fault.name == "reject_after_ack"), None)
+        if rejection is not None:
+            order = self._create_rejected(account, body, str(rejection["reason"]))
+        else:
+            order = self._exchange.create(account, body)
+        for fault in struck:
+            self._befall(order, fault)
+        return _ids(order)
+
+    def amend(self, account: Account, body: Body) -> Row:
+        return _ids(self._exchange.amend(account, body))
+
+    def cancel(self, account: Account, body: Body) -> Row:
+        return self._cancel(account, body, any_filter=False)
+
+    def cancel_all(self, account: Account, body: Body) -> Row:
+        cancelled = self._exchange.cancel_all(account, body)
+        return {"list": [_ids(order) for order in cancelled], "success": "1"}
+
+    def create_batch(self, account: Account, body: Body, granted: int) -> tuple[Row, Row]:
+        def one(item: Body) -> Row:
+            row = self.create(account, item)
+            created = account.orders[row["orderId"]].created_ms
+            return {"category": "spot", "symbol": item["symbol"], **row, "createAt": str(created)}
+
+        return self._batch(body, granted, one, lambda item: {"orderId": "", "orderLinkId": _link(item), "createAt": ""})
+
+    def amend_batch(self, account: Account, body: Body, granted: int) -> tuple[Row, Row]:
+        def one(item: Body) -> Row:
+            order = self._exchange.amend(account, item, batch=True)
+            return {"category": "spot", "symbol": item["symbol"], **_ids(order)}
+
+        return self._batch(body, granted, one, _echo)
+
+    def cancel_batch(self, account: Account, body: Body, granted: int) -> tuple[Row, Row]:
+        def one(item: Body) -> Row:
+            row = self._cancel(account, item, any_filter=True)
+            return {"category": "spot", "symbol": item["symbol"], **row}
+
+        return self._batch(body, granted, one, _echo)
+
+    def _cancel(self, account: Account, body: Body, *, any_filter: bool) -> Row:
+        for fault in self._struck("cancel", account, body):
+            order = self._exchange.named_order(account, body, None)
+            if order.is_conditional:
+                continue
+            if fault.name == "fill_wins_cancel":
+                self._fill_before_cancel(order)
+                if fault["reply"] == "refuse":
+                    raise Refusal(170213)
+            elif fault.name == "fill_after_cancel_ack":
+                self._later(int(fault["delay_ms"]), partial(self._fill_then_cancel, order, fault))
+            return _ids(order)
+        return _ids(self._exchange.cancel(account, body, any_filter=any_filter))
+
+    def _struck(self, where: str, account: Account, body: Body) -> list[Fault]:
+        if not self._faults.armed(where):
+            return []
+        return self._faults.take(where, symbol=str(body.get("symbol", "")), account=account.key)
+
+    def _create_rejected(self, account: Account, body: Body, reason: str) -> Order:
+        engine = self._exchange.engine
+        order = parse_create(body, account, self._exchange.books)
+        engine.register(order)
+        engine.close(order, "Rejected", reject_reason=reason)
+        self._exchange.outbox.flush()
+        return order
+
+    def _befall(self, order: Order, fault: Fault) -> None:
+        if fault.name == "outside_fill":
+            quantity = parse(fault["quantity"]) if fault["quantity"] else None
+            self._later(int(fault["delay_ms"]), lambda: self._exchange.fill(order, quantity, None))
+        elif fault.name == "outside_cancel":
+            self._later(int(fault["delay_ms"]), lambda: self._exchange.cancel_outside(order, str(fault["cancel_type"])))
+
+    def _fill_before_cancel(self, order: Order) -> None:
+        """Filled, and Filled again: the second frame tells that the cancel failed (docs websocket/private/order)."""
+        self._exchange.fill(order, None, None)
+        outbox = self._exchange.outbox
+        outbox.order_now(order, cancelType="CancelByUser", rejectReason="EC_OrigClOrdIDDoesNotExist")
+        outbox.flush()
+
+    def _fill_then_cancel(self, order: Order, fault: Fault) -> None:
+        if not order.is_open:
+            return
+        self._exchange.fill(order, parse(fault["quantity"]) if fault["quantity"] else None, None)
+        if order.is_open:
+            self._exchange.cancel_outside(order, "CancelByUser")
+
+    def _batch(
+        self, body: Body, granted: int, one: Callable[[Body], Row], failed: Callable[[Body], Row]
+    ) -> tuple[Row, Row]:
+        """Each item on its own: ``result.list`` and ``retExtInfo.list`` pair by index (docs v5/order/batch-place)."""
+        category = category_of(body)
+        items = batch_items(body)
+        rows: list[Row] = []
+        verdicts: list[Row] = []
+        for index, item in enumerate(items):
+            try:
+                if index >= granted:
+                    raise Refusal(10006)
+                rows.append(one({**item, "category": category}))
+                verdicts.append({"code": 0, "msg": TEXTS[0]})
+            except Refusal as refusal:
+                rows.append({"category": category, "symbol": item.get("symbol", ""), **failed(item)})
+                verdicts.append({"code": refusal.code, "msg": refusal.text})
+        return {"list": rows}, {"list": verdicts}
+
+
+def batch_items(body: Body) -> list[dict[str, Any]]:
+    """The items of a batch request.
+
+    Raises:
+        Refusal: 10001 when there are none, too many, or something else than objects.
+    """
+    items = body.get("request")
+    if not isinstance(items, list) or not items:
+        raise parameter_error("params error: request is required")
+    if len(items) > _BATCH_MOST:
+        raise parameter_error(f"params error: at most {_BATCH_MOST} orders per request")
+    if not all(isinstance(item, dict) for item in items):
+        raise parameter_error("params error: request must be a list of objects")
+    return items
+
+
+def _ids(order: Order) -> Row:
+    return {"orderId": order.order_id, "orderLinkId": order.link_id}
+
+
+def _link(item: Body) -> str:
+    return str(item.get("orderLinkId") or "")
+
+
+def _echo(item: Body) -> Row:
+    return {"orderId": str(item.get("orderId") or ""), "orderLinkId": _link(item)}

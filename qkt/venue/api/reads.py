@@ -1,0 +1,225 @@
+"""The reading endpoints: orders, executions, wallet, market, account.
+
+Answers are the truth unless a read fault bends them: stale, incomplete, cut by position, with an expired cursor. The
+bending happens here, on rows, so that a client sees well-formed answers that are merely wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..exchange import queries
+from ..exchange.exchange import Exchange
+from ..exchange.money import wire
+from ..exchange.queries import Query, View
+from ..exchange.requests import category_of
+from ..exchange.retcodes import Refusal, parameter_error
+from ..exchange.rows import Row, wallet_row
+from ..exchange.wallets import Account
+from ..faults import Fault, Faults
+
+_LAG_OF = {
+    "/v5/order/realtime": "stale_realtime",
+    "/v5/order/history": "history_lag",
+    "/v5/execution/list": "execution_lag",
+}
+_MOST_DEPTH = 200
+
+
+class ReadEndpoints:
+    """Everything a client may ask without changing anything."""
+
+    def __init__(self, exchange: Exchange, faults: Faults) -> None:
+        self._exchange = exchange
+        self._faults = faults
+
+    # -- private -------------------------------------------------------------------------------------------------
+
+    def realtime(self, account: Account, query: Query) -> Row:
+        path = "/v5/order/realtime"
+        if self._struck(path, account, query, "cache_wiped"):
+            self._exchange.restart()
+        view = self._view(path, account, query)
+        return self._bent(path, account, query, queries.realtime(account, query, self._exchange.now_ms(), view))
+
+    def history(self, account: Account, query: Query) -> Row:
+        path = "/v5/order/history"
+        view = self._view(path, account, query)
+        return self._bent(path, account, query, queries.history(account, query, self._exchange.now_ms(), view))
+
+    def executions(self, account: Account, query: Query) -> Row:
+        path = "/v5/execution/list"
+        view = self._view(path, account, query)
+        return self._bent(path, account, query, queries.executions(account, query, self._exchange.now_ms(), view))
+
+    def wallet(self, account: Account, query: Query) -> Row:
+        """The whole wallet, or the coins asked for; a coin worth nothing is left out unless named."""
+        path = "/v5/account/wallet-balance"
+        kind = query.get("accountType")
+        if not kind:
+            raise parameter_error("params error: accountType is required")
+        if kind != "UNIFIED":
+            raise parameter_error("accountType only support UNIFIED.")
+        named = [coin for coin in str(query.get("coin") or "").split(",") if coin]
+        coins = named or [coin for coin, balance in account.wallet.items() if balance.total or balance.locked]
+        answer: Row = {"list": [wallet_row(account, coins, self._exchange.engine.price_in_usd)]}
+        for fault in self._struck(path, account, query, "stale_wallet"):
+            fault.memory = fault.memory or answer
+            return dict(fault.memory)
+        return self._bent(path, account, query, answer)
+
+    def fee_rate(self, account: Account, query: Query) -> Row:
+        category = category_of(query)
+        rates = {"takerFeeRate": wire(account.taker_fee_rate), "makerFeeRate": wire(account.maker_fee_rate)}
+        books = self._books(query, category)
+        return {"category": category, "list": [{"symbol": book.instrument.symbol, **rates} for book in books]}
+
+    def account_info(self, _account: Account, _query: Query) -> Row:
+        return {
+            "unifiedMarginStatus": 5,
+            "marginMode": "REGULAR_MARGIN",
+            "isMasterTrader": False,
+            "spotHedgingStatus": "OFF",
+            "updatedTime": str(self._exchange.now_ms() - queries.DAY_MS),
+            "dcpStatus": "OFF",
+            "timeWindow": 10,
+            "smpGroup": 0,
+        }
+
+    def query_api(self, account: Account, _query: Query) -> Row:
+        return {
+            "id": str(account.uid),
+            "note": "simulated",
+            "apiKey": account.key,
+            "readOnly": int(account.read_only),
+            "secret": "",
+            "permissions": {
+                "ContractTrade": ["Order", "Position"],
+                "Spot": ["SpotTrade"],
+                "Wallet": ["AccountTransfer"],
+                "Options": [],
+                "Derivatives": ["DerivativesTrade"],
+                "Exchange": ["ExchangeHistory"],
+            },
+            "ips": ["*"],
+            "type": 1,
+            "deadlineDay": 90,
+            "expiredAt": "2036-01-01T00:00:00Z",
+            "createdAt": "2026-01-01T00:00:00Z",
+            "unified": 0,
+            "uta": 1,
+            "userID": account.uid,
+            "inviterID": 0,
+            "vipLevel": "No VIP",
+            "mktMakerLevel": "0",
+            "affiliateID": 0,
+            "rsaPublicKey": "",
+            "isMaster": True,
+            "parentUid": "0",
+            "kycLevel": "LEVEL_1",
+            "kycRegion": "",
+        }
+
+    def spot_borrow_check(self, account: Account, query: Query) -> Row:
+        """What one could trade in cash; nothing can be borrowed here, so the margin numbers are the same."""
+        category = category_of(query)
+        side = query.get("side")
+        if side not in ("Buy", "Sell"):
+            raise Refusal(170117)
+        books = self._books(query, category)
+        if not query.get("symbol"):
+            raise Refusal(170105, "symbol")
+        book = books[0]
+        instrument = book.instrument
+        if side == "Buy":
+            amount = account.available(instrument.quote)
+            quantity = amount / book.best_ask()
+        else:
+            quantity = account.available(instrument.base)
+            amount = quantity * book.best_bid()
+        shown = {"q": wire(round(quantity, 4)), "a": wire(round(amount, 8))}
+        return {
+            "symbol": instrument.symbol,
+            "side": side,
+            "maxTradeQty": shown["q"],
+            "maxTradeAmount": shown["a"],
+            "spotMaxTradeQty": shown["q"],
+            "spotMaxTradeAmount": shown["a"],
+            "borrowCoin": instrument.quote if side == "Buy" else instrument.base,
+        }
+
+    # -- public --------------------------------------------------------------------------------------------------
+
+    def time(self, _query: Query) -> Row:
+        now_ms = self._exchange.now_ms()
+        return {"timeSecond": str(now_ms // 1000), "timeNano": str(now_ms * 1_000_000)}
+
+    def instruments(self, query: Query) -> Row:
+        category = category_of(query)
+        status = query.get("status")
+        rows = [book.instrument.row() for book in self._books(query, category)] if status in (None, "Trading") else []
+        return {"category": category, "list": rows}
+
+    def account_instruments(self, _account: Account, query: Query) -> Row:
+        return self.instruments(query)
+
+    def tickers(self, query: Query) -> Row:
+        category = category_of(query)
+        return {"category": category, "list": queries.tickers(self._books(query, category))}
+
+    def orderbook(self, query: Query) -> Row:
+        category = category_of(query)
+        if not query.get("symbol"):
+            raise parameter_error("params error: symbol is required")
+        book = self._books(query, category)[0]
+        raw_depth = str(query.get("limit") or "1")
+        if not raw_depth.isdigit() or not 1 <= int(raw_depth) <= _MOST_DEPTH:
+            raise parameter_error(f"params error: limit must be between 1 and {_MOST_DEPTH}")
+        return book_snapshot(book, int(raw_depth), self._exchange.now_ms())
+
+    # -- bending -------------------------------------------------------------------------------------------------
+
+    def _books(self, query: Query, category: str) -> list[Any]:
+        symbol = query.get("symbol")
+        if symbol:
+            book = self._exchange.books.get((category, symbol))
+            if book is None:
+                raise parameter_error("Not supported symbols")
+            return [book]
+        return [book for (kind, _), book in self._exchange.books.items() if kind == category]
+
+    def _struck(self, path: str, account: Account, query: Query, *names: str) -> list[Fault]:
+        if not self._faults.armed("read"):
+            return []
+        symbol = str(query.get("symbol") or "")
+        return self._faults.take("read", names, path=path, symbol=symbol, account=account.key)
+
+    def _view(self, path: str, account: Account, query: Query) -> View:
+        if not self._faults.armed("read"):
+            return queries.PLAIN
+        if query.get("cursor") and self._struck(path, account, query, "cursor_expired"):
+            raise parameter_error("params error: cursor invalid")
+        lags = [int(fault["lag_ms"]) for fault in self._struck(path, account, query, _LAG_OF[path])]
+        by_position = bool(self._struck(path, account, query, "page_shift"))
+        return View(lag_ms=max(lags, default=0), page_by_position=by_position)
+
+    def _bent(self, path: str, account: Account, query: Query, answer: Row) -> Row:
+        for fault in self._struck(path, account, query, "missing_row"):
+            index = int(fault["row"])
+            answer = {**answer, "list": [row for at, row in enumerate(answer["list"]) if at != index]}
+        if query.get("cursor") and self._struck(path, account, query, "cursor_repeats"):
+            answer = {**answer, "nextPageCursor": query["cursor"]}
+        return answer
+
+
+def book_snapshot(book: Any, depth: int, now_ms: int) -> Row:
+    """One market's book as ``market/orderbook`` and the public stream show it."""
+    return {
+        "s": book.instrument.symbol,
+        "b": [[wire(price), wire(quantity)] for price, quantity in book.levels("Buy", depth)],
+        "a": [[wire(price), wire(quantity)] for price, quantity in book.levels("Sell", depth)],
+        "ts": now_ms,
+        "u": book.update_id,
+        "seq": book.update_id + 1_432_604_333,
+        "cts": now_ms,
+    }

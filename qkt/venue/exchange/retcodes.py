@@ -1,0 +1,102 @@
+"""The venue's own words for what it refuses.
+
+Numbers come from the docs page ``v5/error``; texts follow the replies that clients have captured where those differ.
+A refusal is an exception so that validation reads top to bottom; it never leaves the HTTP shell.
+"""
+
+from __future__ import annotations
+
+TEXTS: dict[int, str] = {
+    0: "OK",
+    429: "The trading service is experiencing a high server load. Please retry if you encounter this issue.",
+    10000: "Server Timeout",
+    10001: "Request parameter error.",
+    10002: "invalid request, please check your server timestamp or recv_window param",
+    10003: "API key is invalid.",
+    10004: "error sign!",
+    10005: "Permission denied, please check your API key permissions.",
+    10006: "Too many visits. Exceeded the API Rate Limit.",
+    10010: "Unmatched IP, please check your API key's bound IP addresses.",
+    10014: "Invalid duplicate request.",
+    10016: "Server error.",
+    10017: "Route not found.",
+    10028: "The API can only be accessed by unified account users.",
+    33004: "Your api key has expired.",
+    110001: "order not exists or too late to cancel",
+    170001: "Internal error.",
+    170005: "Too many new orders; current limit is 20 orders per 1s.",
+    170007: "Timeout waiting for response from backend server.",
+    170032: "Network error. Please try again later",
+    170035: "Submitted to the system for processing!",
+    170033: "margin Insufficient account balance",
+    170036: "You haven't enabled Cross Margin Trading yet.",
+    170105: "Parameter '%s' was empty.",
+    170115: "Invalid timeInForce.",
+    170116: "Invalid orderType.",
+    170117: "Invalid side.",
+    170121: "Invalid symbol.",
+    170124: "Order amount too large.",
+    170130: "Data sent for paramter '%s' is not valid.",
+    170131: "Insufficient balance.",
+    170132: "Order price too high.",
+    170133: "Order price lower than the minimum.",
+    170134: "Order price decimal too long.",
+    170136: "Order quantity lower than the minimum.",
+    170137: "Order volume decimal too long.",
+    170139: "Order has been filled.",
+    170140: "Order value exceeded lower limit.",
+    170141: "Duplicate clientOrderId.",
+    170142: "Order has been cancelled.",
+    170144: "Order has been locked",
+    170146: "Order creation timeout",
+    170147: "Order cancellation timeout",
+    170148: "Market order amount decimal too long.",
+    170149: "Create order failed",
+    170150: "Cancel order failed",
+    170190: "Cancel order has been finished",
+    170191: "Can not cancel order, please try again later",
+    170193: "Buy order price cannot be higher than %s.",
+    170194: "Sell order price cannot be lower than %s.",
+    170201: "Invalid orderFilter parameter",
+    170202: "Please enter the TP/SL price.",
+    170203: "trigger price cannot be higher than 110% price.",
+    170204: "trigger price cannot be lower than 90% of qty.",
+    170210: "New order rejected.",
+    170212: "Cancel order request processing",
+    170213: "Order does not exist.",
+    170218: "The LIMIT-MAKER order is rejected due to invalid price.",
+    170222: "Too many requests in this time frame.",
+    170227: "This feature is not supported.",
+    170234: "System Error",
+    170310: "Order modification timeout",
+    170311: "Order modification failed",
+    170312: "The current order does not support modification",
+    170313: "The modified contract quantity cannot be less than to the filled quantity",
+    170341: "Request order quantity exceeds maximum limit",
+    170381: "Order quantity too large.",
+    170810: "Cannot exceed maximum of 500 conditional, TP/SL and active orders.",
+    181010: "The time range between startTime and endTime cannot exceed 7 days",
+    181017: "OrderStatus must be final status",
+    500000: "System error",
+}
+
+
+class Refusal(Exception):
+    """A definite no of the venue: a retCode and its text.
+
+    Args:
+        code: the retCode of the reply.
+        argument: fills the ``%s`` of the code's text.
+        text: replaces the code's text.
+    """
+
+    def __init__(self, code: int, argument: object = None, *, text: str | None = None) -> None:
+        self.code = code
+        template = text if text is not None else TEXTS.get(code, "Error")
+        self.text = template.replace("%s", str(argument)) if argument is not None else template
+        super().__init__(f"{code} {self.text}")
+
+
+def parameter_error(text: str) -> Refusal:
+    """10001 with the words that say which parameter was wrong."""
+    return Refusal(10001, text=text)

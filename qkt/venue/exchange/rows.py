@@ -1,0 +1,214 @@
+"""Records as clients read them: the JSON shapes of orders, executions and wallets.
+
+Field sets follow docs ``v5/order/open-order``, ``v5/order/execution``, ``v5/account/wallet-balance`` and their stream
+twins; habits the docs do not mention (padded quantities beside bare ones, ``leavesQty`` of a cancelled order being
+``"0"`` on the stream and ``""`` over REST) follow captured frames, because a client that copes only with tidy numbers
+is a client that fails in production.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any
+
+from .money import ZERO, average, wire
+from .orders import STOP_ORDER_TYPE, Execution, Order
+from .wallets import Account, Balance
+
+Row = dict[str, Any]
+PriceInUsd = Callable[[str], Decimal]
+
+
+def padded(value: Decimal, step: Decimal) -> str:
+    """An amount with as many decimals as its step has, the way spot prints prices and order quantities."""
+    try:
+        return format(value.quantize(step), "f")
+    except ArithmeticError:
+        return wire(value)
+
+
+def order_row(order: Order, *, stream: bool) -> Row:
+    """An order record; the stream's has ``category`` and ``feeCurrency`` in addition."""
+    instrument = order.instrument
+    tick = instrument.tick
+    cancelled = order.status in ("Cancelled", "PartiallyFilledCanceled", "Deactivated", "Rejected")
+    row: Row = {
+        "orderId": order.order_id,
+        "orderLinkId": order.link_id,
+        "blockTradeId": "",
+        "symbol": instrument.symbol,
+        "price": padded(order.price, tick) if order.price else "0",
+        "qty": padded(order.quantity, instrument.quote_step if order.in_quote else instrument.base_step),
+        "side": order.side,
+        "isLeverage": order.is_leverage,
+        "positionIdx": 0,
+        "orderStatus": order.status,
+        "cancelType": order.cancel_type,
+        "rejectReason": order.reject_reason,
+        "avgPrice": wire(average(order.cum_value, order.cum_quantity)) if order.cum_quantity else _no_average(stream),
+        "leavesQty": "" if cancelled and not stream else padded(order.leaves_quantity, instrument.base_step),
+        "leavesValue": "" if cancelled and not stream else wire(_leaves_value(order)),
+        "cumExecQty": wire(order.cum_quantity),
+        "cumExecValue": wire(order.cum_value),
+        "cumExecFee": wire(sum(order.fees.values(), ZERO)),
+        "timeInForce": order.time_in_force,
+        "orderType": order.order_type,
+        "stopOrderType": stop_order_type(order),
+        "ocoTriggerBy": order.oco_trigger_by,
+        "orderIv": "",
+        "marketUnit": order.market_unit,
+        "triggerPrice": padded(order.trigger_price, tick),
+        "takeProfit": padded(order.take_profit, tick),
+        "stopLoss": padded(order.stop_loss, tick),
+        "tpLimitPrice": padded(order.tp_limit_price, tick),
+        "slLimitPrice": padded(order.sl_limit_price, tick),
+        "tpTriggerBy": "",
+        "slTriggerBy": "",
+        "triggerDirection": 0,
+        "triggerBy": "",
+        "lastPriceOnCreated": wire(order.last_on_created) if stream else "",
+        "basePrice": wire(order.last_on_created),
+        "reduceOnly": False,
+        "closeOnTrigger": False,
+        "placeType": "",
+        "smpType": order.smp_type,
+        "smpGroup": 0,
+        "smpOrderId": "",
+        "slippageToleranceType": "UNKNOWN",
+        "slippageTolerance": "",
+        "createdTime": str(order.created_ms),
+        "updatedTime": str(order.updated_ms),
+        "extraFees": "",
+        "cumFeeDetail": {coin: wire(fee) for coin, fee in order.fees.items()},
+        "rpiTakerAccess": False,
+        "rpiMatchedQty": "0",
+    }
+    if stream:
+        row["category"] = instrument.category
+        row["feeCurrency"] = next(iter(order.fees), "")
+    return row
+
+
+def _no_average(stream: bool) -> str:
+    return "" if stream else "0"
+
+
+def _leaves_value(order: Order) -> Decimal:
+    if order.in_quote:
+        return max(ZERO, order.quantity - order.cum_value)
+    return order.leaves_quantity * order.price
+
+
+def stop_order_type(order: Order) -> str:
+    return STOP_ORDER_TYPE.get(order.order_filter, order.order_filter)
+
+
+def execution_row(execution: Execution, *, stream: bool) -> Row:
+    """An execution record; spot rows leave the derivatives' fields empty."""
+    instrument = execution.instrument
+    row: Row = {
+        "symbol": instrument.symbol,
+        "orderType": execution.order_type,
+        "underlyingPrice": "",
+        "orderLinkId": execution.link_id,
+        "side": execution.side,
+        "indexPrice": "",
+        "orderId": execution.order_id,
+        "stopOrderType": execution.stop_order_type,
+        "leavesQty": padded(execution.leaves_quantity, instrument.base_step),
+        "execTime": str(execution.time_ms),
+        "feeCurrency": execution.fee_coin,
+        "isMaker": execution.is_maker,
+        "execFee": wire(execution.fee),
+        "feeRate": wire(execution.fee_rate),
+        "execId": execution.exec_id,
+        "tradeIv": "",
+        "blockTradeId": "",
+        "markPrice": "",
+        "execPrice": wire(execution.price),
+        "markIv": "",
+        "orderQty": padded(execution.order_quantity, instrument.base_step),
+        "orderPrice": wire(execution.order_price),
+        "execValue": wire(execution.value),
+        "execType": "Trade",
+        "execQty": wire(execution.quantity),
+        "closedSize": "",
+        "extraFees": "",
+        "seq": execution.seq,
+    }
+    if stream:
+        row["category"] = instrument.category
+        row["isLeverage"] = execution.is_leverage
+        row["execPnl"] = ""
+        row["marketUnit"] = execution.market_unit
+    else:
+        row["execFeeV2"] = ""
+    return row
+
+
+def fast_execution_row(execution: Execution) -> Row:
+    """A record of ``execution.fast``: no fee, no link id for maker fills (docs websocket/private/fast-execution)."""
+    return {
+        "category": execution.instrument.category,
+        "symbol": execution.instrument.symbol,
+        "execId": execution.exec_id,
+        "execPrice": wire(execution.price),
+        "execQty": wire(execution.quantity),
+        "orderId": execution.order_id,
+        "isMaker": execution.is_maker,
+        "orderLinkId": "" if execution.is_maker else execution.link_id,
+        "side": execution.side,
+        "execTime": str(execution.time_ms),
+        "seq": execution.seq,
+    }
+
+
+def coin_row(coin: str, balance: Balance, in_usd: PriceInUsd) -> Row:
+    total = wire(balance.total)
+    return {
+        "coin": coin,
+        "equity": total,
+        "usdValue": wire(round(balance.total * in_usd(coin), 8)),
+        "walletBalance": total,
+        "availableToWithdraw": "",
+        "availableToBorrow": "",
+        "borrowAmount": "0",
+        "accruedInterest": "0",
+        "totalOrderIM": "0",
+        "totalPositionIM": "0",
+        "totalPositionMM": "0",
+        "unrealisedPnl": "0",
+        "cumRealisedPnl": "0",
+        "bonus": "0",
+        "collateralSwitch": True,
+        "marginCollateral": True,
+        "locked": wire(balance.locked),
+        "spotHedgingQty": "0",
+        "spotBorrow": "0",
+    }
+
+
+def wallet_row(account: Account, coins: Iterable[str], in_usd: PriceInUsd) -> Row:
+    """The account row with the coins asked for; its USD sums are over all coins."""
+    equity = sum((balance.total * in_usd(coin) for coin, balance in account.wallet.items()), ZERO)
+    locked = sum((balance.locked * in_usd(coin) for coin, balance in account.wallet.items() if balance.locked), ZERO)
+    total = wire(round(equity, 8))
+    return {
+        "accountType": "UNIFIED",
+        "accountIMRate": "0",
+        "accountMMRate": "0",
+        "accountIMRateByMp": "0",
+        "accountMMRateByMp": "0",
+        "totalEquity": total,
+        "totalWalletBalance": total,
+        "totalMarginBalance": total,
+        "totalAvailableBalance": wire(round(equity - locked, 8)),
+        "totalPerpUPL": "0",
+        "totalInitialMargin": "0",
+        "totalMaintenanceMargin": "0",
+        "totalInitialMarginByMp": "0",
+        "totalMaintenanceMarginByMp": "0",
+        "accountLTV": "0",
+        "coin": [coin_row(coin, account.balance(coin), in_usd) for coin in coins],
+    }

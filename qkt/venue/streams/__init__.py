@@ -1,0 +1,1 @@
+"""The WebSocket face of the venue: private sessions, public sessions, and the pump that brings frames to them."""

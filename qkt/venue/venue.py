@@ -1,0 +1,370 @@
+"""`SimulatedBybit`: a Bybit V5 venue in this process, for any client that speaks HTTP and WebSocket.
+
+It trades spot by the documented rules, fails on command in the ways the real one does, and always tells afterwards
+what really happened. It shares no code with the SDK, so the two cannot share a mistake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from decimal import Decimal, localcontext
+from types import TracebackType
+from typing import Any
+
+from .admin import Admin
+from .api.gateway import Gateway
+from .api.limits import RateLimits
+from .api.orders import OrderEndpoints
+from .api.reads import ReadEndpoints
+from .clock import Clock, RealClock, SkewedClock, VirtualClock
+from .exchange.book import Book
+from .exchange.exchange import Exchange
+from .exchange.instruments import instrument_for
+from .exchange.journal import Journal
+from .exchange.money import CONTEXT, parse, wire
+from .exchange.retcodes import Refusal
+from .exchange.rows import order_row
+from .faults import Fault, Faults
+from .http import HttpShell
+from .server import ServerThread
+from .streams.hub import StreamHub
+
+Amount = str | int | float | Decimal
+
+DEFAULT_BALANCES: Mapping[str, Amount] = {"USDT": 100_000, "BTC": 10, "ETH": 100, "SOL": 1000}
+
+
+class SimulatedBybit:
+    """A venue of one's own.
+
+    Args:
+        seed: decides everything that is left to chance; the same seed and the same commands give the same venue.
+        symbols: the spot pairs traded.
+        port: 0 picks a free one; the venue listens on loopback only.
+        clock: None for real time, or a `VirtualClock` to step.
+        balances: of the default account (``key`` / ``secret``), coin -> amount.
+        market: ``still`` (nothing happens unless told) or ``live`` (a seeded price process and counterparties).
+        rate_limits: False grants everything; the headers still tell the nominal limit.
+        frame_latency_ms: how long after a change its frames leave.
+        journal_file: append every journal entry as a JSON line.
+    """
+
+    def __init__(
+        self,
+        seed: int = 1,
+        symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "SOLUSDT"),
+        port: int = 0,
+        clock: Clock | None = None,
+        balances: Mapping[str, Amount] | None = None,
+        market: str = "still",
+        rate_limits: bool = True,
+        *,
+        frame_latency_ms: int = 3,
+    ) -> None:
+        if market not in ("still", "live"):
+            raise ValueError(f"market is 'still' or 'live', not {market!r}")
+        self.symbols = tuple(symbols)
+        self.seed = seed
+        self._clock = SkewedClock(clock or RealClock())
+        self._lock = threading.RLock()
+        instruments = [instrument_for(symbol, 30_001 + at) for at, symbol in enumerate(self.symbols)]
+        self._exchange = Exchange(self._clock.now_ms, seed, instruments)
+        self.faults = Faults(seed, self._clock.base.now_ms)
+        self.faults.on_hit = self._note_hit
+        self.limits = RateLimits(rate_limits)
+        self._later_pending = 0
+        orders = OrderEndpoints(self._exchange, self.faults, self._later)
+        reads = ReadEndpoints(self._exchange, self.faults)
+        gateway = Gateway(self._exchange, orders, reads, self.limits)
+        self._hub = StreamHub(self._exchange, self.faults, self._exclusive, seed, frame_latency_ms)
+        self._exchange.outbox.sink = self._hub.emit
+        self._shell = HttpShell(
+            gateway, self._hub, Admin(self), self.faults, self._clock, self._exchange.journal, self._exclusive
+        )
+        self._server = ServerThread(self._shell.handle, "127.0.0.1", port, self._on_loop, self._housekeeping)
+        self._refusing = False
+        self.faults.listen(self._faults_changed)
+        self.add_account("key", "secret", balances=DEFAULT_BALANCES if balances is None else balances)
+
+    # -- life ----------------------------------------------------------------------------------------------------
+
+    def start(self) -> SimulatedBybit:
+        """Listen; returns when the port is open.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        self._server.start()
+        self._faults_changed()
+        return self
+
+    def stop(self) -> None:
+        """Close every connection and the port; what happened stays readable. Idempotent."""
+        self._server.stop()
+
+    def __enter__(self) -> SimulatedBybit:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def is_running(self) -> bool:
+        return self._server.is_running
+
+    @property
+    def port(self) -> int:
+        return self._server.port
+
+    @property
+    def rest_url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def ws_url(self) -> str:
+        """The full URL of the private stream."""
+        return f"ws://127.0.0.1:{self.port}/v5/private"
+
+    def public_ws_url(self, category: str = "spot") -> str:
+        return f"ws://127.0.0.1:{self.port}/v5/public/{category}"
+
+    @property
+    def accounts(self) -> list[str]:
+        return list(self._exchange.accounts)
+
+    @property
+    def journal(self) -> Journal:
+        return self._exchange.journal
+
+    def now_ms(self) -> int:
+        """The venue's time, skew included."""
+        return self._clock.now_ms()
+
+    # -- accounts ------------------------------------------------------------------------------------------------
+
+    def add_account(
+        self,
+        key: str,
+        secret: str,
+        balances: Mapping[str, Amount] | None = None,
+        *,
+        taker_fee_rate: Amount = "0.001",
+        maker_fee_rate: Amount = "0.001",
+        read_only: bool = False,
+    ) -> None:
+        """Open an account; a negative maker rate pays rebates, in the other coin as the docs say."""
+        with self._exclusive():
+            self._exchange.add_account(
+                key,
+                secret,
+                {coin: _amount(amount) for coin, amount in (balances or {}).items()},
+                taker_fee_rate=_amount(taker_fee_rate),
+                maker_fee_rate=_amount(maker_fee_rate),
+                read_only=read_only,
+            )
+
+    def expire_key(self, account: str = "key", *, expired: bool = True) -> None:
+        """Let an API key expire (33004), or renew it."""
+        with self._exclusive():
+            self._exchange.accounts[account].expired = expired
+
+    def truth(self, account: str = "key") -> dict[str, Any]:
+        """Everything that ever happened to an account, nothing aged out, whatever the API would still show.
+
+        Returns:
+            ``{"orders": [...], "executions": [...], "balances": {coin: {...}}, "journal": [...]}``, JSON-able, with
+            the venue's field names and decimals as strings.
+        """
+        with self._exclusive():
+            return self._exchange.truth(self._exchange.accounts[account])
+
+    def total(self, coin: str) -> Decimal:
+        """All of a coin on the venue, over all accounts, the house and the fee pot: what was ever deposited."""
+        with self._exclusive():
+            return self._exchange.total(coin)
+
+    # -- the hand of God -----------------------------------------------------------------------------------------
+
+    def set_price(self, symbol: str, price: Amount) -> None:
+        """The market trades at a price: resting orders it touches fill at their own price, conditionals trigger."""
+        with self._exclusive():
+            self._exchange.journal.note("price", symbol=symbol, price=str(price))
+            self._exchange.move_price(self._book(symbol), _amount(price))
+
+    def last_price(self, symbol: str) -> Decimal:
+        with self._exclusive():
+            return self._book(symbol).last_price
+
+    def fill(self, order: str, quantity: Amount | None = None, price: Amount | None = None) -> dict[str, Any]:
+        """A counterparty trades with a resting order (all of it unless told otherwise); returns the order's row.
+
+        Raises:
+            LookupError: there is no such order.
+            ValueError: it is not resting, or would not trade at that price.
+        """
+        with self._exclusive():
+            found = self._exchange.find(order)
+            self._exchange.fill(
+                found, None if quantity is None else _amount(quantity), None if price is None else _amount(price)
+            )
+            return order_row(found, stream=True)
+
+    def cancel(self, order: str, cancel_type: str = "CancelByUser") -> dict[str, Any]:
+        """End an order behind the client's back: from the app, by self-match prevention, by a dead man's switch.
+
+        Raises:
+            LookupError: there is no such order.
+            ValueError: it is closed already.
+        """
+        with self._exclusive():
+            found = self._exchange.find(order)
+            self._exchange.cancel_outside(found, cancel_type)
+            return order_row(found, stream=True)
+
+    def place(self, account: str = "key", **create_params: Any) -> dict[str, Any]:
+        """An order from outside (the app, another program), with the parameters of ``order/create``.
+
+        Raises:
+            Refusal: the venue says no (its ``code`` and ``text``).
+        """
+        body = {"category": "spot", **{name: _text(value) for name, value in create_params.items()}}
+        with self._exclusive():
+            order = self._exchange.create(self._exchange.accounts[account], body, outside=True)
+            return order_row(order, stream=True)
+
+    def trade(self, account: str = "key", *, symbol: str, side: str, quantity: Amount) -> dict[str, Any]:
+        """A market order from outside, sized in base coin."""
+        return self.place(account, symbol=symbol, side=side, orderType="Market", qty=quantity, marketUnit="baseCoin")
+
+    def deposit(self, coin: str, amount: Amount, account: str = "key") -> None:
+        """Money from outside; negative: a withdrawal."""
+        with self._exclusive():
+            self._exchange.deposit(self._exchange.accounts[account], coin, _amount(amount))
+
+    def restart(self, *, cut_streams: bool = False) -> None:
+        """The matching service restarts: the cache of closed orders is wiped (docs v5/order/open-order)."""
+        with self._exclusive():
+            self._exchange.restart()
+        if cut_streams:
+            self.cut_streams()
+
+    def cut_streams(self, account: str | None = None) -> int:
+        """Abort the private connections; returns how many there were."""
+        loop = self._server.loop
+        if loop is None:
+            return 0
+        self._exchange.journal.note("streams cut")
+        count = 0
+
+        async def cut() -> None:
+            nonlocal count
+            count = self._hub.cut_private(account)
+
+        self._server.run(cut)
+        return count
+
+    def wait_idle(self, timeout_s: float = 5) -> bool:
+        """Wait until every frame and every appointed deed is done; False when that took too long."""
+        deadline = time.monotonic() + timeout_s
+        idle = False
+
+        async def look() -> None:
+            nonlocal idle
+            while True:
+                idle = self._hub.is_idle and not self._later_pending
+                if idle or time.monotonic() > deadline:
+                    return
+                await asyncio.sleep(0.001)
+
+        self._server.run(look)
+        return idle
+
+    # -- inside --------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """The venue's one lock, and arithmetic wide enough for it."""
+        with self._lock, localcontext(CONTEXT):
+            yield
+
+    def _book(self, symbol: str) -> Book:
+        book = self._exchange.books.get(("spot", symbol))
+        if book is None:
+            raise LookupError(f"{symbol!r} is not traded here; there are: {', '.join(self.symbols)}")
+        return book
+
+    def _later(self, delay_ms: int, deed: Callable[[], None]) -> None:
+        """Appoint a deed; called on the loop, under the lock."""
+        loop = self._server.loop
+        if loop is None:
+            return
+        self._later_pending += 1
+        loop.call_soon_threadsafe(loop.call_later, delay_ms / 1000, self._do, deed)
+
+    def _do(self, deed: Callable[[], None]) -> None:
+        with self._exclusive():
+            self._later_pending -= 1
+            try:
+                deed()
+            except (Refusal, ValueError) as error:
+                self._exchange.journal.note("nothing to do", reason=str(error))
+
+    def _note_hit(self, fault: Fault, context: dict[str, str]) -> None:
+        with self._exclusive():
+            self._exchange.journal.note("fault", fault=fault.name, id=fault.id, **context)
+
+    def _on_loop(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        if loop is not None:
+            self._shell.stopping = asyncio.Event()
+        elif self._shell.stopping is not None:
+            self._shell.stopping.set()
+            self._hub.close_all()
+        self._hub.attach(loop)
+
+    def _housekeeping(self) -> None:
+        self._hub.cut_idle()
+        if self._clock.offset_ms or self._refusing or self.faults.armed("clock") or self.faults.armed("listen"):
+            self._faults_changed()
+
+    def _faults_changed(self) -> None:
+        """Bring the states that last in line with the faults that stand: the clock's skew, the open port."""
+        skew_ms = sum(int(fault["ms"]) for fault in self.faults.standing("clock_skew"))
+        jump_ms = sum(int(fault.memory or 0) for fault in self.faults.all if fault.name == "clock_jump")
+        self._clock.offset_ms = skew_ms + jump_ms
+        refusals = self.faults.standing("connection_refused")
+        if bool(refusals) == self._refusing or not self._server.is_running:
+            return
+        self._refusing = bool(refusals)
+        for fault in refusals:
+            fault.hits += 1
+        cut = any(fault["cut"] for fault in refusals)
+        if refusals:
+            self._server.run(lambda: self._server.stop_listening(cut=cut))
+        else:
+            self._server.run(self._server.listen)
+
+    def __repr__(self) -> str:
+        state = f"at {self.rest_url}" if self.is_running else "stopped"
+        orders = sum(len(account.orders) for account in self._exchange.accounts.values())
+        prices = " ".join(f"{book.instrument.symbol}={wire(book.last_price)}" for book in self._exchange.books.values())
+        return f"<SimulatedBybit {state} orders={orders} {prices} faults={len(self.faults.active)}>"
+
+
+def _amount(value: Amount) -> Decimal:
+    amount = value if isinstance(value, Decimal) else parse(value)
+    if amount is None or not amount.is_finite():
+        raise ValueError(f"{value!r} is not an amount")
+    return amount
+
+
+def _text(value: Any) -> Any:
+    return wire(value) if isinstance(value, Decimal) else str(value) if isinstance(value, float) else value
+
+
+__all__ = ["DEFAULT_BALANCES", "SimulatedBybit", "VirtualClock"]
