@@ -1,0 +1,181 @@
+"""Later, on threads of our own: one heap of due times on the monotonic clock.
+
+It promises: a schedule survives its action's exceptions; one schedule never runs twice at once; beats missed while
+the machine slept or an action overran are skipped, not made up for in a burst; `close` stops it from any thread, its
+own workers included. Nothing runs under its lock.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import threading
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from qkt.clock import Clock, SystemClock
+from qkt.errors import InvalidRequestError
+from qkt.threads import library_thread
+
+log = logging.getLogger(__name__)
+
+_CLOSE_PATIENCE_MS = 5_000
+_LONGEST_WAIT_S = 3_600.0
+
+
+class _Schedule:
+    """One action and when it runs next; ``interval_ms`` is None for a single run."""
+
+    def __init__(self, scheduler: ThreadScheduler, action: Callable[[], None], interval_ms: int | None) -> None:
+        self._scheduler = scheduler
+        self.action: Callable[[], None] | None = action
+        self.interval_ms = interval_ms
+        self.due_ms = 0
+
+    def cancel(self) -> None:
+        """No run starts after this returns; one that has started is not waited for. Idempotent."""
+        self._scheduler._cancel(self)
+
+    def __repr__(self) -> str:
+        what = "cancelled" if self.action is None else f"due_ms={self.due_ms}"
+        return f"<schedule {what} interval_ms={self.interval_ms}>"
+
+
+class ThreadScheduler:
+    """Runs scheduled actions on ``workers`` daemon threads, started when first needed.
+
+    Several brokers may share one. ``clock`` only tells the time; the waiting is real.
+    """
+
+    def __init__(self, workers: int = 1, clock: Clock | None = None, name: str = "qkt-reconcile") -> None:
+        if not isinstance(workers, int) or isinstance(workers, bool) or workers < 1:
+            raise InvalidRequestError(f"workers must be a positive int, got {workers!r}")
+        self._workers = workers
+        self._clock = clock or SystemClock()
+        self._name = name
+        self._changed = threading.Condition()
+        self._heap: list[tuple[int, int, _Schedule]] = []
+        self._ticket = itertools.count()
+        self._threads: list[threading.Thread] = []
+        self._alive: set[threading.Thread] = set()
+        self._closing: set[threading.Thread] = set()  # workers that are inside close() themselves
+        self._running: set[_Schedule] = set()
+        self._is_closed = False
+
+    def schedule_at_fixed_rate(self, action: Callable[[], None], initial_delay_ms: int, interval_ms: int) -> _Schedule:
+        """Run ``action`` after ``initial_delay_ms`` and then on every multiple of ``interval_ms`` after that."""
+        if interval_ms <= 0:
+            raise InvalidRequestError(f"interval_ms must be above zero, got {interval_ms}")
+        return self._schedule(_Schedule(self, action, interval_ms), initial_delay_ms)
+
+    def schedule_once(self, action: Callable[[], None], delay_ms: int) -> _Schedule:
+        """Run ``action`` once, after ``delay_ms``."""
+        return self._schedule(_Schedule(self, action, None), delay_ms)
+
+    def _schedule(self, schedule: _Schedule, delay_ms: int) -> _Schedule:
+        with self._changed:
+            if self._is_closed:
+                raise InvalidRequestError(f"the scheduler {self._name} is closed")
+            schedule.due_ms = self._clock.monotonic_ms() + max(0, delay_ms)
+            self._push(schedule)
+            self._start_a_worker()
+        return schedule
+
+    def _push(self, schedule: _Schedule) -> None:
+        heapq.heappush(self._heap, (schedule.due_ms, next(self._ticket), schedule))
+        self._changed.notify()
+
+    def _start_a_worker(self) -> None:
+        if len(self._threads) < min(self._workers, len(self._heap) + len(self._running)):
+            name = self._name if self._workers == 1 else f"{self._name}-{len(self._threads) + 1}"
+            thread = library_thread(name, self._work)
+            self._threads.append(thread)
+            self._alive.add(thread)
+            thread.start()
+
+    def _cancel(self, schedule: _Schedule) -> None:
+        with self._changed:
+            schedule.action = None  # its place in the heap is cleared when it comes up
+
+    def _work(self) -> None:
+        try:
+            while (job := self._take()) is not None:
+                schedule, action = job
+                try:
+                    action()
+                except BaseException:  # a SystemExit in an action must not end everybody's timer
+                    log.warning("scheduled action failed scheduler=%s action=%r", self._name, action, exc_info=True)
+                self._done(schedule)
+        finally:
+            with self._changed:
+                self._alive.discard(threading.current_thread())
+                self._changed.notify_all()
+
+    def _take(self) -> tuple[_Schedule, Callable[[], None]] | None:
+        """The next due schedule, waiting for it; None when the scheduler is closed."""
+        with self._changed:
+            while not self._is_closed:
+                if self._heap:
+                    due_ms, _, schedule = self._heap[0]
+                    wait_ms = due_ms - self._clock.monotonic_ms()
+                    if schedule.action is None or wait_ms <= 0:
+                        heapq.heappop(self._heap)
+                        if schedule.action is not None:
+                            self._running.add(schedule)
+                            return schedule, schedule.action
+                        continue
+                    self._changed.wait(min(wait_ms / 1000, _LONGEST_WAIT_S))
+                else:
+                    self._changed.wait()
+            return None
+
+    def _done(self, schedule: _Schedule) -> None:
+        with self._changed:
+            self._running.discard(schedule)
+            if schedule.interval_ms is None or schedule.action is None or self._is_closed:
+                return
+            late_ms = max(0, self._clock.monotonic_ms() - schedule.due_ms)
+            missed = late_ms // schedule.interval_ms
+            schedule.due_ms += (missed + 1) * schedule.interval_ms
+            self._push(schedule)
+
+    def close(self, timeout_ms: int = _CLOSE_PATIENCE_MS) -> None:
+        """Start nothing more and wait for what runs, at most ``timeout_ms``; idempotent, from any thread.
+
+        Called by one of its own workers it waits for the others only.
+        """
+        me = threading.current_thread()
+        with self._changed:
+            self._is_closed = True
+            self._heap.clear()
+            if me in self._alive:
+                self._closing.add(me)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._alive <= self._closing, timeout=timeout_ms / 1000)
+            late = [thread.name for thread in self._alive - self._closing]
+            ended = [thread for thread in self._threads if thread not in self._alive]
+        for thread in ended:
+            thread.join(timeout=1.0)
+        if late:
+            log.warning("scheduler closed while an action still runs scheduler=%s threads=%s", self._name, late)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        with self._changed:
+            waiting = [schedule for _, _, schedule in self._heap if schedule.action is not None]
+            next_in_ms = min((schedule.due_ms for schedule in waiting), default=0) - self._clock.monotonic_ms()
+            state = "closed" if self._is_closed else "open"
+            coming = f" next_in_ms={max(0, next_in_ms)}" if waiting else ""
+            return (
+                f"<ThreadScheduler {self._name} {state} workers={len(self._alive)}/{self._workers} "
+                f"waiting={len(waiting)} running={len(self._running)}{coming}>"
+            )

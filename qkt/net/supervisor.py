@@ -1,0 +1,189 @@
+"""Bring something back, however long it takes: one attempt at a time, unbounded in time, paced by a policy.
+
+The supervisor knows nothing of sockets. It is told that something is lost (`trigger`), and calls ``attempt`` until it
+succeeds. Triggers that come while an attempt is awaited are the same news; one that comes while an attempt runs is
+not, because what the attempt just built may be what was lost again. The count of failures is forgotten only after a
+success that lasted, so a venue that accepts and drops at once is not hammered.
+
+`ReconnectSupervisor.trigger` never runs the attempt itself: it goes through the scheduler, so a test drives it with
+`qkt.testing.TickScheduler` and without a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import random as _random
+import threading
+from collections.abc import Callable
+
+from qkt.clock import Clock, SystemClock
+from qkt.errors import InvalidRequestError
+from qkt.net.backoff import BackoffPolicy, ExponentialBackoff
+from qkt.net.scheduler import ThreadScheduler
+from qkt.net.scheduling import Cancellable, Scheduler
+
+log = logging.getLogger(__name__)
+
+DEFAULT_POLICY = ExponentialBackoff(initial_ms=250, max_ms=15_000)
+_STABLE_AFTER_MS = 5_000
+
+
+class ReconnectSupervisor:
+    """Calls ``attempt()`` after each `trigger`, again and again, until it returns without raising.
+
+    An attempt fails by raising, or by returning False. ``on_error(error)`` hears each failure (default: logged at
+    WARNING). ``scheduler`` defaults to a thread of its own, which `stop` ends. ``random()`` draws the jitter.
+    """
+
+    def __init__(
+        self,
+        attempt: Callable[[], object],
+        policy: BackoffPolicy | None = None,
+        scheduler: Scheduler | None = None,
+        on_error: Callable[[Exception], None] | None = None,
+        random: Callable[[], float] = _random.random,
+        *,
+        clock: Clock | None = None,
+        stable_after_ms: int = _STABLE_AFTER_MS,
+    ) -> None:
+        if not callable(attempt):
+            raise InvalidRequestError(f"attempt must be callable, got {attempt!r}")
+        self._attempt = attempt
+        self._policy = policy or DEFAULT_POLICY
+        self._own = ThreadScheduler(name="qkt-reconnect") if scheduler is None else None
+        self._scheduler: Scheduler = self._own or scheduler  # type: ignore[assignment]
+        self._on_error = on_error or self._log_error
+        self._random = random
+        self._clock = clock or SystemClock()
+        self._stable_after_ms = stable_after_ms
+
+        self._lock = threading.Lock()
+        self._waiting: Cancellable | None = None
+        self._is_running = False
+        self._lost_again = False
+        self._is_stopped = False
+        self._failures = 0
+        self._pace = 0  # which pause comes next
+        self._last_success_ms: int | None = None
+        self._total = 0
+        self._reason = ""
+        self._last_error: Exception | None = None
+        self._next_delay_ms: int | None = None
+
+    @property
+    def state(self) -> str:
+        """``idle``, ``waiting`` (for the next attempt), ``running`` (an attempt) or ``stopped``."""
+        with self._lock:
+            return self._state()
+
+    def _state(self) -> str:
+        if self._is_stopped:
+            return "stopped"
+        if self._is_running:
+            return "running"
+        return "waiting" if self._waiting is not None else "idle"
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were made, ever."""
+        return self._total
+
+    @property
+    def failures(self) -> int:
+        """How many have failed since the last success."""
+        return self._failures
+
+    @property
+    def reason(self) -> str:
+        """What the last trigger said."""
+        return self._reason
+
+    @property
+    def last_error(self) -> Exception | None:
+        """What the last failed attempt raised."""
+        return self._last_error
+
+    def trigger(self, reason: str) -> None:
+        """Something is lost: attempt to bring it back. From any thread; after `stop` it does nothing."""
+        with self._lock:
+            if self._is_stopped:
+                return
+            self._reason = reason
+            if self._is_running:
+                self._lost_again = True
+            elif self._waiting is None:
+                if self._has_been_calm():
+                    self._pace = 0
+                self._wait_for_next()
+
+    def stop(self) -> None:
+        """No attempt starts after this; one under way is waited for only on a thread of the supervisor's own."""
+        with self._lock:
+            self._is_stopped = True
+            waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.cancel()
+        if self._own is not None:
+            self._own.close()
+
+    def _has_been_calm(self) -> bool:
+        succeeded_ms = self._last_success_ms
+        return succeeded_ms is not None and self._clock.monotonic_ms() - succeeded_ms >= self._stable_after_ms
+
+    def _wait_for_next(self) -> None:
+        """Schedule the next attempt; the caller holds the lock."""
+        delay_ms = self._policy.delay_ms(self._pace, jitter=self._random())
+        self._pace += 1
+        self._next_delay_ms = delay_ms
+        try:
+            self._waiting = self._scheduler.schedule_once(self._run, delay_ms)
+        except InvalidRequestError:  # somebody closed the scheduler we were given: nothing can be attempted any more
+            self._is_stopped = True
+            log.warning("reconnecting ends, its scheduler is closed reason=%s", self._reason)
+
+    def _run(self) -> None:
+        with self._lock:
+            if self._is_stopped or self._is_running:
+                return
+            self._waiting = None
+            self._is_running, self._lost_again = True, False
+            self._total += 1
+        error = self._try()
+        with self._lock:
+            self._is_running = False
+            self._failures = self._failures + 1 if error is not None else 0
+            self._last_error = error
+            self._last_success_ms = self._clock.monotonic_ms() if error is None else None
+            if not self._is_stopped and (error is not None or self._lost_again):
+                self._wait_for_next()
+        if error is not None:
+            self._report(error)
+
+    def _try(self) -> Exception | None:
+        try:
+            if self._attempt() is False:
+                return ConnectionError("the attempt returned False")
+        except Exception as error:  # noqa: BLE001 - every failure is answered by another attempt
+            return error
+        return None
+
+    def _report(self, error: Exception) -> None:
+        try:
+            self._on_error(error)
+        except Exception:  # a failing error handler must not end the attempts
+            log.warning("error handler of a reconnect failed", exc_info=True)
+
+    def _log_error(self, error: Exception) -> None:
+        log.warning(
+            "attempt failed reason=%s failures=%d next_in_ms=%s error=%s",
+            self._reason,
+            self._failures,
+            self._next_delay_ms,
+            error,
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<ReconnectSupervisor {self.state} attempts={self._total} failures={self._failures} "
+            f"reason={self._reason!r}>"
+        )
