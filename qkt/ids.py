@@ -21,7 +21,7 @@ ExecId = NewType("ExecId", str)
 
 MAX_CLIENT_ORDER_ID_LENGTH = 36
 _ALLOWED = re.compile(r"[A-Za-z0-9_-]+\Z")
-_GENERATED = re.compile(r"qkt-([0-9a-f]{10})-\d+\Z")
+_GENERATED = re.compile(r"qkt-([0-9a-f]{10})-(\d+)\Z")
 
 
 class _Run:
@@ -33,6 +33,7 @@ class _Run:
     def renew(self) -> None:
         self.nonce = secrets.token_hex(5)
         self.numbers = itertools.count(1)
+        self.issued = 0
 
 
 _run = _Run()
@@ -42,7 +43,9 @@ if hasattr(os, "register_at_fork"):
 
 def new_client_order_id() -> str:
     """A fresh client order id, unique across threads, forks and restarts; known before the order is sent."""
-    return f"qkt-{_run.nonce}-{next(_run.numbers)}"
+    number = next(_run.numbers)
+    _run.issued = max(_run.issued, number)
+    return f"qkt-{_run.nonce}-{number}"
 
 
 def run_nonce() -> str:
@@ -54,6 +57,12 @@ def nonce_of(client_order_id: str) -> str | None:
     """The run nonce inside a generated id, or None when somebody else named the order."""
     match = _GENERATED.match(client_order_id)
     return match.group(1) if match else None
+
+
+def was_issued_here(client_order_id: str) -> bool:
+    """True for an id that this very process generated, for whichever of its brokers."""
+    match = _GENERATED.match(client_order_id)
+    return match is not None and match.group(1) == _run.nonce and 1 <= int(match.group(2)) <= _run.issued
 
 
 def validate_client_order_id(value: object) -> str:

@@ -205,8 +205,9 @@ class Ledger:
         if _is_known_to_venue(after) and (before is None or not _is_known_to_venue(before)):
             self._known_since[key] = self.revision
         self._sort_in(key, after)
-        trail = self._trails.setdefault(key, deque(maxlen=_TRAIL_LENGTH))
-        trail.append(describe(fact, before, after, events))
+        if before is None or events or _shown(before) != _shown(after):
+            trail = self._trails.setdefault(key, deque(maxlen=_TRAIL_LENGTH))
+            trail.append(describe(fact, before, after, events))
         return change
 
     def _sort_in(self, key: int, order: Order) -> None:
@@ -323,3 +324,16 @@ class Ledger:
 
 def _is_known_to_venue(order: Order) -> bool:
     return order.is_acknowledged or order.has_evidence
+
+
+def _shown(order: Order) -> tuple[object, ...]:
+    """What an operator would call a change; a row that merely confirms is none."""
+    return (
+        order.view_status,
+        order.cum_quantity,
+        order.missing_quantity,
+        order.doubt,
+        order.cancel,
+        order.amend,
+        order.empty_lookups_ms,
+    )

@@ -1,0 +1,252 @@
+"""From what was read to what must be asked, and from answers to verdicts.
+
+An order that is missing from a snapshot is a question, never a cancel: the venue's open list hides closed orders, and a
+fresh order may not be listed yet (docs v5/order/open-order). This room says which orders to ask for, and what it takes
+before silence may be called an answer. `recovery` goes and looks. Pure: no I/O, no clock.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Collection, Iterable, Mapping
+
+import attrs
+
+from qkt.model.orders import OrderType
+from qkt.model.reports import OrderReport, VenueStatus
+from qkt.orders.facts import (
+    AgedOut,
+    AmendRefused,
+    AnyFact,
+    CancelRefused,
+    EndReleased,
+    LookupFoundNothing,
+    NonArrivalProved,
+    StatusLost,
+    SubmitRefused,
+)
+from qkt.orders.ledger import Ledger
+from qkt.orders.order import NEVER_ARRIVED, Order
+from qkt.reconcile.snapshot import Read
+
+ID_ALREADY_USED = "client order id already used"
+
+
+@attrs.frozen(kw_only=True)
+class Limits:
+    """How long silence must last before it proves something; all in ms.
+
+    ``arrival_margin_ms`` after the signed timestamp plus receive window a request can no longer arrive;
+    ``backend_timeout_ms`` where the venue itself said that it was still working on it. ``unfilled_retention_ms`` is how
+    long the venue shows a closed order without fills (docs v5/order/order-list).
+    """
+
+    terminal_hold_ms: int = 60_000
+    arrival_margin_ms: int = 10_000
+    backend_timeout_ms: int = 60_000
+    between_lookups_ms: int = 5_000
+    unfilled_retention_ms: int = 24 * 3_600_000
+    questions_per_round: int = 40
+    young_fact_ms: int = 2_000
+
+
+class Why(enum.IntEnum):
+    """Why an order is asked for, the most pressing first."""
+
+    SUBMIT_UNANSWERED = 0
+    MISSING_FILLS = 1
+    ABSENT = 2
+    CONTRADICTION = 3
+    UNKNOWN_STATUS = 4
+    MALFORMED_ROW = 5
+    LATE_FILLS = 6
+
+
+@attrs.frozen(kw_only=True)
+class Question:
+    """An order to ask the venue about, by id."""
+
+    order: Order
+    why: Why
+
+
+@attrs.frozen(kw_only=True)
+class Answer:
+    """What asking by id gave, after its facts were absorbed.
+
+    ``is_complete``: every place the order could be was read completely. ``found``: some place knew it.
+    """
+
+    begun_ms: int
+    is_complete: bool
+    found: bool
+
+
+def absent_candidates(ledger: Ledger, fence_revision: int) -> list[Order]:
+    """Open orders the venue knew before the fence and nobody has spoken of since; compute before absorbing."""
+    return list(ledger.untouched_since(fence_revision))
+
+
+def questions(
+    ledger: Ledger,
+    *,
+    orders: Read[OrderReport],
+    candidates: Iterable[Order],
+    malformed_ids: Collection[str],
+    last_asked: Mapping[str, int],
+    limits: Limits,
+) -> tuple[list[Question], int]:
+    """What to ask this round, and how many questions wait for the next.
+
+    The oldest question goes first within its kind, so that hundreds are spread over rounds and none starves (S26).
+    """
+    listed = {row.broker_order_id for row in orders.rows} | {row.client_order_id for row in orders.rows}
+    found: dict[str, Question] = {}
+
+    def ask(order: Order, why: Why) -> None:
+        name = name_of(order)
+        if name not in found or why < found[name].why:
+            found[name] = Question(order=order, why=why)
+
+    for order in ledger.open_orders():
+        if order.doubt is not None and not order.has_evidence:
+            ask(order, Why.SUBMIT_UNANSWERED)
+        if order.missing_quantity:
+            ask(order, Why.MISSING_FILLS)
+        if order.has_terms_question:
+            ask(order, Why.CONTRADICTION)
+        if order.status is VenueStatus.UNKNOWN:
+            ask(order, Why.UNKNOWN_STATUS)
+        seen_only_through_fills = order.external and order.status is None
+        if orders.is_complete and seen_only_through_fills and order.broker_order_id not in listed:
+            ask(order, Why.ABSENT)
+        if order.broker_order_id in malformed_ids or order.client_order_id in malformed_ids:
+            ask(order, Why.MALFORMED_ROW)
+    for order in ledger.unsettled():
+        ask(order, Why.LATE_FILLS if order.is_end_told else Why.MISSING_FILLS)
+    if orders.is_complete:
+        for candidate in candidates:
+            now = ledger.get(candidate.client_order_id or None, candidate.broker_order_id)
+            is_listed = candidate.broker_order_id in listed or (candidate.client_order_id or None) in listed
+            if now is not None and now.is_open and not is_listed:
+                ask(now, Why.ABSENT)
+
+    ordered = sorted(found.values(), key=lambda question: (question.why, last_asked.get(name_of(question.order), -1)))
+    return ordered[: limits.questions_per_round], max(0, len(ordered) - limits.questions_per_round)
+
+
+def name_of(order: Order) -> str:
+    """One name for an order across rounds, whichever id it has."""
+    return order.broker_order_id or order.client_order_id
+
+
+def verdict(order: Order, answer: Answer, *, at_ms: int, limits: Limits) -> list[AnyFact]:
+    """What may be concluded from an answer about ``order`` (as it is after the answer's rows were absorbed)."""
+    if not answer.is_complete:
+        return []
+    if order.end is not None:
+        return _release_if_due(order, at_ms, limits)
+    if answer.found:
+        return []
+    nothing = LookupFoundNothing(
+        client_order_id=order.client_order_id,
+        broker_order_id=order.broker_order_id,
+        begun_ms=answer.begun_ms,
+        at_ms=at_ms,
+        origin="reconcile",
+    )
+    lookups = (*order.empty_lookups_ms, answer.begun_ms)
+    if order.doubt is not None and not order.is_acknowledged:
+        return [nothing, *_judge_unanswered(order, lookups, at_ms, limits)]
+    return [nothing, *_judge_absent(order, lookups, answer, at_ms, limits)]
+
+
+def _judge_unanswered(order: Order, lookups: tuple[int, ...], at_ms: int, limits: Limits) -> list[AnyFact]:
+    """Non-arrival: two empty lookups well apart, both begun when the request could no longer arrive."""
+    assert order.doubt is not None
+    conclusive = [begun_ms for begun_ms in lookups if begun_ms > order.doubt.provable_from_ms]
+    if not conclusive or conclusive[-1] - conclusive[0] < limits.between_lookups_ms:
+        return []
+    if order.doubt.is_duplicate_id:  # the order that has the id is too old to be shown: it is not ours
+        return [SubmitRefused(client_order_id=order.client_order_id, reason=ID_ALREADY_USED, at_ms=at_ms)]
+    return [
+        NonArrivalProved(client_order_id=order.client_order_id, reason=NEVER_ARRIVED, at_ms=at_ms, origin="reconcile")
+    ]
+
+
+def _judge_absent(order: Order, lookups: tuple[int, ...], answer: Answer, at_ms: int, limits: Limits) -> list[AnyFact]:
+    """An order the venue once had: lost after two empty rounds, aged out once its closed row cannot be shown."""
+    if len(lookups) < 2:
+        return []
+    last_seen_ms = max(order.terms.as_of_ms, order.terms.updated_ms, order.sent_ms or 0)
+    last_seen_ms = last_seen_ms or order.created_ms
+    is_past_retention = answer.begun_ms - last_seen_ms >= limits.unfilled_retention_ms
+    if is_past_retention and order.cum_quantity == 0:
+        return [
+            AgedOut(
+                client_order_id=order.client_order_id,
+                broker_order_id=order.broker_order_id,
+                at_ms=at_ms,
+                origin="reconcile",
+            )
+        ]
+    if order.is_lost:
+        return []
+    return [
+        StatusLost(
+            client_order_id=order.client_order_id,
+            broker_order_id=order.broker_order_id,
+            since_ms=lookups[0],
+            reason="in no open list, and realtime, history and executions do not know it",
+            at_ms=at_ms,
+            origin="reconcile",
+        )
+    ]
+
+
+def _release_if_due(order: Order, at_ms: int, limits: Limits) -> list[AnyFact]:
+    assert order.end is not None
+    if order.is_end_told or at_ms - order.end.since_ms < limits.terminal_hold_ms:
+        return []
+    return [
+        EndReleased(
+            client_order_id=order.client_order_id,
+            broker_order_id=order.broker_order_id,
+            at_ms=at_ms,
+            origin="reconcile",
+        )
+    ]
+
+
+def settled_requests(ledger: Ledger, orders: Read[OrderReport], *, at_ms: int) -> list[AnyFact]:
+    """Cancels and amends nobody answered, of orders that still stand unchanged after they could have arrived (S11)."""
+    standing = {row.broker_order_id for row in orders.rows}
+    facts: list[AnyFact] = []
+    for order in ledger.open_orders():
+        if order.broker_order_id not in standing:
+            continue
+        if order.cancel is not None and order.cancel.unanswered and orders.begun_ms > order.cancel.provable_from_ms:
+            facts.append(
+                CancelRefused(
+                    broker_order_id=order.broker_order_id, reason=NEVER_ARRIVED, at_ms=at_ms, origin="reconcile"
+                )
+            )
+        if order.amend is not None and order.amend.unanswered and orders.begun_ms > order.amend.provable_from_ms:
+            facts.append(
+                AmendRefused(
+                    broker_order_id=order.broker_order_id, reason=NEVER_ARRIVED, at_ms=at_ms, origin="reconcile"
+                )
+            )
+    return facts
+
+
+def is_conditional(order: Order) -> bool:
+    """True when the venue may keep the order in another drawer than plain orders."""
+    return order.order_type in (
+        OrderType.STOP,
+        OrderType.STOP_LIMIT,
+        OrderType.IF_TOUCHED,
+    ) or order.order_filter not in (
+        "",
+        "Order",
+    )

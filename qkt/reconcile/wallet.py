@@ -1,0 +1,67 @@
+"""Balances as joins: per coin the newest dated word wins, and an older one never overwrites it.
+
+A read is dated by the venue time at which it was *started*, a frame by its creation: a snapshot asked for before a push
+and arriving after it must not roll the push back (S60). A coin is zeroed only when it is absent from a read started
+after its last frame (the venue omits zero coins: S61); a frame lists some coins and says nothing of the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import attrs
+
+from qkt.model.balances import CoinBalance, Wallet
+from qkt.money import ZERO
+
+_NOTHING = CoinBalance(total=ZERO, locked=ZERO, available=ZERO)
+
+
+@attrs.frozen(kw_only=True)
+class WalletBook:
+    """Coin -> (dated ms, balance); ``read_ms`` is the start of the newest complete read."""
+
+    dated: Mapping[str, tuple[int, CoinBalance]] = attrs.field(factory=dict)
+    read_ms: int | None = None
+
+    def after_read(self, coins: Mapping[str, CoinBalance], begun_ms: int) -> WalletBook:
+        """Join a complete read started at ``begun_ms``."""
+        dated = dict(self.dated)
+        for coin, balance in coins.items():
+            if coin not in dated or begun_ms >= dated[coin][0]:
+                dated[coin] = (begun_ms, _kept_where_unknown(balance, dated.get(coin)))
+        for coin, (dated_ms, _balance) in self.dated.items():
+            if coin not in coins and begun_ms > dated_ms:
+                dated[coin] = (begun_ms, _NOTHING)
+        return WalletBook(dated=dated, read_ms=max(begun_ms, self.read_ms or 0))
+
+    def after_frame(self, coins: Mapping[str, CoinBalance], creation_ms: int) -> WalletBook:
+        """Join a frame's coins; the coins it does not list stay as they are."""
+        dated = dict(self.dated)
+        for coin, balance in coins.items():
+            if coin not in dated or creation_ms >= dated[coin][0]:
+                dated[coin] = (creation_ms, _kept_where_unknown(balance, dated.get(coin)))
+        return attrs.evolve(self, dated=dated)
+
+    def changed_from(self, before: WalletBook) -> frozenset[str]:
+        """Coins whose balance is not what it was."""
+        return frozenset(
+            coin
+            for coin, (_, balance) in self.dated.items()
+            if coin not in before.dated or before.dated[coin][1] != balance
+        )
+
+    @property
+    def wallet(self) -> Wallet:
+        """What the user sees."""
+        dates = [dated_ms for dated_ms, _ in self.dated.values()] + ([self.read_ms] if self.read_ms else [])
+        return Wallet(
+            coins={coin: balance for coin, (_, balance) in self.dated.items()}, as_of_ms=max(dates, default=None)
+        )
+
+
+def _kept_where_unknown(balance: CoinBalance, known: tuple[int, CoinBalance] | None) -> CoinBalance:
+    """A blank balance is unknown, not zero: the last known total stands."""
+    if balance.total is None and known is not None:
+        return attrs.evolve(balance, total=known[1].total)
+    return balance
