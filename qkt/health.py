@@ -17,6 +17,10 @@ from qkt.events import BrokerEvent, HealthDegraded, HealthRestored
 DOMAINS = ("orders", "executions", "balances", "positions")
 
 
+def _read_only(reasons: Mapping[str, str]) -> Mapping[str, str]:
+    return MappingProxyType(dict(reasons))
+
+
 @attrs.frozen(kw_only=True)
 class Health:
     """How well a broker knows what the venue holds, at one moment.
@@ -36,7 +40,7 @@ class Health:
     unresolved: tuple[str, ...] = ()
     questions_waiting: int = 0
     queue_depth: int = 0
-    degraded: Mapping[str, str] = attrs.field(factory=dict, converter=lambda given: MappingProxyType(dict(given)))
+    degraded: Mapping[str, str] = attrs.field(factory=dict, converter=_read_only)
 
     @property
     def ages_ms(self) -> Mapping[str, int | None]:

@@ -7,10 +7,10 @@ that carries our nonce but was never sent by us betrays a second process.
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import secrets
+import threading
 from typing import NewType
 
 from qkt.errors import InvalidRequestError
@@ -32,8 +32,13 @@ class _Run:
 
     def renew(self) -> None:
         self.nonce = secrets.token_hex(5)
-        self.numbers = itertools.count(1)
         self.issued = 0
+        self._lock = threading.Lock()
+
+    def next_number(self) -> int:
+        with self._lock:
+            self.issued += 1
+            return self.issued
 
 
 _run = _Run()
@@ -43,9 +48,7 @@ if hasattr(os, "register_at_fork"):
 
 def new_client_order_id() -> str:
     """A fresh client order id, unique across threads, forks and restarts; known before the order is sent."""
-    number = next(_run.numbers)
-    _run.issued = max(_run.issued, number)
-    return f"qkt-{_run.nonce}-{number}"
+    return f"qkt-{_run.nonce}-{_run.next_number()}"
 
 
 def run_nonce() -> str:

@@ -242,11 +242,5 @@ def settled_requests(ledger: Ledger, orders: Read[OrderReport], *, at_ms: int) -
 
 def is_conditional(order: Order) -> bool:
     """True when the venue may keep the order in another drawer than plain orders."""
-    return order.order_type in (
-        OrderType.STOP,
-        OrderType.STOP_LIMIT,
-        OrderType.IF_TOUCHED,
-    ) or order.order_filter not in (
-        "",
-        "Order",
-    )
+    conditional_types = (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.IF_TOUCHED)
+    return order.order_type in conditional_types or order.order_filter not in ("", "Order")
