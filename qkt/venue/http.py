@@ -92,6 +92,8 @@ class HttpShell:
             return web.Response(status=404, text="404 page not found")
         if path == "/v5/private":
             return await self._hub.serve_private(request, parse_query(query))
+        if path == "/v5/public/spot":
+            return await self._hub.serve_public(request, parse_query(query))
         return web.Response(status=404, text="404 page not found")
 
     # -- faults --------------------------------------------------------------------------------------------------

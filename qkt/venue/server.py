@@ -92,6 +92,17 @@ class ServerThread:
             return
         asyncio.run_coroutine_threadsafe(job(), loop).result(_START_TIMEOUT_S)
 
+    def call(self, job: Callable[[], Any]) -> None:
+        """Run a function on the loop and wait for its end; from the loop's own thread, simply run it."""
+        if threading.current_thread() is self._thread:
+            job()
+            return
+
+        async def run() -> None:
+            job()
+
+        self.run(run)
+
     async def listen(self) -> None:
         """Open the port (again)."""
         if self._site is None and self._runner is not None:

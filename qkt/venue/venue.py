@@ -30,6 +30,7 @@ from .exchange.retcodes import Refusal
 from .exchange.rows import order_row
 from .faults import Fault, Faults
 from .http import HttpShell
+from .market import LiveMarket
 from .server import ServerThread
 from .streams.hub import StreamHub
 
@@ -50,7 +51,7 @@ class SimulatedBybit:
         market: ``still`` (nothing happens unless told) or ``live`` (a seeded price process and counterparties).
         rate_limits: False grants everything; the headers still tell the nominal limit.
         frame_latency_ms: how long after a change its frames leave.
-        journal_file: append every journal entry as a JSON line.
+        market_speed: how much market time passes per venue time in a live market.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class SimulatedBybit:
         rate_limits: bool = True,
         *,
         frame_latency_ms: int = 3,
+        market_speed: float = 1.0,
     ) -> None:
         if market not in ("still", "live"):
             raise ValueError(f"market is 'still' or 'live', not {market!r}")
@@ -81,12 +83,14 @@ class SimulatedBybit:
         reads = ReadEndpoints(self._exchange, self.faults)
         gateway = Gateway(self._exchange, orders, reads, self.limits)
         self._hub = StreamHub(self._exchange, self.faults, self._exclusive, seed, frame_latency_ms)
-        self._exchange.outbox.sink = self._hub.emit
+        self._market = LiveMarket(self._exchange, seed, speed=market_speed) if market == "live" else None
         self._shell = HttpShell(
             gateway, self._hub, Admin(self), self.faults, self._clock, self._exchange.journal, self._exclusive
         )
         self._server = ServerThread(self._shell.handle, "127.0.0.1", port, self._on_loop, self._housekeeping)
         self._refusing = False
+        if self._market is not None and isinstance(self._clock.base, VirtualClock):
+            self._clock.base.listen(self._advance_market)
         self.faults.listen(self._faults_changed)
         self.add_account("key", "secret", balances=DEFAULT_BALANCES if balances is None else balances)
 
@@ -256,18 +260,10 @@ class SimulatedBybit:
 
     def cut_streams(self, account: str | None = None) -> int:
         """Abort the private connections; returns how many there were."""
-        loop = self._server.loop
-        if loop is None:
-            return 0
         self._exchange.journal.note("streams cut")
-        count = 0
-
-        async def cut() -> None:
-            nonlocal count
-            count = self._hub.cut_private(account)
-
-        self._server.run(cut)
-        return count
+        counts: list[int] = []
+        self._server.call(lambda: counts.append(self._hub.cut_private(account)))
+        return sum(counts)
 
     def wait_idle(self, timeout_s: float = 5) -> bool:
         """Wait until every frame and every appointed deed is done; False when that took too long."""
@@ -327,8 +323,18 @@ class SimulatedBybit:
             self._hub.close_all()
         self._hub.attach(loop)
 
+    def _advance_market(self, now_ms: int) -> None:
+        if self._market is not None:
+            with self._exclusive():
+                self._market.advance(now_ms)
+
     def _housekeeping(self) -> None:
         self._hub.cut_idle()
+        if not isinstance(self._clock.base, VirtualClock):
+            self._advance_market(self._clock.base.now_ms())
+        if self._hub.has_public_sessions:
+            with self._exclusive():
+                self._hub.public.sweep()
         if self._clock.offset_ms or self._refusing or self.faults.armed("clock") or self.faults.armed("listen"):
             self._faults_changed()
 

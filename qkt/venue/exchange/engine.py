@@ -172,21 +172,23 @@ class Engine:
         self._told_trade(book, "Sell" if order.is_buy else "Buy", price, quantity)
 
     def move_price(self, book: Book, price: Decimal, volume: Decimal | None = None) -> None:
-        """The market trades at a new price: resting orders it passes are filled.
+        """The market moves towards a price and trades with every resting order it touches on the way.
 
         Args:
-            volume: how much trades with orders standing exactly at the price; None fills them entirely.
+            volume: how much trades in all; an order that outlasts it holds the price. None: as much as it takes.
         """
+        for order in book.crossed(price):
+            quantity = order.leaves_quantity if volume is None else min(order.leaves_quantity, volume)
+            if quantity > 0:
+                self.fill(order, quantity, order.price)
+            if volume is not None:
+                volume -= quantity
+            if order.is_open:
+                price = order.price
+                break
         book.last_price = price
         book.high, book.low = max(book.high, price), min(book.low, price)
         book.update_id += 1
-        for order in book.crossed(price):
-            quantity = order.leaves_quantity
-            if order.price == price and volume is not None:
-                quantity = min(quantity, volume)
-                volume -= quantity
-            if quantity > 0:
-                self.fill(order, quantity, order.price)
 
     # -- the parts of a command ----------------------------------------------------------------------------------
 

@@ -1,0 +1,142 @@
+"""``qkt venue`` and ``python -m qkt.venue``: the simulated Bybit as a program of its own.
+
+Prints where it listens, then one line per event; ends cleanly on Ctrl-C. A story file (TOML) arms faults and lets
+things happen at given times, so that a bot in any language can be put through the same bad night twice.
+"""
+
+# ruff: noqa: T201 - a program for the terminal: printing is its business
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+import threading
+import tomllib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .exchange.journal import Entry
+from .venue import SimulatedBybit
+
+_QUIET = frozenset({"n", "t", "event", "account"})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until Ctrl-C; returns the exit status."""
+    options = _parser().parse_args(argv)
+    try:
+        story = _story(options.faults)
+        venue = SimulatedBybit(
+            seed=options.seed,
+            symbols=tuple(options.symbols.split(",")),
+            port=options.port,
+            market=options.market,
+            market_speed=options.speed,
+            rate_limits=not options.no_rate_limits,
+        )
+        _arm(venue, story)
+    except (OSError, ValueError) as error:
+        print(f"qkt venue: {error}", file=sys.stderr)
+        return 2
+    return _run(venue, options, story)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="qkt venue", description="A simulated Bybit V5 (spot) on loopback.")
+    parser.add_argument("--port", type=int, default=8765, help="port to listen on; 0 picks a free one (default 8765)")
+    parser.add_argument("--seed", type=int, default=1, help="decides everything left to chance (default 1)")
+    parser.add_argument("--symbols", default="BTCUSDT,ETHUSDT,SOLUSDT", help="spot pairs, separated by commas")
+    parser.add_argument("--market", choices=("live", "still"), default="live", help="default: live")
+    parser.add_argument("--speed", type=float, default=1.0, help="market time per real time in a live market")
+    parser.add_argument("--faults", metavar="STORY.toml", help="faults to arm and events to come")
+    parser.add_argument("--journal", metavar="FILE", help="append everything that happens as JSON lines")
+    parser.add_argument("--no-rate-limits", action="store_true", help="grant every request")
+    parser.add_argument("--quiet", action="store_true", help="do not print events")
+    return parser
+
+
+def _story(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        story = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path}: {error}") from error
+    unknown = set(story) - {"fault", "event"}
+    if unknown:
+        raise ValueError(f"{path}: only [[fault]] and [[event]] tables are known, not {', '.join(sorted(unknown))}")
+    return story
+
+
+def _arm(venue: SimulatedBybit, story: Mapping[str, Any]) -> None:
+    for table in story.get("fault", []):
+        options = dict(table)
+        venue.faults.add(str(options.pop("name", "")), **options)
+    for event in story.get("event", []):
+        if event.get("do") not in ("price", "cut", "restart", "deposit"):
+            raise ValueError(f"an event does price, cut, restart or deposit, not {event.get('do')!r}")
+
+
+def _run(venue: SimulatedBybit, options: argparse.Namespace, story: Mapping[str, Any]) -> int:
+    finished = threading.Event()
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: finished.set())
+    journal = Path(options.journal).open("a", encoding="utf-8") if options.journal else None  # noqa: SIM115
+    timers = [_timer(venue, event) for event in story.get("event", [])]
+    try:
+        if journal is not None:
+            venue.journal.listen(lambda entry: print(json.dumps(entry), file=journal, flush=True))
+        if not options.quiet:
+            venue.journal.listen(lambda entry: print(describe(entry), flush=True))
+        with venue:
+            print(f"simulated Bybit V5: REST {venue.rest_url}  private stream {venue.ws_url}", flush=True)
+            print("account key=key secret=secret; controls at /_venue; Ctrl-C ends it", flush=True)
+            for timer in timers:
+                timer.start()
+            while not finished.wait(1.0):
+                pass
+    except OSError as error:
+        print(f"qkt venue: cannot listen on port {options.port}: {error}", file=sys.stderr)
+        return 1
+    finally:
+        for timer in timers:
+            timer.cancel()
+        if journal is not None:
+            journal.close()
+    print("stopped", flush=True)
+    return 0
+
+
+def _timer(venue: SimulatedBybit, event: Mapping[str, Any]) -> threading.Timer:
+    def happen() -> None:
+        match event["do"]:
+            case "price":
+                venue.set_price(str(event["symbol"]), str(event["price"]))
+            case "cut":
+                venue.cut_streams()
+            case "restart":
+                venue.restart(cut_streams=bool(event.get("cut_streams", False)))
+            case "deposit":
+                venue.deposit(str(event["coin"]), str(event["amount"]))
+
+    timer = threading.Timer(float(event.get("at_ms", 0)) / 1000, happen)
+    timer.daemon = True
+    timer.name = f"qkt-venue-story-{event['do']}"
+    return timer
+
+
+def describe(entry: Entry) -> str:
+    """A journal entry as a line for a person."""
+    stamp = datetime.fromtimestamp(entry["t"] / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
+    details = " ".join(f"{name}={value}" for name, value in entry.items() if name not in _QUIET and value != "")
+    who = f" [{entry['account']}]" if "account" in entry else ""
+    return f"{stamp} {entry['event']:<17}{who} {details}".rstrip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""A market that lives: prices that wander and counterparties that trade, decided by the seed alone.
+
+Each step of a market's time moves every price by a random return and lets a random volume trade on the way there.
+Resting orders are met best first; an order larger than the volume fills in part and holds the price where it stands,
+so a bot sees partial fills, then whole ones, then none. The same seed and the same steps give the same market, whether
+the steps come from a real clock or from a test that advances a virtual one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import ROUND_HALF_EVEN, Decimal
+from random import Random
+
+from .exchange.book import Book
+from .exchange.exchange import Exchange
+
+_YEAR_MS = 365 * 86_400_000
+_MOST_STEPS = 10_000
+
+
+class LiveMarket:
+    """The price process and the counterparties of all markets.
+
+    Args:
+        volatility: annual standard deviation of returns, 0.6 = 60 %.
+        step_ms: market time between two moves.
+        speed: how much market time passes per venue time; 10 makes ten times the moves.
+    """
+
+    def __init__(
+        self, exchange: Exchange, seed: int, *, volatility: float = 0.6, step_ms: int = 250, speed: float = 1.0
+    ) -> None:
+        if speed <= 0 or step_ms <= 0:
+            raise ValueError("speed and step_ms are positive")
+        self._exchange = exchange
+        self._random = Random(f"market {seed}")
+        self._spread = volatility * (step_ms / _YEAR_MS) ** 0.5
+        self._step_ms = step_ms / speed
+        self._next_ms: float | None = None
+        self.steps = 0
+
+    def advance(self, now_ms: int) -> None:
+        """Make the steps that are due; under the venue's lock."""
+        if self._next_ms is None:
+            self._next_ms = now_ms + self._step_ms
+        due = int((now_ms - self._next_ms) // self._step_ms) + 1
+        if due > _MOST_STEPS:  # a suspended host, a jump of the clock: do not make up for weeks
+            self._next_ms = now_ms - _MOST_STEPS * self._step_ms
+        while self._next_ms <= now_ms:
+            self._next_ms += self._step_ms
+            self.step()
+
+    def step(self) -> None:
+        """Move every market once."""
+        self.steps += 1
+        for book in self._exchange.books.values():
+            price = self._next_price(book, self._random.gauss)
+            volume = self._volume(book)
+            self._exchange.move_price(book, price, volume)
+
+    def _next_price(self, book: Book, gauss: Callable[[float, float], float]) -> Decimal:
+        tick = book.instrument.tick
+        moved = book.last_price * (1 + Decimal(gauss(0.0, self._spread)))
+        ticks = (moved / tick).to_integral_value(rounding=ROUND_HALF_EVEN)
+        return max(tick, ticks * tick)
+
+    def _volume(self, book: Book) -> Decimal:
+        """A log-normal quantity, mostly a small part of a level's depth, sometimes more than one."""
+        share = Decimal(self._random.lognormvariate(-4.0, 1.5))
+        return self._exchange.market_quantity(book, book.instrument.depth_quantity * share)
