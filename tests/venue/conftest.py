@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -128,7 +127,7 @@ class Stream:
         return False
 
     def close(self) -> None:
-        self.socket.close()
+        self.socket.close(timeout=0)
 
 
 @pytest.fixture
@@ -163,13 +162,3 @@ def connect(venue: SimulatedBybit) -> Iterator[Callable[..., Stream]]:
     yield open_stream
     for stream in opened:
         stream.close()
-
-
-def eventually(condition: Callable[[], bool], timeout_s: float = 2.0) -> bool:
-    """Look again until it is so; True as soon as it is."""
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.002)
-    return True

@@ -184,7 +184,7 @@ def test_what_was_filled_is_found_for_two_years_by_window_or_by_id(desk):
     [
         ({}, {"3"}),
         ({"startTime": -8}, {"8", "3"}),
-        ({"endTime": -8}, {"8"}),
+        ({"endTime": -8}, {"15", "8"}),  # both bounds included
         ({"startTime": -7, "endTime": 0}, {"3"}),
         ({"startTime": -20}, {"15"}),
         ({"startTime": -14, "endTime": -7.5}, {"8"}),

@@ -7,6 +7,7 @@ bending happens here, on rows, so that a client sees well-formed answers that ar
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import quote, unquote
 
 from ..exchange import queries
 from ..exchange.exchange import Exchange
@@ -208,7 +209,7 @@ class ReadEndpoints:
             index = int(fault["row"])
             answer = {**answer, "list": [row for at, row in enumerate(answer["list"]) if at != index]}
         if query.get("cursor") and self._struck(path, account, query, "cursor_repeats"):
-            answer = {**answer, "nextPageCursor": query["cursor"]}
+            answer = {**answer, "nextPageCursor": quote(unquote(query["cursor"]), safe="")}
         return answer
 
 
