@@ -16,6 +16,7 @@ from ..exchange.exchange import Exchange
 from ..exchange.queries import parse_query
 from ..exchange.retcodes import Refusal, parameter_error
 from ..exchange.wallets import Account
+from ..exchange.wire import to_json
 from .auth import Unauthenticated, authenticate
 from .limits import Allowance, RateLimits
 from .orders import OrderEndpoints, batch_items
@@ -37,7 +38,7 @@ class Answer:
     def body(self) -> bytes:
         if self.envelope is None:
             return self.text.encode()
-        return json.dumps(self.envelope, separators=(",", ":")).encode()
+        return to_json(self.envelope).encode()
 
 
 @dataclass(frozen=True, slots=True)

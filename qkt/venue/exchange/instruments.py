@@ -37,9 +37,12 @@ class Instrument:
     """How much the synthetic counterparties offer on each price level."""
     depth_levels: int = 50
     key: tuple[str, str] = field(init=False, repr=False)
+    no_price: str = field(init=False, repr=False)
+    """How an unset price is printed: a zero with the decimals of the tick."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "key", (self.category, self.symbol))
+        object.__setattr__(self, "no_price", format(Decimal(0).quantize(self.tick), "f"))
 
     def row(self) -> dict[str, object]:
         """The instrument as ``instruments-info`` lists it."""

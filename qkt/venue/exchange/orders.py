@@ -7,7 +7,6 @@ for money lies in `wallets`, what a client sees of it in `rows`.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -96,7 +95,9 @@ class Order:
 
     def remember(self, now_ms: int) -> None:
         """Keep a copy of the present state, so that `as_of` can serve it later."""
-        past = copy.copy(self)
+        past = object.__new__(Order)
+        for name in _SLOTS:  # copy.copy() of a slotted object takes five times as long, and this is done per change
+            setattr(past, name, getattr(self, name))
         past.fees = dict(self.fees)
         past.versions = []
         self.versions.append((now_ms, past))
@@ -107,6 +108,9 @@ class Order:
             if stamped_ms <= when_ms:
                 return past
         return None
+
+
+_SLOTS: tuple[str, ...] = tuple(Order.__slots__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,7 +31,7 @@ def padded(value: Decimal, step: Decimal) -> str:
 def order_row(order: Order, *, stream: bool) -> Row:
     """An order record; the stream's has ``category`` and ``feeCurrency`` in addition."""
     instrument = order.instrument
-    tick = instrument.tick
+    tick, unset = instrument.tick, instrument.no_price
     cancelled = order.status in ("Cancelled", "PartiallyFilledCanceled", "Deactivated", "Rejected")
     row: Row = {
         "orderId": order.order_id,
@@ -58,11 +58,11 @@ def order_row(order: Order, *, stream: bool) -> Row:
         "ocoTriggerBy": order.oco_trigger_by,
         "orderIv": "",
         "marketUnit": order.market_unit,
-        "triggerPrice": padded(order.trigger_price, tick),
-        "takeProfit": padded(order.take_profit, tick),
-        "stopLoss": padded(order.stop_loss, tick),
-        "tpLimitPrice": padded(order.tp_limit_price, tick),
-        "slLimitPrice": padded(order.sl_limit_price, tick),
+        "triggerPrice": padded(order.trigger_price, tick) if order.trigger_price else unset,
+        "takeProfit": padded(order.take_profit, tick) if order.take_profit else unset,
+        "stopLoss": padded(order.stop_loss, tick) if order.stop_loss else unset,
+        "tpLimitPrice": padded(order.tp_limit_price, tick) if order.tp_limit_price else unset,
+        "slLimitPrice": padded(order.sl_limit_price, tick) if order.sl_limit_price else unset,
         "tpTriggerBy": "",
         "slTriggerBy": "",
         "triggerDirection": 0,

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from ..exchange.wire import to_json
 from ..faults import Fault, Faults
 from .session import RawBytes, Session, text_frame
 
@@ -57,7 +58,7 @@ class Delivery:
         for kind, _, earlier in released:
             if kind == "frame_merge":
                 first, second = json.loads(earlier), json.loads(text)
-                text = json.dumps({**second, "data": first["data"] + second["data"]}, separators=(",", ":"))
+                text = to_json({**second, "data": first["data"] + second["data"]})
         behind = [earlier for kind, _, earlier in released if kind != "frame_merge"]
         for each in (text, *behind):
             session.push(each)

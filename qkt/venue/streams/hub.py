@@ -7,7 +7,6 @@ to every session of its account that subscribed to its topic in any form.
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from ..api.auth import authenticate_stream
 from ..exchange.exchange import Exchange
 from ..exchange.outbox import Frame
 from ..exchange.wallets import Account
+from ..exchange.wire import to_json
 from ..faults import Faults
 from .delivery import Delivery, Rows
 from .private import PrivateSession
@@ -224,7 +224,7 @@ def encode(frame: Frame, topic: str, rows: Rows) -> str:
     """A private frame's text; ``execution.fast`` has no envelope id (docs websocket/private/fast-execution)."""
     envelope: dict[str, Any] = {"id": frame.frame_id} if frame.frame_id else {}
     envelope |= {"topic": topic, "creationTime": frame.creation_ms, "data": rows}
-    return json.dumps(envelope, separators=(",", ":"))
+    return to_json(envelope)
 
 
 def _idle_limit_s(query: dict[str, str]) -> float:

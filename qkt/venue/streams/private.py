@@ -7,13 +7,13 @@ other within a request.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
 from ..exchange.wallets import Account
+from ..exchange.wire import to_json
 from ..faults import Fault
 from .session import Session, decode
 
@@ -105,7 +105,7 @@ class PrivateSession(Session):
         if request_id:
             answer = {"req_id": request_id, **answer}
         answer["conn_id"] = self.conn_id
-        self.push(json.dumps(answer, separators=(",", ":")))
+        self.push(to_json(answer))
 
     def _struck(self, where: str, **context: str) -> list[Fault]:
         if not self._hub.faults.armed(where):

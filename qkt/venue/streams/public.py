@@ -6,7 +6,6 @@ are snapshots only. What changed is looked at a few times per tick of the venue'
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from ..api.reads import book_snapshot
 from ..exchange.book import Book
 from ..exchange.money import wire
 from ..exchange.queries import tickers
+from ..exchange.wire import to_json
 from .session import Session, decode
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class PublicSession(Session):
         answer["conn_id"] = self.conn_id
         if message.get("req_id"):
             answer["req_id"] = message["req_id"]
-        self.push(json.dumps(answer, separators=(",", ":")))
+        self.push(to_json(answer))
 
 
 class PublicFeed:
@@ -166,7 +166,7 @@ class PublicFeed:
 
         def encode(changed: list[dict[str, Any]]) -> str:
             told = changed if isinstance(data, list) else changed[0]
-            return json.dumps({**envelope, "data": told}, separators=(",", ":"))
+            return to_json({**envelope, "data": told})
 
         self._hub.deliver(session, topic, symbol, "", rows, encode)
 
