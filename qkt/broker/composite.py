@@ -1,0 +1,315 @@
+"""Several brokers behind one: a symbol decides who trades it, an id decides who answers for it.
+
+`CompositeBroker` holds no orders. It knows which leaf it gave an order to, asks the leaves about the others (orders
+adopted at start, orders sent to a leaf directly), and never guesses: an id nobody knows, or one that two leaves know,
+is an InvalidRequestError and nothing is sent. Whatever a leaf can do beyond the protocol (`wait`, `order`, `fills`,
+`explain`, `cancel_all`, `reconcile`) can be asked of the composite.
+
+Give the leaves one bus: then all their events are one order, on one thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+import attrs
+
+from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck
+from qkt.errors import InvalidRequestError
+from qkt.ids import new_client_order_id
+from qkt.model.executions import Execution
+from qkt.model.orders import OrderModification, OrderRequest, OrderView
+
+log = logging.getLogger(__name__)
+log.addHandler(logging.NullHandler())
+
+# Beyond this many the oldest are forgotten, and found again by asking the leaves.
+_OWNERS_KEPT = 100_000
+
+
+@attrs.frozen
+class SymbolPattern:
+    """Which symbols a route takes: one, all that begin alike, or all. Case matters, as it does to the venue."""
+
+    text: str
+    is_prefix: bool
+
+    @classmethod
+    def prefix(cls, text: str) -> SymbolPattern:
+        """Symbols that begin with ``text``: ``SymbolPattern.prefix("BYBIT_SPOT:")``."""
+        return cls(_text(text), is_prefix=True)
+
+    @classmethod
+    def exact(cls, symbol: str) -> SymbolPattern:
+        """That one symbol."""
+        return cls(_text(symbol), is_prefix=False)
+
+    @classmethod
+    def any(cls) -> SymbolPattern:
+        """Every symbol."""
+        return cls("", is_prefix=True)
+
+    def matches(self, symbol: str) -> bool:
+        """True when the route takes ``symbol``."""
+        return symbol.startswith(self.text) if self.is_prefix else symbol == self.text
+
+    def __str__(self) -> str:
+        return self.text + "*" * self.is_prefix
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str) or not value:
+        raise InvalidRequestError(f'a symbol pattern is text like "BYBIT_SPOT:", got {value!r}')
+    return value
+
+
+class CompositeBroker:
+    """Routes each symbol to the first route that matches, else to ``fallback``; closes every leaf when it closes.
+
+    A broker may stand in several routes; it is asked, and closed, once. With no fallback an unmatched symbol is not
+    supported, and submitting it raises.
+    """
+
+    def __init__(
+        self,
+        routes: Iterable[tuple[SymbolPattern, Broker]],
+        fallback: Broker | None = None,
+        *,
+        name: str = "COMPOSITE",
+    ) -> None:
+        self._name = name
+        self._routes = tuple(_checked(route) for route in routes)
+        self._fallback = fallback
+        if not self._routes and fallback is None:
+            raise InvalidRequestError("a CompositeBroker needs at least one route or a fallback")
+        everyone = [broker for _, broker in self._routes] + ([] if fallback is None else [fallback])
+        self._leaves = tuple({id(broker): broker for broker in everyone}.values())
+        self._lock = threading.Lock()
+        self._owners: dict[str, Broker] = {}
+        self._is_closed = False
+
+    @property
+    def name(self) -> str:
+        """Who this is in logs: ``COMPOSITE`` unless named."""
+        return self._name
+
+    @property
+    def leaves(self) -> tuple[Broker, ...]:
+        """The brokers behind it, each once, in the order of the routes, the fallback last."""
+        return self._leaves
+
+    def route(self, symbol: str) -> Broker | None:
+        """The broker that trades ``symbol``, None when nobody does."""
+        return next((broker for pattern, broker in self._routes if pattern.matches(symbol)), self._fallback)
+
+    # -- orders --------------------------------------------------------------------------------------------------------
+
+    def submit(self, request: OrderRequest) -> SubmitAck:
+        """Send the order to its symbol's broker; raises InvalidRequestError when no route takes it."""
+        if not isinstance(request, OrderRequest):
+            raise InvalidRequestError(f"submit takes an order such as LimitOrder(...), got {request!r}")
+        leaf = self._route_or_refuse(request.symbol)
+        client_order_id = request.client_order_id or new_client_order_id()
+        self._claim(client_order_id, leaf)
+        try:
+            return leaf.submit(attrs.evolve(request, client_order_id=client_order_id))
+        except Exception:
+            # It raised, so nothing was sent: the id is free, unless an older order of this leaf has it.
+            self._disclaim(client_order_id)
+            raise
+
+    def cancel(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> SubmitAck:
+        """Ask for an order's end at the leaf that holds it; raises InvalidRequestError when none, or several, do."""
+        _exactly_one(client_order_id, broker_order_id)
+        leaf = self._owner(client_order_id, broker_order_id)
+        return leaf.cancel(client_order_id, broker_order_id=broker_order_id)
+
+    def modify(self, client_order_id: str, changes: OrderModification) -> SubmitAck:
+        """Ask for other terms at the leaf that holds the order."""
+        return self._owner(client_order_id).modify(client_order_id, changes)
+
+    def cancel_all(self, symbol: str | None = None, **options: Any) -> tuple[SubmitAck, ...]:
+        """Cancel every open order that is ours, at every leaf, or only on ``symbol``; options go to the leaves.
+
+        A leaf without a ``cancel_all`` of its own has its open orders cancelled one by one. Every leaf is asked even
+        when one fails; then the failure is raised.
+        """
+        asked = self._leaves if symbol is None else tuple(filter(None, [self.route(symbol)]))
+        acks: list[SubmitAck] = []
+        _for_each(asked, lambda leaf: acks.extend(_cancel_all_at(leaf, symbol, options)))
+        return tuple(acks)
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def open_orders(self) -> Sequence[OrderView]:
+        """Every leaf's open orders, in the order of the leaves."""
+        return tuple(view for leaf in self._leaves for view in leaf.open_orders())
+
+    def order(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderView:
+        """What the leaf that holds the order believes of it."""
+        _exactly_one(client_order_id, broker_order_id)
+        leaf = self._owner(client_order_id, broker_order_id)
+        view: OrderView = _ability(leaf, "order")(client_order_id, broker_order_id=broker_order_id)
+        return view
+
+    def fills(self, client_order_id: str, **options: Any) -> Sequence[Execution]:
+        """The executions of one order, as its leaf has seen them."""
+        fills: Sequence[Execution] = _ability(self._owner(client_order_id), "fills")(client_order_id, **options)
+        return fills
+
+    def explain(self, client_order_id: str, **options: Any) -> Any:
+        """The trail of facts about one order, from its leaf."""
+        return _ability(self._owner(client_order_id), "explain")(client_order_id, **options)
+
+    def wait(self, client_order_id: str, **options: Any) -> OrderView:
+        """Wait at the order's leaf: ``wait(id, until="closed", timeout_ms=5_000)``."""
+        view: OrderView = _ability(self._owner(client_order_id), "wait")(client_order_id, **options)
+        return view
+
+    def reconcile(self) -> Mapping[str, Any]:
+        """Have every leaf that can compare itself with its venue do so: leaf name -> its report."""
+        reports: dict[str, Any] = {}
+        able = [leaf for leaf in self._leaves if hasattr(leaf, "reconcile")]
+        _for_each(able, lambda leaf: reports.update({leaf.name: _ability(leaf, "reconcile")()}))
+        return MappingProxyType(reports)
+
+    def capabilities_for(self, symbol: str) -> frozenset[OrderTypeCapability]:
+        """What the broker of ``symbol`` can do with it; empty when nobody serves it."""
+        leaf = self.route(symbol)
+        return frozenset() if leaf is None else leaf.capabilities_for(symbol)
+
+    def supports(self, symbol: str) -> bool:
+        """True when a route takes ``symbol`` and the broker behind it serves it."""
+        leaf = self.route(symbol)
+        return leaf is not None and leaf.supports(symbol)
+
+    # -- who owns what -------------------------------------------------------------------------------------------------
+
+    def _route_or_refuse(self, symbol: str) -> Broker:
+        if self._is_closed:
+            raise InvalidRequestError(f"{self.name} is closed: nothing was sent; build a new broker to trade on")
+        leaf = self.route(symbol)
+        if leaf is None:
+            routes = ", ".join(str(pattern) for pattern, _ in self._routes)
+            raise InvalidRequestError(f"no route takes {symbol!r} (routes: {routes}) and there is no fallback")
+        return leaf
+
+    def _claim(self, client_order_id: str, leaf: Broker) -> None:
+        with self._lock:
+            if client_order_id in self._owners:
+                raise InvalidRequestError(
+                    f"client_order_id {client_order_id!r} was used before, at {self._owners[client_order_id].name}; "
+                    "every order needs a fresh one: leave it out and qkt generates one"
+                )
+            self._owners[client_order_id] = leaf
+            if len(self._owners) > _OWNERS_KEPT:
+                del self._owners[next(iter(self._owners))]
+
+    def _disclaim(self, client_order_id: str) -> None:
+        with self._lock:
+            self._owners.pop(client_order_id, None)
+
+    def _owner(self, client_order_id: str | None, broker_order_id: str | None = None) -> Broker:
+        with self._lock:
+            owner = self._owners.get(client_order_id or "")
+        if owner is not None:
+            return owner
+        holders = [leaf for leaf in self._leaves if _holds(leaf, client_order_id, broker_order_id)]
+        named = f"client_order_id={client_order_id!r}" if client_order_id else f"broker_order_id={broker_order_id!r}"
+        if not holders:
+            asked = ", ".join(leaf.name for leaf in self._leaves)
+            raise InvalidRequestError(f"no order {named} at any leaf of {self.name} ({asked}); nothing was sent")
+        if len(holders) > 1:
+            several = ", ".join(leaf.name for leaf in holders)
+            raise InvalidRequestError(
+                f"{named} is an order at each of {several}: ask the broker you mean; nothing was sent"
+            )
+        return holders[0]
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close every leaf once, also when one of them raises; that error is raised at the end. Idempotent."""
+        with self._lock:
+            was_closed, self._is_closed = self._is_closed, True
+        if not was_closed:
+            _for_each(self._leaves, lambda leaf: leaf.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        routes = " ".join(f"{pattern}->{broker.name}" for pattern, broker in self._routes)
+        fallback = "none" if self._fallback is None else self._fallback.name
+        state = " closed" if self._is_closed else ""
+        return f"<CompositeBroker {self.name}{state} {routes} fallback={fallback}>"
+
+
+def _checked(route: tuple[SymbolPattern, Broker]) -> tuple[SymbolPattern, Broker]:
+    try:
+        pattern, broker = route
+    except (TypeError, ValueError):
+        raise InvalidRequestError(f"a route is (SymbolPattern, broker), got {route!r}") from None
+    if not isinstance(pattern, SymbolPattern):
+        raise InvalidRequestError(
+            f'a route begins with a SymbolPattern, e.g. SymbolPattern.prefix("X:"); got {pattern!r}'
+        )
+    return pattern, broker
+
+
+def _exactly_one(client_order_id: str | None, broker_order_id: str | None) -> None:
+    if (client_order_id is None) == (broker_order_id is None):
+        raise InvalidRequestError("name the order by exactly one of client_order_id and broker_order_id")
+
+
+def _holds(leaf: Broker, client_order_id: str | None, broker_order_id: str | None) -> bool:
+    """True when ``leaf`` knows the order: any order if it can look one up, else an open one."""
+    look_up = getattr(leaf, "order", None)
+    if look_up is not None:
+        try:
+            return look_up(client_order_id, broker_order_id=broker_order_id) is not None
+        except InvalidRequestError:
+            return False
+    wanted = (client_order_id or None, broker_order_id or None)
+    return any(view.client_order_id == wanted[0] or view.broker_order_id == wanted[1] for view in leaf.open_orders())
+
+
+def _ability(leaf: Broker, name: str) -> Callable[..., Any]:
+    """A method beyond the protocol, or a clear refusal."""
+    method: Callable[..., Any] | None = getattr(leaf, name, None)
+    if method is None:
+        raise InvalidRequestError(f"{leaf.name} ({type(leaf).__name__}) cannot {name}")
+    return method
+
+
+def _cancel_all_at(leaf: Broker, symbol: str | None, options: Mapping[str, Any]) -> Iterable[SubmitAck]:
+    method = getattr(leaf, "cancel_all", None)
+    if method is not None:
+        acks: Iterable[SubmitAck] = method(symbol, **options) or ()
+        return acks
+    ours = [view for view in leaf.open_orders() if not view.external and symbol in (None, view.symbol)]
+    return [leaf.cancel(view.client_order_id) for view in ours]
+
+
+def _for_each(leaves: Iterable[Broker], act: Callable[[Broker], object]) -> None:
+    """Do it at every leaf; only then raise what went wrong: the error itself, or all of them as a group."""
+    errors: list[Exception] = []
+    for leaf in leaves:
+        try:
+            act(leaf)
+        except Exception as error:  # noqa: BLE001 - the other leaves come first
+            log.warning("leaf failed leaf=%s error=%s", leaf.name, error)
+            errors.append(error)
+    if len(errors) == 1:
+        raise errors[0]
+    if errors:
+        raise ExceptionGroup("several brokers failed", errors)

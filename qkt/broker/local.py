@@ -1,0 +1,324 @@
+"""A broker whose venue is in this process: it answers at once, knows everything, and starts no thread.
+
+The paper market's rows become the same facts that a stream frame or a REST page becomes, and enter the same
+`BrokerState`: so `wait`, `order`, `fills`, `explain` and every event are made by the code that trades live, and a bot
+cannot tell the difference. The market decides under this broker's lock; events are delivered after it is released, so
+a handler may submit, cancel, modify or close.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from qkt.broker.matching import PaperMarket, RefusedByMarketError, Row
+from qkt.broker.protocol import OrderTypeCapability, SubmitAck, SubmitOutcome
+from qkt.broker.state import BrokerState
+from qkt.bus import EventBus
+from qkt.clock import Clock, SystemClock
+from qkt.errors import InvalidRequestError
+from qkt.events import BrokerEvent, Origin
+from qkt.ids import new_client_order_id
+from qkt.model.executions import Execution
+from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderView, TimeInForce
+from qkt.model.reports import OrderReport
+from qkt.orders.facts import (
+    AmendIntended,
+    AmendRefused,
+    AnyFact,
+    CancelIntended,
+    CancelRefused,
+    ExecutionReported,
+    OrderReported,
+    SubmitAcknowledged,
+    SubmitIntended,
+    SubmitRefused,
+)
+from qkt.orders.order import Order, TrailEntry
+
+log = logging.getLogger(__name__)
+log.addHandler(logging.NullHandler())
+
+_RETAIN_CLOSED_MS = 24 * 60 * 60 * 1_000
+_PURGE_EVERY_MS = 60_000
+
+
+class LocalBroker:
+    """What `PaperBroker` and `LogBroker` share; it satisfies `Broker`.
+
+    Closed orders can be looked up for ``retain_closed_ms``, as at the live brokers.
+    """
+
+    capabilities: frozenset[OrderTypeCapability] = frozenset()
+
+    def __init__(
+        self,
+        bus: EventBus,
+        clock: Clock | None,
+        market: PaperMarket,
+        *,
+        name: str,
+        retain_closed_ms: int = _RETAIN_CLOSED_MS,
+    ) -> None:
+        self._name = name
+        self._bus = bus
+        self._clock = clock or SystemClock()
+        self._market = market
+        self._retain_closed_ms = retain_closed_ms
+        self._lock = threading.Lock()
+        self._purged_ms = self._clock.now_ms()
+        self._state = BrokerState(source=name, bus=bus, clock=self._clock)
+
+    @property
+    def name(self) -> str:
+        """Who this is in logs and events."""
+        return self._name
+
+    # -- asking for things ---------------------------------------------------------------------------------------------
+
+    def submit(self, request: OrderRequest) -> SubmitAck:
+        """Take an order; the market answers before this returns, and its events may precede the ack.
+
+        Raises:
+            InvalidRequestError: it cannot be right, its id was used before, or the broker is closed.
+        """
+        if not isinstance(request, OrderRequest):
+            raise InvalidRequestError(f"submit takes an order such as LimitOrder(...), got {request!r}")
+        self._state.check_open()
+        self._check_capability(request)
+        client_order_id = request.client_order_id or new_client_order_id()
+        with self._lock:
+            ack = self._submit(request, client_order_id)
+        self._answered("submit", ack, request)
+        self._bus.deliver()
+        return ack
+
+    def _submit(self, request: OrderRequest, client_order_id: str) -> SubmitAck:
+        now_ms = self._clock.now_ms()
+        self._forget_old_orders(now_ms)
+        self._check(request)
+        self._state.begin_submit(
+            SubmitIntended(
+                client_order_id=client_order_id, request=request, sent_ms=now_ms, at_ms=now_ms, origin="submit"
+            )
+        )
+        broker_order_id = self._market.next_broker_order_id
+        try:
+            rows = self._market.place(request, client_order_id, now_ms)
+        except RefusedByMarketError as error:
+            self._absorb(
+                [SubmitRefused(client_order_id=client_order_id, reason=str(error), at_ms=now_ms, origin="submit")]
+            )
+            return _rejected(client_order_id, "", str(error))
+        taken = SubmitAcknowledged(
+            client_order_id=client_order_id, broker_order_id=broker_order_id, at_ms=now_ms, origin="submit"
+        )
+        self._absorb([taken, *_facts(rows, now_ms, "submit")])
+        return _accepted(client_order_id, broker_order_id)
+
+    def cancel(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> SubmitAck:
+        """End a working order. REJECTED, and nothing else happens, when it has ended already; an unknown id raises."""
+        self._state.check_open()
+        if (client_order_id is None) == (broker_order_id is None):
+            raise InvalidRequestError("name the order by exactly one of client_order_id and broker_order_id")
+        with self._lock:
+            order = self._state.order(client_order_id, broker_order_id)
+            now_ms = self._clock.now_ms()
+            intent = CancelIntended(
+                client_order_id=order.client_order_id, sent_ms=now_ms, at_ms=now_ms, origin="submit"
+            )
+            ack = self._ask(
+                order,
+                intent,
+                lambda: self._market.cancel(order.client_order_id, now_ms),
+                lambda reason: CancelRefused(
+                    client_order_id=order.client_order_id, reason=reason, at_ms=now_ms, origin="submit"
+                ),
+            )
+        self._answered("cancel", ack)
+        self._bus.deliver()
+        return ack
+
+    def modify(self, client_order_id: str, changes: OrderModification) -> SubmitAck:
+        """Change a working order. REJECTED when it has ended or the market refuses; an unknown id raises.
+
+        Raises InvalidRequestError also for a term this kind of order does not have.
+        """
+        self._state.check_open()
+        if not isinstance(changes, OrderModification):
+            raise InvalidRequestError(f"modify takes an OrderModification, got {changes!r}")
+        with self._lock:
+            order = self._state.order(client_order_id)
+            now_ms = self._clock.now_ms()
+            self._market.check_amend(order.client_order_id, changes)
+            intent = AmendIntended(
+                client_order_id=order.client_order_id, changes=changes, sent_ms=now_ms, at_ms=now_ms, origin="submit"
+            )
+            ack = self._ask(
+                order,
+                intent,
+                lambda: self._market.amend(order.client_order_id, changes, now_ms),
+                lambda reason: AmendRefused(
+                    client_order_id=order.client_order_id, reason=reason, at_ms=now_ms, origin="submit"
+                ),
+            )
+        self._answered("modify", ack, changes)
+        self._bus.deliver()
+        return ack
+
+    def _ask(
+        self, order: Order, intent: AnyFact, do: Callable[[], list[Row]], refused: Callable[[str], AnyFact]
+    ) -> SubmitAck:
+        """Record the wish, let the market answer it, record the answer."""
+        self._state.absorb([intent])
+        try:
+            rows = do()
+        except RefusedByMarketError as error:
+            self._absorb([refused(str(error))])
+            return _rejected(order.client_order_id, order.broker_order_id, str(error))
+        self._absorb(_facts(rows, intent.at_ms, "submit"))
+        return _accepted(order.client_order_id, order.broker_order_id)
+
+    def cancel_all(self, symbol: str | None = None) -> tuple[SubmitAck, ...]:
+        """Cancel every open order, or those on ``symbol``: one ack each, oldest first."""
+        self._state.check_open()
+        return tuple(self.cancel(view.client_order_id) for view in self.open_orders() if symbol in (None, view.symbol))
+
+    # -- what the kinds of local broker decide -------------------------------------------------------------------------
+
+    def _check(self, request: OrderRequest) -> None:
+        """Raise InvalidRequestError for what this broker will not take; nothing has been recorded yet."""
+
+    def _answered(self, asked: str, ack: SubmitAck, terms: OrderRequest | OrderModification | None = None) -> None:
+        """A request was answered and its events are queued; no lock is held."""
+
+    def _absorb(self, facts: Iterable[AnyFact]) -> None:
+        self._state.absorb(facts)
+
+    def capabilities_for(self, symbol: str) -> frozenset[OrderTypeCapability]:
+        """What can be asked on ``symbol``; empty when it is not served."""
+        return self.capabilities if self.supports(symbol) else frozenset()
+
+    def supports(self, symbol: str) -> bool:  # noqa: ARG002 - the default serves them all
+        """True: every symbol is served."""
+        return True
+
+    def _check_capability(self, request: OrderRequest) -> None:
+        able = self.capabilities_for(request.symbol)
+        if not able:
+            raise InvalidRequestError(f"{self.name} does not serve {request.symbol!r}")
+        lacking = needed_for(request) - able
+        if lacking:
+            raise InvalidRequestError(
+                f"{self.name} cannot do {_names(lacking)} on {request.symbol}; it can do {_names(able)}"
+            )
+
+    # -- looking -------------------------------------------------------------------------------------------------------
+
+    def open_orders(self) -> list[OrderView]:
+        """Every order that has not ended, oldest first."""
+        return self._state.open_orders()
+
+    def order(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderView:
+        """One order, open or closed; an unknown id raises InvalidRequestError."""
+        return self._state.order(client_order_id, broker_order_id).view()
+
+    def fills(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> tuple[Execution, ...]:
+        """An order's executions, oldest first."""
+        return self._state.fills(client_order_id, broker_order_id)
+
+    def explain(
+        self, client_order_id: str | None = None, *, broker_order_id: str | None = None
+    ) -> tuple[TrailEntry, ...]:
+        """The trail of facts about an order: when each came, what it was, what it changed."""
+        return self._state.trail(client_order_id, broker_order_id)
+
+    def wait(
+        self,
+        client_order_id: str | None = None,
+        *,
+        broker_order_id: str | None = None,
+        until: str | Callable[[OrderView], bool] = "closed",
+        timeout_ms: int = 5_000,
+    ) -> OrderView:
+        """Block until the order is ``"accepted"``, ``"resolved"`` or ``"closed"``, or a function of its view is true.
+
+        Raises WaitTimeoutError, with the view, when that takes longer than ``timeout_ms``.
+        """
+        return self._state.wait(client_order_id, broker_order_id, until, timeout_ms)
+
+    # -- housekeeping --------------------------------------------------------------------------------------------------
+
+    def _absorb_rows(self, rows: Iterable[Row], now_ms: int) -> None:
+        self._absorb(_facts(rows, now_ms, "stream"))
+
+    def _publish(self, event: BrokerEvent) -> None:
+        self._state.publish([event])
+
+    def _forget_old_orders(self, now_ms: int) -> None:
+        if now_ms - self._purged_ms < _PURGE_EVERY_MS:
+            return
+        self._purged_ms = now_ms
+        before_ms = now_ms - self._retain_closed_ms
+        self._state.ask(lambda ledger: ledger.forget_closed(closed_before_ms=before_ms, executed_before_ms=before_ms))
+
+    def close(self) -> None:
+        """Take no more orders, deliver what is queued, forget nothing. Idempotent, from any thread or handler."""
+        if self._state.is_closed:
+            return
+        left = self._state.close()
+        if left:
+            log.warning("closed with events undelivered source=%s events=%d", self.name, left)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = " closed" if self._state.is_closed else ""
+        return f"<{type(self).__name__} {self.name}{state} open_orders={len(self.open_orders())}>"
+
+
+def needed_for(request: OrderRequest) -> frozenset[OrderTypeCapability]:
+    """What a broker must be able to do to take ``request``."""
+    needed = {OrderTypeCapability[request.order_type.name]}
+    if request.time_in_force is TimeInForce.POST_ONLY:
+        needed.add(OrderTypeCapability.POST_ONLY)
+    if isinstance(request, MarketOrder) and request.quote_sized:
+        needed.add(OrderTypeCapability.QUOTE_SIZED)
+    if isinstance(request, LimitOrder) and (request.take_profit is not None or request.stop_loss is not None):
+        needed.add(OrderTypeCapability.BRACKET)
+    return frozenset(needed)
+
+
+def _names(capabilities: Iterable[OrderTypeCapability]) -> str:
+    return ", ".join(sorted(capability.name for capability in capabilities))
+
+
+def _facts(rows: Iterable[Row], at_ms: int, origin: Origin) -> list[AnyFact]:
+    return [
+        OrderReported(report=row, as_of_ms=row.updated_ms, at_ms=at_ms, origin=origin)
+        if isinstance(row, OrderReport)
+        else ExecutionReported(execution=row, at_ms=at_ms, origin=origin)
+        for row in rows
+    ]
+
+
+def _accepted(client_order_id: str, broker_order_id: str) -> SubmitAck:
+    return SubmitAck(client_order_id=client_order_id, broker_order_id=broker_order_id, outcome=SubmitOutcome.ACCEPTED)
+
+
+def _rejected(client_order_id: str, broker_order_id: str, reason: str) -> SubmitAck:
+    return SubmitAck(
+        client_order_id=client_order_id,
+        broker_order_id=broker_order_id,
+        outcome=SubmitOutcome.REJECTED,
+        reject_reason=reason,
+    )

@@ -1,0 +1,492 @@
+"""Paper's half of a venue: orders meet the prices you feed, and rows come out as a venue would print them.
+
+The market is one price per symbol and, if you say so, how much can trade at it. It promises that the same calls give
+the same rows, and that nothing trades except at a price you fed. It must never flatter:
+
+- What rests fills at its own limit price, as maker, once a price reaches it; what arrives at a known price fills at
+  that price, as taker. Resting orders come before arriving ones, better prices before worse, older before younger.
+- Liquidity is shared by all orders and spent: what one took, the next cannot have. None is unlimited.
+- On a symbol without a price, what may rest rests; market, IOC and FOK orders wait for the first price to arrive at.
+- A condition that fires makes its order arrive at that very price; a gap costs what it costs.
+
+Statuses and reasons are the words Bybit uses (docs v5/enum#orderstatus, #rejectreason), so a bot cannot learn a wrong
+one here. Pure in what it decides: no I/O, no thread, no clock. It is mutable, so its owner guards it with a lock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import ROUND_DOWN, Decimal
+
+import attrs
+
+from qkt.errors import InvalidRequestError
+from qkt.model.executions import Execution
+from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderType, Side, TimeInForce
+from qkt.model.reports import OrderReport, VenueStatus
+from qkt.money import ZERO, to_wire
+
+Row = OrderReport | Execution
+Coins = tuple[str, str]
+
+_CONDITIONAL = frozenset({OrderType.STOP, OrderType.STOP_LIMIT, OrderType.IF_TOUCHED})
+_BASE_STEP = Decimal("1E-8")
+
+
+class RefusedByMarketError(Exception):
+    """A definite no from the paper venue; the text is its reason."""
+
+
+@attrs.frozen(kw_only=True)
+class FeeRates:
+    """What a fill costs, as a share of what it brings: ``Decimal("0.001")`` is 0.1 %. Below zero is a rebate.
+
+    Paid as on the venue: in the coin received (a buy in base, a sell in quote), a rebate in the other one; derivatives
+    in quote coin. Source: docs v5/enum#spot-fee-currency-instruction.
+    """
+
+    maker: Decimal = ZERO
+    taker: Decimal = ZERO
+
+    def __bool__(self) -> bool:
+        return bool(self.maker or self.taker)
+
+    def charge(self, side: Side, quantity: Decimal, price: Decimal, coins: Coins, *, is_maker: bool) -> Fee:
+        """The fee of one fill of ``coins`` (base, quote)."""
+        rate = self.maker if is_maker else self.taker
+        base, quote = coins
+        if base and (side is Side.BUY) == (rate > 0):
+            return Fee(rate * quantity, base)
+        return Fee(rate * quantity * price, quote)
+
+
+@attrs.frozen
+class Fee:
+    """An amount and its coin."""
+
+    amount: Decimal = ZERO
+    coin: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class PaperOrder:
+    """A working order. ``has_arrived`` is false while it waits for its condition or for a first price."""
+
+    client_order_id: str
+    broker_order_id: str
+    request: OrderRequest
+    quantity: Decimal
+    limit_price: Decimal | None
+    stop_price: Decimal | None
+    rank: int
+    created_ms: int
+    has_arrived: bool = False
+    is_triggered: bool = False
+    cum_quantity: Decimal = ZERO
+    cum_value: Decimal = ZERO
+    fills: int = 0
+
+    @property
+    def symbol(self) -> str:
+        """What it trades."""
+        return self.request.symbol
+
+    @property
+    def side(self) -> Side:
+        """Which way."""
+        return self.request.side
+
+    @property
+    def is_quote_sized(self) -> bool:
+        """True when its quantity is an amount of quote coin."""
+        return isinstance(self.request, MarketOrder) and self.request.quote_sized
+
+    @property
+    def is_untriggered(self) -> bool:
+        """True until its condition fires; false for an order without one."""
+        return self.request.order_type in _CONDITIONAL and not self.is_triggered
+
+    @property
+    def time_in_force(self) -> TimeInForce:
+        """A market order, fired or plain, never rests."""
+        return TimeInForce.IOC if self.limit_price is None else self.request.time_in_force
+
+    @property
+    def may_rest(self) -> bool:
+        """True when what does not trade at once stays."""
+        return self.time_in_force in (TimeInForce.GTC, TimeInForce.POST_ONLY)
+
+    @property
+    def open_status(self) -> VenueStatus:
+        """The venue's word for where it stands while it works."""
+        if self.is_untriggered:
+            return VenueStatus.UNTRIGGERED
+        return VenueStatus.PARTIALLY_FILLED if self.cum_quantity else VenueStatus.NEW
+
+    def crosses(self, price: Decimal) -> bool:
+        """True when it may trade at ``price``."""
+        return self.limit_price is None or (self.limit_price - price) * self.side.sign >= 0
+
+    def is_fired_by(self, price: Decimal) -> bool:
+        """True when ``price`` meets its condition: a stop is crossed with its side, an if-touched against it."""
+        if self.stop_price is None:
+            return False
+        direction = -1 if self.request.order_type is OrderType.IF_TOUCHED else 1
+        return (price - self.stop_price) * self.side.sign * direction >= 0
+
+    def wants(self, price: Decimal) -> Decimal:
+        """What is left of it in base coin, if traded at ``price``."""
+        if not self.is_quote_sized:
+            return self.quantity - self.cum_quantity
+        return ((self.quantity - self.cum_value) / price).quantize(_BASE_STEP, rounding=ROUND_DOWN)
+
+    def after(self, quantity: Decimal, price: Decimal) -> PaperOrder:
+        """Itself, once ``quantity`` has traded at ``price``."""
+        return attrs.evolve(
+            self,
+            cum_quantity=self.cum_quantity + quantity,
+            cum_value=self.cum_value + quantity * price,
+            fills=self.fills + 1,
+        )
+
+
+@attrs.frozen
+class _Quote:
+    """The last price and what can still trade at it; None is unlimited."""
+
+    price: Decimal
+    liquidity: Decimal | None = None
+
+    def less(self, quantity: Decimal) -> _Quote:
+        return self if self.liquidity is None else attrs.evolve(self, liquidity=self.liquidity - quantity)
+
+    def up_to(self, quantity: Decimal) -> Decimal:
+        return quantity if self.liquidity is None else min(quantity, self.liquidity)
+
+
+class PaperMarket:
+    """Every working order and the last price of each symbol.
+
+    ``coins_of(symbol)`` -> (base, quote), needed where fees or balances are kept; a base of "" means that quantities
+    are contracts, which cost nothing to hold. ``balances`` (coin -> total) switches on the check that an order can be
+    paid; None is an account without end.
+    """
+
+    def __init__(
+        self,
+        *,
+        fees: FeeRates,
+        coins_of: Callable[[str], Coins | None],
+        balances: Mapping[str, Decimal] | None = None,
+        id_prefix: str = "paper",
+    ) -> None:
+        self._id_prefix = id_prefix
+        self._fees = fees
+        self._coins_of = coins_of
+        self._totals = None if balances is None else dict(balances)
+        self._working: dict[str, PaperOrder] = {}
+        self._quotes: dict[str, _Quote] = {}
+        self._placed = 0
+        self._ranks = 0
+        self._version_ms = 0
+
+    # -- what can be asked ---------------------------------------------------------------------------------------------
+
+    def check(self, request: OrderRequest) -> None:
+        """Raise InvalidRequestError for what the live venue would refuse whatever the account holds."""
+        if request.time_in_force is TimeInForce.DAY:
+            raise InvalidRequestError("time_in_force DAY is unknown at the venue; use GTC and cancel when the day ends")
+        if isinstance(request, LimitOrder) and (request.take_profit is not None or request.stop_loss is not None):
+            raise InvalidRequestError(
+                "the paper broker has no attached take_profit or stop_loss: send an IfTouchedOrder and a StopOrder "
+                "once the entry has filled"
+            )
+        if (self._fees or self._totals is not None) and self._coins_of(request.symbol) is None:
+            raise InvalidRequestError(
+                f"cannot tell base and quote coin of {request.symbol!r}, which fees and balances need: give the paper "
+                'broker coins={"' + request.symbol + '": ("BASE", "QUOTE")}'
+            )
+        self._check_condition(self._order_for(request, "", 0))
+
+    def _check_condition(self, order: PaperOrder) -> None:
+        quote = self._quotes.get(order.symbol)
+        if order.is_untriggered and quote is not None and order.is_fired_by(quote.price):
+            assert order.stop_price is not None
+            raise InvalidRequestError(
+                f"the trigger {to_wire(order.stop_price)} of this {order.side.name} {order.request.order_type.name} is "
+                f"already crossed: the last price of {order.symbol} is {to_wire(quote.price)}; send it as a market or "
+                "limit order, or set a trigger the price has yet to reach"
+            )
+
+    def place(self, request: OrderRequest, client_order_id: str, now_ms: int) -> list[Row]:
+        """Take an order that `check` let through; raises RefusedByMarketError when the account cannot pay for it."""
+        order = self._order_for(request, client_order_id, now_ms)
+        quote = self._quotes.get(order.symbol)
+        if quote is None and not order.is_untriggered and order.may_rest:
+            order = attrs.evolve(order, has_arrived=True)
+        if order.has_arrived or (quote is not None and not order.is_untriggered):
+            self._require_funds(order, ZERO if quote is None else quote.price)
+        self._placed += 1
+        self._working[client_order_id] = order
+        rows: list[Row] = [self._report(order, order.open_status, now_ms)]
+        if not order.is_untriggered and quote is not None:
+            rows += self._arrive(order, now_ms)
+        return rows
+
+    def _order_for(self, request: OrderRequest, client_order_id: str, now_ms: int) -> PaperOrder:
+        return PaperOrder(
+            client_order_id=client_order_id,
+            broker_order_id=self.next_broker_order_id,
+            request=request,
+            quantity=request.quantity,
+            limit_price=getattr(request, "limit_price", None),
+            stop_price=getattr(request, "stop_price", None) or getattr(request, "trigger_price", None),
+            rank=self._next_rank(),
+            created_ms=now_ms,
+        )
+
+    @property
+    def next_broker_order_id(self) -> str:
+        """The id the next order that is taken will have."""
+        return f"{self._id_prefix}-{self._placed + 1}"
+
+    def cancel(self, client_order_id: str, now_ms: int) -> list[Row]:
+        """End a working order; raises RefusedByMarketError when it is not working."""
+        return [self._end(self._order_at_work(client_order_id), "CancelByUser", "EC_PerCancelRequest", now_ms)]
+
+    def amend(self, client_order_id: str, changes: OrderModification, now_ms: int) -> list[Row]:
+        """Change a working order that `check_amend` let through; raises RefusedByMarketError for a no.
+
+        An order keeps its place in the queue only if all it does is shrink.
+        """
+        order = self._order_at_work(client_order_id)
+        changed = attrs.evolve(
+            order,
+            quantity=changes.new_quantity or order.quantity,
+            limit_price=changes.new_limit_price or order.limit_price,
+            stop_price=changes.new_stop_price or order.stop_price,
+        )
+        self._refuse_amend(order, changed)
+        if (changed.limit_price, changed.stop_price) != (order.limit_price, order.stop_price) or (
+            changed.quantity > order.quantity
+        ):
+            changed = attrs.evolve(changed, rank=self._next_rank())
+        self._working[client_order_id] = changed
+        rows: list[Row] = [self._report(changed, changed.open_status, now_ms)]
+        quote = self._quotes.get(changed.symbol)
+        if changed.has_arrived and quote is not None and changed.limit_price != order.limit_price:
+            rows += self._arrive(changed, now_ms) if changed.crosses(quote.price) else []
+        return rows
+
+    def check_amend(self, client_order_id: str, changes: OrderModification) -> None:
+        """Raise InvalidRequestError when ``changes`` names a term this kind of order does not have."""
+        order = self._working.get(client_order_id)
+        if order is None:
+            return  # it has ended, and `amend` will say so
+        if changes.new_limit_price is not None and order.limit_price is None:
+            raise InvalidRequestError(f"a {order.request.order_type.name} order has no limit price to change")
+        if changes.new_stop_price is not None and order.stop_price is None:
+            raise InvalidRequestError(f"a {order.request.order_type.name} order has no stop price to change")
+
+    def _refuse_amend(self, order: PaperOrder, changed: PaperOrder) -> None:
+        quote = self._quotes.get(order.symbol)
+        if changed.quantity <= order.cum_quantity:
+            raise RefusedByMarketError(f"new_quantity must be above the {to_wire(order.cum_quantity)} already traded")
+        if changed.stop_price != order.stop_price:
+            if order.is_triggered:
+                raise RefusedByMarketError("the order has triggered: its stop price is history")
+            try:
+                self._check_condition(changed)
+            except InvalidRequestError as error:
+                raise RefusedByMarketError(str(error)) from error
+        if quote is None or not order.has_arrived:
+            return
+        if changed.request.time_in_force is TimeInForce.POST_ONLY and changed.crosses(quote.price):
+            raise RefusedByMarketError("EC_PostOnlyWillTakeLiquidity")
+        self._require_funds(changed, quote.price)
+
+    def _order_at_work(self, client_order_id: str) -> PaperOrder:
+        order = self._working.get(client_order_id)
+        if order is None:
+            raise RefusedByMarketError("the order has ended")
+        return order
+
+    # -- prices --------------------------------------------------------------------------------------------------------
+
+    def trade(self, symbol: str, price: Decimal, liquidity: Decimal | None, now_ms: int) -> list[Row]:
+        """The symbol now stands at ``price``, with ``liquidity`` to trade there: what rests, then what arrives."""
+        self._quotes[symbol] = _Quote(price, liquidity)
+        working = sorted(
+            (order for order in self._working.values() if order.symbol == symbol), key=lambda order: order.rank
+        )
+        reached = [order for order in working if order.has_arrived and order.crosses(price)]
+        arriving = [order for order in working if not order.has_arrived]
+        rows: list[Row] = []
+        for order in sorted(reached, key=lambda order: -order.side.sign * (order.limit_price or ZERO)):
+            rows += self._fill_resting(order, now_ms)
+        for order in arriving:
+            if not order.is_untriggered:
+                rows += self._arrive(order, now_ms)
+            elif order.is_fired_by(price):
+                fired = attrs.evolve(order, is_triggered=True)
+                rows += [self._report(fired, VenueStatus.TRIGGERED, now_ms), *self._arrive(fired, now_ms)]
+        return rows
+
+    def _fill_resting(self, order: PaperOrder, now_ms: int) -> list[Row]:
+        assert order.limit_price is not None  # only limit orders rest
+        quantity = self._quotes[order.symbol].up_to(order.quantity - order.cum_quantity)
+        return self._execute(order, quantity, order.limit_price, now_ms, is_maker=True) if quantity else []
+
+    def _arrive(self, order: PaperOrder, now_ms: int) -> list[Row]:
+        """An order meets the present price: it trades what it can and may, and rests or ends with what is left."""
+        quote = self._quotes[order.symbol]
+        order = attrs.evolve(order, has_arrived=True)
+        self._working[order.client_order_id] = order
+        try:
+            self._require_funds(order, quote.price)
+        except RefusedByMarketError as error:
+            return [self._end(order, "", str(error), now_ms)]
+        wanted = order.wants(quote.price)
+        available = quote.up_to(wanted) if order.crosses(quote.price) else ZERO
+        if order.time_in_force is TimeInForce.POST_ONLY and order.crosses(quote.price):
+            return [self._end(order, "", "EC_PostOnlyWillTakeLiquidity", now_ms)]
+        if order.time_in_force is TimeInForce.FOK and available < wanted:
+            return [self._end(order, "", "EC_NoEnoughQtyToFill", now_ms)]
+        rows = self._execute(order, available, quote.price, now_ms, is_maker=False) if available else []
+        left = self._working.get(order.client_order_id)
+        if left is not None and not order.may_rest:
+            reason = "EC_NoEnoughQtyToFill" if left.cum_quantity else "EC_NoImmediateQtyToFill"
+            rows.append(self._end(left, "", reason, now_ms))
+        return rows
+
+    def _execute(
+        self, order: PaperOrder, quantity: Decimal, price: Decimal, now_ms: int, *, is_maker: bool
+    ) -> list[Row]:
+        """One fill, and the row that goes with it: the order's end when nothing is left, else where it stands."""
+        coins = self._coins_of(order.symbol) or ("", "")
+        fee = self._fees.charge(order.side, quantity, price, coins, is_maker=is_maker)
+        filled = order.after(quantity, price)
+        is_done = not filled.wants(price)
+        self._quotes[order.symbol] = self._quotes[order.symbol].less(quantity)
+        self._settle(order.side, quantity, price, coins, fee)
+        execution = Execution(
+            exec_id=f"{order.client_order_id}.{filled.fills}",
+            broker_order_id=order.broker_order_id,
+            client_order_id=order.client_order_id,
+            symbol=order.symbol,
+            side=order.side,
+            price=price,
+            quantity=quantity,
+            fee=fee.amount,
+            fee_currency=fee.coin if fee.amount else "",
+            is_maker=is_maker,
+            exec_time_ms=now_ms,
+            order_quantity=None if order.is_quote_sized else order.quantity,
+            leaves_quantity=None if order.is_quote_sized else filled.quantity - filled.cum_quantity,
+            order_type=order.request.order_type,
+            seq=self._version_ms,
+        )
+        if not is_done:
+            self._working[order.client_order_id] = filled
+            return [execution, self._report(filled, VenueStatus.PARTIALLY_FILLED, now_ms)]
+        del self._working[order.client_order_id]
+        if filled.is_quote_sized and filled.cum_value < filled.quantity and filled.side is Side.BUY:
+            return [
+                self._final(filled, VenueStatus.PARTIALLY_FILLED_CANCELED, "EC_CancelForNoFullFill", now_ms),
+                execution,
+            ]
+        return [self._report(filled, VenueStatus.FILLED, now_ms), execution]
+
+    def _end(self, order: PaperOrder, cancel_type: str, reject_reason: str, now_ms: int) -> OrderReport:
+        del self._working[order.client_order_id]
+        status = VenueStatus.PARTIALLY_FILLED_CANCELED if order.cum_quantity else VenueStatus.CANCELLED
+        return attrs.evolve(self._final(order, status, reject_reason, now_ms), cancel_type=cancel_type)
+
+    # -- the account ---------------------------------------------------------------------------------------------------
+
+    @property
+    def totals(self) -> Mapping[str, Decimal] | None:
+        """Coin -> what the account holds, None when it is without end."""
+        return None if self._totals is None else dict(self._totals)
+
+    def locked(self, coin: str) -> Decimal:
+        """What resting orders hold back of ``coin``."""
+        return self._locked_by_others(coin, "")
+
+    def _locked_by_others(self, coin: str, client_order_id: str) -> Decimal:
+        needs = (
+            self._need(order, ZERO) for order in self._working.values() if order.client_order_id != client_order_id
+        )
+        return sum((need.amount for need in needs if need.coin == coin), ZERO)
+
+    def _need(self, order: PaperOrder, price: Decimal) -> Fee:
+        """What an order needs to have to trade in full; nothing before it arrived, unless it does so at ``price``."""
+        base, quote = self._coins_of(order.symbol) or ("", "")
+        if not base or not (order.has_arrived or price):
+            return Fee()
+        if order.side is Side.SELL:
+            return Fee(order.wants(price) if price else order.quantity - order.cum_quantity, base)
+        if order.is_quote_sized:
+            return Fee(order.quantity - order.cum_value, quote)
+        return Fee((order.quantity - order.cum_quantity) * (order.limit_price or price), quote)
+
+    def _require_funds(self, order: PaperOrder, price: Decimal) -> None:
+        if self._totals is None:
+            return
+        need = self._need(order, price)
+        available = self._totals.get(need.coin, ZERO) - self._locked_by_others(need.coin, order.client_order_id)
+        if need.amount > available:
+            raise RefusedByMarketError(
+                f"insufficient balance: needs {to_wire(need.amount)} {need.coin}, available {to_wire(available)}"
+            )
+
+    def _settle(self, side: Side, quantity: Decimal, price: Decimal, coins: Coins, fee: Fee) -> None:
+        if self._totals is None:
+            return
+        base, quote = coins
+        moves = [(fee.coin, -fee.amount)] if fee.amount else []
+        if base:
+            moves += [(base, side.sign * quantity), (quote, -side.sign * quantity * price)]
+        for coin, amount in moves:
+            self._totals[coin] = self._totals.get(coin, ZERO) + amount
+
+    # -- rows ----------------------------------------------------------------------------------------------------------
+
+    def _final(self, order: PaperOrder, status: VenueStatus, reject_reason: str, now_ms: int) -> OrderReport:
+        return attrs.evolve(self._report(order, status, now_ms), reject_reason=reject_reason)
+
+    def _report(self, order: PaperOrder, status: VenueStatus, now_ms: int) -> OrderReport:
+        # Each row is a later version than the last, also when the clock stands still: versions decide between terms.
+        self._version_ms = max(now_ms, self._version_ms + 1)
+        return OrderReport(
+            broker_order_id=order.broker_order_id,
+            client_order_id=order.client_order_id,
+            symbol=order.symbol,
+            side=order.side,
+            status=status,
+            venue_status=status.value,
+            order_type=order.request.order_type,
+            time_in_force=order.request.time_in_force.value,
+            quantity=order.quantity,
+            quote_sized=order.is_quote_sized,
+            limit_price=order.limit_price,
+            stop_price=order.stop_price,
+            cum_quantity=order.cum_quantity,
+            avg_price=order.cum_value / order.cum_quantity if order.cum_quantity else None,
+            created_ms=order.created_ms,
+            updated_ms=self._version_ms,
+        )
+
+    def _next_rank(self) -> int:
+        self._ranks += 1
+        return self._ranks
+
+    @property
+    def working(self) -> int:
+        """How many orders are at work."""
+        return len(self._working)
+
+    @property
+    def prices(self) -> Mapping[str, Decimal]:
+        """Symbol -> last price fed."""
+        return {symbol: quote.price for symbol, quote in self._quotes.items()}
