@@ -106,6 +106,11 @@ class CancelRefused(AboutOrder):
 
 
 @attrs.frozen(kw_only=True)
+class CancelWithdrawn(AboutOrder):
+    """The cancel never left."""
+
+
+@attrs.frozen(kw_only=True)
 class AmendIntended(AboutOrder):
     """We ask for other terms."""
 
@@ -126,6 +131,11 @@ class AmendRefused(AboutOrder):
     """The venue refused the amend, or it provably never arrived."""
 
     reason: str
+
+
+@attrs.frozen(kw_only=True)
+class AmendWithdrawn(AboutOrder):
+    """The amend never left."""
 
 
 # -- what the venue shows --------------------------------------------------------------------------------------------
@@ -187,9 +197,11 @@ AnyFact = (
     | CancelIntended
     | CancelUnanswered
     | CancelRefused
+    | CancelWithdrawn
     | AmendIntended
     | AmendUnanswered
     | AmendRefused
+    | AmendWithdrawn
     | OrderReported
     | ExecutionReported
     | LookupFoundNothing

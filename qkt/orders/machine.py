@@ -30,10 +30,12 @@ from qkt.orders.facts import (
     AmendIntended,
     AmendRefused,
     AmendUnanswered,
+    AmendWithdrawn,
     AnyFact,
     CancelIntended,
     CancelRefused,
     CancelUnanswered,
+    CancelWithdrawn,
     EndReleased,
     ExecutionReported,
     Fact,
@@ -158,6 +160,10 @@ def _learn(order: Order, fact: AnyFact) -> _Learned:
         case CancelRefused(reason=reason):
             learned, notes = cancel_failed(order, reason, fact)
             return learned, None, notes
+        case CancelWithdrawn():
+            return attrs.evolve(order, cancel=None), None, ()
+        case AmendWithdrawn():
+            return attrs.evolve(order, amend=None), None, ()
         case AmendIntended(changes=changes):
             if order.end is not None:
                 return order, None, ()
@@ -275,7 +281,7 @@ def _learn_execution(order: Order, execution: Execution, fact: ExecutionReported
             since_ms=fact.at_ms,
         )
         learned = attrs.evolve(learned, end=end)
-    return learned, None if fact.is_historic else execution, ()
+    return learned, None if fact.is_historic and order.external else execution, ()
 
 
 def _is_complete(order: Order) -> bool:

@@ -2,10 +2,33 @@
 
 from __future__ import annotations
 
+import attrs
+
 from qkt.events import OrderEvent
+from qkt.model.orders import OrderView
 from qkt.money import to_wire
 from qkt.orders.facts import AboutOrder, AnyFact, ExecutionReported, LookupFoundNothing, OrderReported
 from qkt.orders.order import Order, TrailEntry
+
+
+@attrs.frozen(kw_only=True)
+class OrderStory:
+    """An order and how qkt came to believe what it does; ``print`` it."""
+
+    order: OrderView
+    entries: tuple[TrailEntry, ...]
+
+    def __str__(self) -> str:
+        view = self.order
+        name = view.client_order_id or view.broker_order_id
+        state = "open" if view.is_open else "closed"
+        missing = f" missing={to_wire(view.missing_quantity)}" if view.missing_quantity else ""
+        lines = [
+            f"{name} {view.symbol} {state} {view.status.value} cum={to_wire(view.cum_quantity)}{missing}"
+            + (f" reason={view.reason}" if view.reason else "")
+        ]
+        lines += [f"  {entry.at_ms} {entry.origin:<9} {entry.fact}: {entry.changed}" for entry in self.entries]
+        return "\n".join(lines)
 
 
 def describe(fact: AnyFact, before: Order | None, after: Order, events: tuple[OrderEvent, ...]) -> TrailEntry:

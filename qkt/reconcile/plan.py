@@ -146,6 +146,8 @@ def verdict(order: Order, answer: Answer, *, at_ms: int, limits: Limits) -> list
         return []
     if order.end is not None:
         return _release_if_due(order, at_ms, limits)
+    if order.doubt is not None and order.doubt.is_duplicate_id and answer.found and not order.has_evidence:
+        return [_refused_as_used(order, at_ms)]  # somebody has the id, and the ledger found that it is not ours
     if answer.found:
         return []
     nothing = LookupFoundNothing(
@@ -168,10 +170,14 @@ def _judge_unanswered(order: Order, lookups: tuple[int, ...], at_ms: int, limits
     if not conclusive or conclusive[-1] - conclusive[0] < limits.between_lookups_ms:
         return []
     if order.doubt.is_duplicate_id:  # the order that has the id is too old to be shown: it is not ours
-        return [SubmitRefused(client_order_id=order.client_order_id, reason=ID_ALREADY_USED, at_ms=at_ms)]
+        return [_refused_as_used(order, at_ms)]
     return [
         NonArrivalProved(client_order_id=order.client_order_id, reason=NEVER_ARRIVED, at_ms=at_ms, origin="reconcile")
     ]
+
+
+def _refused_as_used(order: Order, at_ms: int) -> SubmitRefused:
+    return SubmitRefused(client_order_id=order.client_order_id, reason=ID_ALREADY_USED, at_ms=at_ms, origin="reconcile")
 
 
 def _judge_absent(order: Order, lookups: tuple[int, ...], answer: Answer, at_ms: int, limits: Limits) -> list[AnyFact]:

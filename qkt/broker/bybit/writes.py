@@ -1,0 +1,339 @@
+"""Orders to the venue, and what its answers prove.
+
+Each write does one thing in one order: record the intent, send, record what the answer proves. An answer that proves
+nothing is recorded as exactly that and looked up; nothing is ever sent twice blindly.
+
+Source: docs v5/order/create-order, amend-order, cancel-order; answers: docs v5/error.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from qkt.broker.bybit.recovery import BybitStateRecovery
+from qkt.broker.bybit.retcodes import Operation, Verdict, verdict
+from qkt.broker.bybit.translate.orders import BybitOrderTranslator
+from qkt.broker.bybit.transport import BybitTransport, Envelope
+from qkt.broker.protocol import SubmitAck, SubmitOutcome
+from qkt.broker.state import BrokerState
+from qkt.clock import Clock
+from qkt.errors import BybitApiError, InvalidRequestError, OutcomeUnknownError, VenueUnavailableError
+from qkt.events import OrderCancelFailed, OrderModifyFailed
+from qkt.ids import new_client_order_id
+from qkt.model.orders import OrderModification, OrderRequest
+from qkt.model.reports import VenueStatus
+from qkt.net.scheduling import Scheduler
+from qkt.orders.facts import (
+    AmendIntended,
+    AmendRefused,
+    AmendUnanswered,
+    AmendWithdrawn,
+    AnyFact,
+    CancelIntended,
+    CancelRefused,
+    CancelUnanswered,
+    CancelWithdrawn,
+    SubmitAcknowledged,
+    SubmitIntended,
+    SubmitRefused,
+    SubmitUnanswered,
+    SubmitWithdrawn,
+)
+from qkt.orders.order import EndKind, Order
+from qkt.reconcile.plan import ID_ALREADY_USED
+
+log = logging.getLogger(__name__)
+
+CREATE, AMEND, CANCEL = "/v5/order/create", "/v5/order/amend", "/v5/order/cancel"
+
+_DEFAULT_RECV_WINDOW_MS = 5_000
+_LOOK_UP_AFTER_MS = 1_000
+
+
+class BybitWrites:
+    """Submit, cancel and amend for one broker. Safe from any thread; call it without holding a lock."""
+
+    def __init__(
+        self,
+        client: BybitTransport,
+        state: BrokerState,
+        recovery: BybitStateRecovery,
+        scheduler: Scheduler,
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._state = state
+        self._recovery = recovery
+        self._scheduler = scheduler
+        self._clock = clock
+
+    # -- submit ------------------------------------------------------------------------------------------------------
+
+    def submit(self, request: OrderRequest) -> SubmitAck:
+        """Send an order; see `BybitBroker.submit`."""
+        client_order_id = request.client_order_id or new_client_order_id()
+        body = BybitOrderTranslator.to_create_body(request, client_order_id)
+        sent_ms = self._recovery.reads.venue_ms()
+        self._state.begin_submit(
+            SubmitIntended(
+                client_order_id=client_order_id,
+                request=request,
+                sent_ms=sent_ms,
+                order_filter=BybitOrderTranslator.order_filter(request),
+                at_ms=self._clock.now_ms(),
+                origin="submit",
+            )
+        )
+        fact = self._send(
+            lambda: self._client.post_signed(CREATE, body),
+            accepted=lambda reply: SubmitAcknowledged(
+                client_order_id=client_order_id, broker_order_id=_order_id(reply), **self._now()
+            ),
+            refused=lambda error: self._refused_submit(client_order_id, error, sent_ms),
+            unanswered=lambda error: self._unanswered_submit(client_order_id, error, sent_ms),
+            withdrawn=SubmitWithdrawn(client_order_id=client_order_id, **self._now()),
+        )
+        return self._settle_submit(client_order_id, fact)
+
+    def _settle_submit(self, client_order_id: str, fact: AnyFact | None) -> SubmitAck:
+        """What can be said now; a taken id is looked up at once, silence is looked up soon."""
+        if isinstance(fact, SubmitUnanswered):
+            if fact.is_duplicate_id:
+                self._recovery.look_up(client_order_id)
+            if not self._state.is_closed and self._state.order(client_order_id).is_unresolved:
+                self._recovery.look_up_soon(client_order_id, self._scheduler)
+        ack = _ack_for(self._state.order(client_order_id))
+        self._state.bus.deliver()
+        return ack
+
+    def _refused_submit(self, client_order_id: str, error: BybitApiError, sent_ms: int) -> AnyFact:
+        match verdict(error.ret_code, Operation.CREATE):
+            case Verdict.DUPLICATE_ID:
+                return SubmitUnanswered(
+                    client_order_id=client_order_id,
+                    reason=f"{ID_ALREADY_USED}: {error}",
+                    provable_from_ms=sent_ms + self._recovery.limits.backend_timeout_ms,
+                    is_duplicate_id=True,
+                    **self._now(),
+                )
+            case Verdict.REFUSED | Verdict.FATAL | Verdict.CLOCK | Verdict.THROTTLED:
+                return SubmitRefused(client_order_id=client_order_id, reason=str(error), **self._now())
+            case _:
+                return self._unanswered_submit(client_order_id, error, sent_ms)
+
+    def _unanswered_submit(self, client_order_id: str, error: BaseException, sent_ms: int) -> SubmitUnanswered:
+        return SubmitUnanswered(
+            client_order_id=client_order_id,
+            reason=str(error) or repr(error),
+            provable_from_ms=self._provable_from_ms(error, sent_ms),
+            **self._now(),
+        )
+
+    # -- cancel ------------------------------------------------------------------------------------------------------
+
+    def cancel(self, order: Order) -> SubmitAck:
+        """Ask for an order's end; see `BybitBroker.cancel`."""
+        if order.end is not None:
+            return self._too_late(order, OrderCancelFailed)
+        is_visible = order.has_evidence or order.is_acknowledged
+        self._state.absorb([self._intend_cancel(order, is_remembered=not is_visible)])
+        if not is_visible:
+            return _answer(order, SubmitOutcome.UNKNOWN, "remembered: sent when the order appears")
+        return self._send_cancel(order)
+
+    def _intend_cancel(self, order: Order, *, is_remembered: bool) -> CancelIntended:
+        return CancelIntended(
+            **_ids(order), sent_ms=self._recovery.reads.venue_ms(), is_remembered=is_remembered, **self._now()
+        )
+
+    def _send_cancel(self, order: Order) -> SubmitAck:
+        drawer = order.order_filter if order.status in (None, VenueStatus.UNTRIGGERED, VenueStatus.UNKNOWN) else ""
+        body = BybitOrderTranslator.to_cancel_body(order.symbol, **_ids(order), order_filter=drawer)
+        sent_ms = self._recovery.reads.venue_ms()
+        fact = self._send(
+            lambda: self._client.post_signed(CANCEL, body),
+            accepted=lambda _reply: None,
+            refused=lambda error: self._refused_cancel(order, error, sent_ms),
+            unanswered=lambda error: CancelUnanswered(
+                **_ids(order),
+                reason=str(error) or repr(error),
+                provable_from_ms=self._provable_from_ms(error, sent_ms),
+                **self._now(),
+            ),
+            withdrawn=CancelWithdrawn(**_ids(order), **self._now()),
+        )
+        self._state.bus.deliver()
+        match fact:
+            case None:
+                return _answer(order, SubmitOutcome.ACCEPTED)
+            case CancelRefused(reason=reason):
+                return _answer(order, SubmitOutcome.REJECTED, reason)
+            case _:
+                self._soon_look_up(order)
+                return _answer(order, SubmitOutcome.UNKNOWN, getattr(fact, "reason", ""))
+
+    def _refused_cancel(self, order: Order, error: BybitApiError, sent_ms: int) -> AnyFact:
+        """ "Not found" covers filled, cancelled, never existed and not yet visible: query, then decide (S9, S89)."""
+        found = verdict(error.ret_code, Operation.CANCEL)
+        if found is Verdict.AMBIGUOUS:
+            return CancelUnanswered(
+                **_ids(order),
+                reason=str(error),
+                provable_from_ms=self._provable_from_ms(error, sent_ms),
+                **self._now(),
+            )
+        if found is Verdict.GONE:
+            self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
+            known = self._state.order(order.client_order_id or None, order.broker_order_id)
+            if known.is_open and not known.has_evidence:
+                return self._intend_cancel(known, is_remembered=True)
+        return CancelRefused(**_ids(order), reason=str(error), **self._now())
+
+    def send_due_cancels(self) -> None:
+        """Send the cancels that waited for their orders to appear."""
+        for order in self._state.ask(lambda ledger: ledger.due_cancels()):
+            self._state.absorb([self._intend_cancel(order, is_remembered=False)])
+            try:
+                self._send_cancel(order)
+            except VenueUnavailableError as error:
+                log.warning("remembered cancel not sent order=%s error=%s", order.client_order_id, error)
+                self._state.absorb([self._intend_cancel(order, is_remembered=True)])
+
+    # -- modify ------------------------------------------------------------------------------------------------------
+
+    def modify(self, order: Order, changes: OrderModification) -> SubmitAck:
+        """Ask for other terms; see `BybitBroker.modify`."""
+        if order.end is not None:
+            return self._too_late(order, OrderModifyFailed)
+        _check_changes(order, changes)
+        if not (order.has_evidence or order.is_acknowledged):
+            raise InvalidRequestError(
+                f"{order.client_order_id} is not known to stand yet, so there is nothing to amend: "
+                'wait(..., until="accepted") first'
+            )
+        body = BybitOrderTranslator.to_amend_body(order.symbol, changes, **_ids(order))
+        sent_ms = self._recovery.reads.venue_ms()
+        self._state.absorb([AmendIntended(**_ids(order), changes=changes, sent_ms=sent_ms, **self._now())])
+        fact = self._send(
+            lambda: self._client.post_signed(AMEND, body),
+            accepted=lambda _reply: None,
+            refused=lambda error: self._refused_amend(order, error, sent_ms),
+            unanswered=lambda error: self._unanswered_amend(order, error, sent_ms),
+            withdrawn=AmendWithdrawn(**_ids(order), **self._now()),
+        )
+        self._state.bus.deliver()
+        match fact:
+            case None:
+                return _answer(order, SubmitOutcome.ACCEPTED)
+            case AmendRefused(reason=reason):
+                return _answer(order, SubmitOutcome.REJECTED, reason)
+            case _:
+                self._soon_look_up(order)
+                return _answer(order, SubmitOutcome.UNKNOWN, getattr(fact, "reason", ""))
+
+    def _refused_amend(self, order: Order, error: BybitApiError, sent_ms: int) -> AnyFact:
+        found = verdict(error.ret_code, Operation.AMEND)
+        if found is Verdict.AMBIGUOUS:
+            return self._unanswered_amend(order, error, sent_ms)
+        if found is Verdict.GONE:
+            self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
+        return AmendRefused(**_ids(order), reason=str(error), **self._now())
+
+    def _unanswered_amend(self, order: Order, error: BaseException, sent_ms: int) -> AmendUnanswered:
+        return AmendUnanswered(
+            **_ids(order),
+            reason=str(error) or repr(error),
+            provable_from_ms=self._provable_from_ms(error, sent_ms),
+            **self._now(),
+        )
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def _send(
+        self,
+        send: Callable[[], Envelope],
+        *,
+        accepted: Callable[[Envelope], AnyFact | None],
+        refused: Callable[[BybitApiError], AnyFact],
+        unanswered: Callable[[BaseException], AnyFact],
+        withdrawn: AnyFact,
+    ) -> AnyFact | None:
+        """Send one write and learn what its answer proves; what proves nothing is learnt as exactly that."""
+        fact: AnyFact | None
+        try:
+            fact = accepted(send())
+        except (VenueUnavailableError, InvalidRequestError):
+            self._state.absorb([withdrawn])  # provably nothing left
+            raise
+        except BybitApiError as error:
+            fact = refused(error)
+        except OutcomeUnknownError as error:
+            fact = unanswered(error)
+        except Exception as error:  # noqa: BLE001 - a transport of the user's own: the request may have left
+            log.warning("write failed in the transport error=%r", error)
+            fact = unanswered(error)
+        except BaseException as error:
+            self._state.absorb([unanswered(error)])  # Ctrl-C in the middle: an order is never forgotten
+            raise
+        if fact is not None:
+            self._state.absorb([fact])
+        return fact
+
+    def _provable_from_ms(self, error: BaseException, sent_ms: int) -> int:
+        """When the request can no longer arrive: silence is bounded by the receive window, a busy backend is not."""
+        limits = self._recovery.limits
+        if getattr(error, "ret_code", None) is not None:
+            return sent_ms + limits.backend_timeout_ms
+        signed_ms = getattr(error, "signed_ms", None) or sent_ms
+        window_ms = getattr(error, "recv_window_ms", None) or getattr(self._client, "recv_window_ms", None)
+        return int(signed_ms) + int(window_ms or _DEFAULT_RECV_WINDOW_MS) + limits.arrival_margin_ms
+
+    def _soon_look_up(self, order: Order) -> None:
+        self._scheduler.schedule_once(lambda: self._look_up_and_tell(order), _LOOK_UP_AFTER_MS)
+
+    def _look_up_and_tell(self, order: Order) -> None:
+        if not self._state.is_closed:
+            self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
+            self._state.bus.deliver()
+
+    def _too_late(self, order: Order, event: type[OrderCancelFailed | OrderModifyFailed]) -> SubmitAck:
+        assert order.end is not None
+        reason = f"the order ended before: {order.end.kind.name}"
+        self._state.publish([event(**_ids(order), external=order.external, origin="submit", reason=reason)])
+        self._state.bus.deliver()
+        return _answer(order, SubmitOutcome.REJECTED, reason)
+
+    def _now(self) -> dict[str, Any]:
+        return {"at_ms": self._clock.now_ms(), "origin": "submit"}
+
+
+def _ids(order: Order) -> dict[str, Any]:
+    return {"client_order_id": order.client_order_id, "broker_order_id": order.broker_order_id}
+
+
+def _order_id(reply: Mapping[str, Any]) -> str:
+    result = reply.get("result")
+    return str(result.get("orderId") or "") if isinstance(result, dict) else ""
+
+
+def _answer(order: Order, outcome: SubmitOutcome, reason: str = "") -> SubmitAck:
+    return SubmitAck(**_ids(order), outcome=outcome, reject_reason=reason)
+
+
+def _ack_for(order: Order) -> SubmitAck:
+    """The three things a submit can have become."""
+    if order.end is not None and order.end.kind is EndKind.REJECTED and not order.has_evidence:
+        return _answer(order, SubmitOutcome.REJECTED, order.end.reason)
+    if order.is_unresolved:
+        return _answer(order, SubmitOutcome.UNKNOWN, order.doubt.reason if order.doubt else "")
+    return _answer(order, SubmitOutcome.ACCEPTED)
+
+
+def _check_changes(order: Order, changes: OrderModification) -> None:
+    """Refuse what this order has not."""
+    if changes.new_limit_price is not None and order.terms.limit_price is None:
+        raise InvalidRequestError(f"a {order.order_type.value} order has no limit price to change")
+    if changes.new_stop_price is not None and order.terms.stop_price is None:
+        raise InvalidRequestError(f"a {order.order_type.value} order has no stop price to change")
