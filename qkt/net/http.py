@@ -1,0 +1,236 @@
+"""HTTP calls that can be cut, that know whether anything left, and that never start on a dead pooled connection.
+
+`requests` speaks the protocol; this room adds what it hides. Every call owns a `Call`: the socket it is using (so that
+`Call.cut` ends a read that `Session.close` would leave blocked), and whether its first byte has left (so that a failure
+before that is known to have changed nothing). The request line goes out exactly as it was signed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from qkt.clock import SystemClock
+from qkt.net.sockets import open_tcp, shut
+
+_current = threading.local()
+
+
+class Cut(ConnectionAbortedError):
+    """The call was ended from this side."""
+
+
+class Call:
+    """One request on its way."""
+
+    def __init__(self, target: str = "") -> None:
+        self.target = target  # path and query, exactly as signed
+        self.was_tracked = False
+        self.has_left = False
+        self.cut_reason = ""
+        self._lock = threading.Lock()
+        self._socket: socket.socket | None = None
+
+    def use(self, sock: socket.socket) -> None:
+        """This is the socket the call lives on now; raises Cut when the call has been cut already."""
+        with self._lock:
+            self._socket = sock
+            reason = self.cut_reason
+        if reason:
+            raise Cut(reason)
+
+    def cut(self, reason: str) -> None:
+        """End the call, from any thread: whoever waits on its socket is woken with an error."""
+        with self._lock:
+            self.cut_reason = self.cut_reason or reason
+            if self._socket is not None:
+                shut(self._socket)
+
+    @contextlib.contextmanager
+    def under_way(self) -> Iterator[Call]:
+        """Make this the call of the current thread; its socket is let go of at the end."""
+        _current.call = self
+        try:
+            yield self
+        finally:
+            _current.call = None
+            with self._lock:
+                self._socket = None
+
+
+def _this_call() -> Call | None:
+    return getattr(_current, "call", None)
+
+
+class _Tracked(HTTPConnection):
+    """An HTTPConnection that tells the current `Call` what it does."""
+
+    _is_connecting = False
+
+    def _new_conn(self) -> socket.socket:
+        call = _this_call()
+        try:
+            timeout_s = self.timeout if isinstance(self.timeout, int | float) else None
+            sock = open_tcp(self._dns_host, self.port, timeout_s, on_socket=call.use if call else None)
+        except socket.gaierror as error:
+            raise NameResolutionError(self.host, self, error) from error
+        except TimeoutError as error:
+            raise ConnectTimeoutError(self, f"connecting to {self.host} timed out after {self.timeout} s") from error
+        except OSError as error:
+            raise NewConnectionError(self, f"no connection to {self.host}: {error}") from error
+        sys.audit("http.client.connect", self, self.host, self.port)
+        return sock
+
+    def connect(self) -> None:
+        call = _this_call()
+        if call is not None:
+            call.was_tracked = True
+        self._is_connecting = True
+        try:
+            super().connect()
+        finally:
+            self._is_connecting = False
+
+    def request(self, method: str, url: str, *args: Any, **more: Any) -> None:
+        call = _this_call()
+        if call is not None:
+            call.was_tracked = True
+            if call.target and url.startswith("/"):  # urllib3 rewrites percent escapes, which breaks the signature
+                url = call.target
+            if self.sock is not None:
+                call.use(self.sock)
+        super().request(method, url, *args, **more)
+
+    def send(self, data: Any) -> None:
+        if self.sock is None and self.auto_open:
+            self.connect()
+        call = _this_call()
+        if call is not None and not self._is_connecting:
+            call.has_left = True
+        super().send(data)
+
+
+class _TrackedTLS(_Tracked, HTTPSConnection):
+    """The same over TLS: `_Tracked.connect` goes on to the handshake."""
+
+
+class _FreshPool(HTTPConnectionPool):
+    """A pool that does not hand out a connection idle long enough to have died in silence."""
+
+    ConnectionCls = _Tracked
+    idle_limit_ms = 10_000
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        connection: Any = super()._get_conn(timeout)
+        idle_since_ms = getattr(connection, "idle_since_ms", None)
+        if idle_since_ms is not None and _machine.monotonic_ms() - idle_since_ms > self.idle_limit_ms:
+            connection.close()  # it reconnects by itself
+        return connection
+
+    def _put_conn(self, conn: Any) -> None:
+        if conn is not None:
+            conn.idle_since_ms = _machine.monotonic_ms()
+        super()._put_conn(conn)
+
+
+class _FreshTLSPool(_FreshPool, HTTPSConnectionPool):
+    ConnectionCls = _TrackedTLS
+
+
+_machine = SystemClock()
+
+
+class _Adapter(HTTPAdapter):
+    def __init__(self, idle_limit_ms: int, **more: Any) -> None:
+        self._idle_limit_ms = idle_limit_ms
+        super().__init__(**more)
+
+    def init_poolmanager(self, *args: Any, **more: Any) -> None:
+        super().init_poolmanager(*args, **more)
+        self._freshen(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
+        manager: Any = super().proxy_manager_for(proxy, **more)
+        if not proxy.lower().startswith("socks"):
+            self._freshen(manager)
+        return manager
+
+    def _freshen(self, manager: Any) -> None:
+        limit = {"idle_limit_ms": self._idle_limit_ms}
+        manager.pool_classes_by_scheme = {
+            "http": type("_FreshPool", (_FreshPool,), limit),
+            "https": type("_FreshTLSPool", (_FreshTLSPool,), limit),
+        }
+
+
+class HttpPool:
+    """One connection pool for many threads; `cut_all` ends every call under way, and calls can be made again after."""
+
+    def __init__(
+        self, *, proxy: str | None = None, trust_env: bool = False, idle_limit_ms: int = 10_000, size: int = 32
+    ) -> None:
+        self._session = requests.Session()
+        self._session.trust_env = trust_env
+        self._session.headers.clear()
+        self._session.headers.update({"User-Agent": "qkt", "Accept": "application/json"})
+        if proxy:
+            self._session.proxies = {"http": proxy, "https": proxy}
+        for scheme in ("http://", "https://"):
+            self._session.mount(
+                scheme, _Adapter(idle_limit_ms, pool_connections=4, pool_maxsize=size, pool_block=False, max_retries=0)
+            )
+        self._lock = threading.Lock()
+        self._under_way: set[Call] = set()
+
+    def send(
+        self,
+        call: Call,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        connect_timeout_ms: int,
+        read_timeout_ms: int,
+    ) -> requests.Response:
+        """Send and read one request; raises what `requests` raises. Redirects are not followed: keys stay here."""
+        prepared = self._session.prepare_request(requests.Request(method, url, headers=dict(headers), data=body))
+        settings = self._session.merge_environment_settings(url, {}, False, None, None)
+        with self._lock:
+            self._under_way.add(call)
+        try:
+            with call.under_way():
+                return self._session.send(
+                    prepared,
+                    timeout=(connect_timeout_ms / 1000, read_timeout_ms / 1000),
+                    allow_redirects=False,
+                    **settings,
+                )
+        finally:
+            with self._lock:
+                self._under_way.discard(call)
+
+    def cut_all(self, reason: str) -> None:
+        """End every call under way, and drop the pooled connections."""
+        with self._lock:
+            calls = list(self._under_way)
+        for call in calls:
+            call.cut(reason)
+        with contextlib.suppress(queue.Empty):
+            self._session.close()
+
+    @property
+    def under_way(self) -> int:
+        """How many calls are under way."""
+        return len(self._under_way)
