@@ -1,1 +1,139 @@
-"""qkt: an execution layer for Bybit V5 that knows what the venue holds, or says so."""
+"""qkt: an execution layer for Bybit V5 that knows what the venue holds, or says so.
+
+What a trader imports, grouped by task. Inside qkt nothing imports from here.
+"""
+
+import logging
+
+from qkt._version import __version__
+from qkt.broker.bybit.client import BybitClient
+from qkt.broker.bybit.spot import BybitSpotBroker
+from qkt.broker.composite import CompositeBroker, SymbolPattern
+from qkt.broker.log import LogBroker
+from qkt.broker.paper import PaperBroker
+from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck, SubmitOutcome
+from qkt.bus import EventBus, Subscription
+from qkt.clock import Clock, SystemClock
+from qkt.errors import (
+    BybitApiError,
+    BybitConnectError,
+    BybitRateLimitError,
+    InvalidRequestError,
+    OutcomeUnknownError,
+    QktError,
+    ReconcileError,
+    VenueProtocolError,
+    VenueUnavailableError,
+    WaitTimeoutError,
+)
+from qkt.events import (
+    BalancesUpdated,
+    BrokerEvent,
+    FillEvent,
+    HealthDegraded,
+    HealthRestored,
+    OrderAccepted,
+    OrderCancelFailed,
+    OrderCancelled,
+    OrderEvent,
+    OrderFilled,
+    OrderModified,
+    OrderModifyFailed,
+    OrderPartiallyFilled,
+    OrderRejected,
+    OrderStatusUnknown,
+    PositionReconciled,
+)
+from qkt.health import Health
+from qkt.ids import new_client_order_id
+from qkt.model.balances import CoinBalance, Wallet
+from qkt.model.executions import Execution
+from qkt.model.orders import (
+    IfTouchedOrder,
+    LimitOrder,
+    MarketOrder,
+    OrderModification,
+    OrderStatus,
+    OrderView,
+    Side,
+    StopLimitOrder,
+    StopOrder,
+    TimeInForce,
+)
+from qkt.model.positions import Position
+from qkt.net.backoff import ExponentialBackoff, FixedDelayBackoff
+from qkt.net.reconciler import PeriodicReconciler
+from qkt.net.scheduler import ThreadScheduler
+from qkt.net.supervisor import ReconnectSupervisor
+from qkt.positions import PositionTracker
+from qkt.reconcile.report import Discrepancy, ReconcileReport
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
+__all__ = [
+    "BalancesUpdated",
+    "Broker",
+    "BrokerEvent",
+    "BybitApiError",
+    "BybitClient",
+    "BybitConnectError",
+    "BybitRateLimitError",
+    "BybitSpotBroker",
+    "Clock",
+    "CoinBalance",
+    "CompositeBroker",
+    "Discrepancy",
+    "EventBus",
+    "Execution",
+    "ExponentialBackoff",
+    "FillEvent",
+    "FixedDelayBackoff",
+    "Health",
+    "HealthDegraded",
+    "HealthRestored",
+    "IfTouchedOrder",
+    "InvalidRequestError",
+    "LimitOrder",
+    "LogBroker",
+    "MarketOrder",
+    "OrderAccepted",
+    "OrderCancelFailed",
+    "OrderCancelled",
+    "OrderEvent",
+    "OrderFilled",
+    "OrderModification",
+    "OrderModified",
+    "OrderModifyFailed",
+    "OrderPartiallyFilled",
+    "OrderRejected",
+    "OrderStatus",
+    "OrderStatusUnknown",
+    "OrderTypeCapability",
+    "OrderView",
+    "OutcomeUnknownError",
+    "PaperBroker",
+    "PeriodicReconciler",
+    "Position",
+    "PositionReconciled",
+    "PositionTracker",
+    "QktError",
+    "ReconcileError",
+    "ReconcileReport",
+    "ReconnectSupervisor",
+    "Side",
+    "StopLimitOrder",
+    "StopOrder",
+    "SubmitAck",
+    "SubmitOutcome",
+    "Subscription",
+    "SymbolPattern",
+    "SystemClock",
+    "ThreadScheduler",
+    "TimeInForce",
+    "VenueProtocolError",
+    "VenueUnavailableError",
+    "WaitTimeoutError",
+    "Wallet",
+    "__version__",
+    "new_client_order_id",
+]

@@ -1,0 +1,287 @@
+"""A transport that answers as you tell it, for testing a bot without a venue.
+
+It is strict where a real venue would be: the verb must fit the path, required parameters must be there, and what it
+answers is checked like a real answer, so an error envelope raises the very error a bot would meet. Reads it was not
+told about are answered with valid empty pages, writes with a plain acknowledgement.
+"""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+import requests
+
+from qkt.broker.bybit.envelope import check_envelope, decode
+from qkt.broker.bybit.transport import Envelope, FrameListener
+from qkt.errors import InvalidRequestError, OutcomeUnknownError, QktError, VenueUnavailableError
+from qkt.model.balances import CoinBalance, Wallet
+
+Response = str | Mapping[str, Any] | Callable[..., Any] | Exception
+
+_WRITES: dict[str, tuple[str, ...]] = {
+    "/v5/order/create": ("category", "symbol", "side", "orderType", "qty"),
+    "/v5/order/amend": ("category", "symbol"),
+    "/v5/order/cancel": ("category", "symbol"),
+    "/v5/order/cancel-all": ("category",),
+    "/v5/order/create-batch": ("category", "request"),
+    "/v5/order/cancel-batch": ("category", "request"),
+    "/v5/order/amend-batch": ("category", "request"),
+}
+_READS: dict[str, tuple[str, ...]] = {
+    "/v5/order/realtime": ("category",),
+    "/v5/order/history": ("category",),
+    "/v5/execution/list": ("category",),
+    "/v5/account/wallet-balance": ("accountType",),
+    "/v5/position/list": ("category",),
+    "/v5/market/time": (),
+    "/v5/market/instruments-info": ("category",),
+    "/v5/market/tickers": ("category",),
+    "/v5/account/info": (),
+    "/v5/account/fee-rate": ("category",),
+    "/v5/user/query-api": (),
+}
+
+
+class RecordedRequest(Mapping[str, Any]):
+    """One request: ``.path`` and ``.body`` (a write) or ``.query`` (a read); also a mapping of what was sent."""
+
+    def __init__(self, path: str, sent: Mapping[str, Any], *, is_write: bool) -> None:
+        self.path = path
+        self.is_write = is_write
+        self._sent = dict(sent)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What was posted."""
+        return self._sent
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """What was asked."""
+        return self._sent
+
+    def __getitem__(self, name: str) -> Any:
+        return self._sent[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sent)
+
+    def __len__(self) -> int:
+        return len(self._sent)
+
+    def __repr__(self) -> str:
+        return f"<{'POST' if self.is_write else 'GET'} {self.path} {self._sent}>"
+
+
+class FakeBybitClient:
+    """A `BybitTransport` in memory.
+
+    ``responses[path]`` is JSON text, a dict (a whole envelope), an exception to raise, or a callable that returns (or
+    raises) one of those; a callable may take the request, which reads like the dict that was sent. A write whose
+    response raises a timeout or a connection error becomes `OutcomeUnknownError`, a read `VenueUnavailableError`, as
+    with the real client. ``posts`` and ``gets`` record what was sent; clear them as you like.
+    """
+
+    def __init__(self, *, account_type: str = "UNIFIED", recv_window_ms: int = 5_000, clock_offset_ms: int = 0) -> None:
+        self.posts: list[RecordedRequest] = []
+        self.gets: list[RecordedRequest] = []
+        self.responses: dict[str, Response] = {}
+        self.account_type = account_type
+        self.recv_window_ms = recv_window_ms
+        self.clock_offset_ms = clock_offset_ms
+        self._lock = threading.Lock()
+        self._balances: Mapping[str, Decimal] = MappingProxyType({})
+        self._wallet = Wallet()
+        self._listeners: dict[str, list[FrameListener]] = {}
+        self._disconnect_handlers: list[Callable[[str], None]] = []
+        self._reconnect_handlers: list[Callable[[], None]] = []
+        self._order_ids = itertools.count(1)
+        self._is_connected = True
+
+    # -- the transport -----------------------------------------------------------------------------------------------
+
+    @property
+    def is_connected(self) -> bool:
+        """True until `emit_disconnect` or `close`; a fake is born connected."""
+        return self._is_connected
+
+    @property
+    def stream_state(self) -> str:
+        """The stream in one word."""
+        return "live" if self._is_connected else "down"
+
+    @property
+    def balances(self) -> Mapping[str, Decimal]:
+        """Coin -> wallet balance, as last written."""
+        return self._balances
+
+    @property
+    def wallet(self) -> Wallet:
+        """The wallet, as last written."""
+        return self._wallet
+
+    def connect(self) -> None:
+        """Nothing to connect to."""
+        self._is_connected = True
+
+    def close(self) -> None:
+        """Nothing to close."""
+        self._is_connected = False
+
+    def update_balances(self, snapshot: Mapping[str, Decimal], wallet: Wallet | None = None) -> None:
+        """Replace the cached balances: tests preset them with this, the recovery writes them with this."""
+        self._balances = MappingProxyType(dict(snapshot))
+        self._wallet = wallet or Wallet(coins={coin: CoinBalance(total=total) for coin, total in snapshot.items()})
+
+    def get_signed(self, path: str, query: Mapping[str, Any]) -> Envelope:
+        """Answer a read."""
+        return self._answer(RecordedRequest(path, query, is_write=False))
+
+    def post_signed(self, path: str, body: Mapping[str, Any]) -> Envelope:
+        """Answer a write."""
+        return self._answer(RecordedRequest(path, body, is_write=True))
+
+    def subscribe(self, topic: str, listener: FrameListener) -> None:
+        """Hear a topic."""
+        self._listeners.setdefault(topic, []).append(listener)
+
+    def on_disconnect(self, handler: Callable[[str], None]) -> None:
+        """Call ``handler(reason)`` on `emit_disconnect`."""
+        self._disconnect_handlers.append(handler)
+
+    def on_reconnect(self, handler: Callable[[], None]) -> None:
+        """Call ``handler()`` on `fire_on_reconnect`."""
+        self._reconnect_handlers.append(handler)
+
+    # -- what the test does ------------------------------------------------------------------------------------------
+
+    def emit_ws_frame(self, topic: str, frame: str | Mapping[str, Any] | list[Any]) -> int:
+        """Deliver a frame: the whole envelope (text or dict), or just its ``data`` list.
+
+        A listener of ``order.spot`` hears ``order`` as well, as at the venue. Returns how many listeners heard it.
+        """
+        decoded: Any = decode(frame) if isinstance(frame, str) and not frame.lstrip().startswith("[") else frame
+        if isinstance(decoded, str):
+            decoded = json.loads(decoded, parse_float=Decimal)
+        if isinstance(decoded, list):
+            decoded = {"data": decoded}
+        envelope = {"topic": topic, "creationTime": 0, **decoded}
+        heard = 0
+        for subscribed, listeners in list(self._listeners.items()):
+            if _hears(subscribed, topic):
+                for listener in list(listeners):
+                    listener(envelope)
+                    heard += 1
+        return heard
+
+    def emit_disconnect(self, reason: str = "emitted by the test") -> None:
+        """The stream is lost."""
+        self._is_connected = False
+        for handler in list(self._disconnect_handlers):
+            handler(reason)
+
+    def fire_on_reconnect(self) -> None:
+        """The stream is back and every subscription acknowledged."""
+        self._is_connected = True
+        for handler in list(self._reconnect_handlers):
+            handler()
+
+    # -- answering ---------------------------------------------------------------------------------------------------
+
+    def _answer(self, request: RecordedRequest) -> Envelope:
+        self._check(request)
+        with self._lock:
+            (self.posts if request.is_write else self.gets).append(request)
+        try:
+            envelope = self._decoded(self._told(request), request)
+        except (QktError, AssertionError):
+            raise
+        except (OSError, TimeoutError, requests.RequestException) as error:
+            if request.is_write:
+                raise OutcomeUnknownError(
+                    f"POST {request.path} got no answer ({error!r}); look it up by client_order_id, do not resend",
+                    path=request.path,
+                    recv_window_ms=self.recv_window_ms,
+                ) from error
+            raise VenueUnavailableError(f"GET {request.path} failed: {error!r}", path=request.path) from error
+        return check_envelope(request.path, envelope, is_write=request.is_write, recv_window_ms=self.recv_window_ms)
+
+    def _told(self, request: RecordedRequest) -> Any:
+        if request.path not in self.responses:
+            return self._default(request)
+        response: Any = self.responses[request.path]
+        if callable(response) and not isinstance(response, type):
+            takes_request = bool(inspect.signature(response).parameters)
+            response = response(request) if takes_request else response()
+        if isinstance(response, BaseException):
+            raise response
+        return response
+
+    def _decoded(self, response: Any, request: RecordedRequest) -> Any:
+        if not isinstance(response, str | bytes):
+            return response
+        try:
+            return decode(response)
+        except QktError as error:
+            if request.is_write:
+                raise OutcomeUnknownError(
+                    f"POST {request.path} was answered with no JSON object; look it up by client_order_id",
+                    path=request.path,
+                    recv_window_ms=self.recv_window_ms,
+                ) from error
+            raise
+
+    def _default(self, request: RecordedRequest) -> Envelope:
+        result: dict[str, Any] = {"list": [], "nextPageCursor": ""}
+        if request.path == "/v5/account/wallet-balance":
+            coins = [
+                {"coin": coin, "walletBalance": format(total, "f"), "locked": "0"}
+                for coin, total in self._balances.items()
+            ]
+            result = {"list": [{"accountType": self.account_type, "coin": coins}]}
+        elif request.path == "/v5/market/time":
+            now_ns = time.time_ns()
+            result = {"timeSecond": str(now_ns // 10**9), "timeNano": str(now_ns)}
+        elif request.path == "/v5/order/create":
+            order_id = f"fake-{next(self._order_ids)}"
+            result = {"orderId": order_id, "orderLinkId": request.get("orderLinkId", "")}
+        elif request.is_write:
+            result = {"orderId": request.get("orderId", ""), "orderLinkId": request.get("orderLinkId", "")}
+        return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": 0}
+
+    def _check(self, request: RecordedRequest) -> None:
+        """What the venue would refuse is a mistake in the code under test, so it fails loudly."""
+        allowed, other = (_WRITES, _READS) if request.is_write else (_READS, _WRITES)
+        verb = "POST" if request.is_write else "GET"
+        if request.path in other:
+            raise InvalidRequestError(f"{verb} {request.path}: the venue answers 404, this path takes the other verb")
+        missing = [name for name in allowed.get(request.path, ()) if request.get(name) in (None, "")]
+        if missing:
+            raise InvalidRequestError(f"{verb} {request.path} lacks {', '.join(missing)}, which the venue requires")
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = "connected" if self._is_connected else "disconnected"
+        topics = ", ".join(sorted(self._listeners)) or "none"
+        return f"<FakeBybitClient {state} posts={len(self.posts)} gets={len(self.gets)} topics={topics}>"
+
+
+def _hears(subscribed: str, topic: str) -> bool:
+    """A categorised subscription hears the all-in-one topic and the other way round; not another category's."""
+    return topic == subscribed or subscribed.startswith(f"{topic}.") or topic.startswith(f"{subscribed}.")
