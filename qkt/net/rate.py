@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 from qkt.clock import Clock, SystemClock
 from qkt.errors import BybitRateLimitError
@@ -254,9 +255,12 @@ class AccountBudget:
         return self._windows[key]
 
 
+_VENUE = "bybit"
 _shared_lock = threading.Lock()
-_addresses: dict[str, AddressBudget] = {}
-_accounts: dict[tuple[str, Hashable], AccountBudget] = {}
+# Held weakly, since a simulated venue comes and goes with its port; the real venue's budgets and bans outlive clients.
+_addresses: WeakValueDictionary[str, AddressBudget] = WeakValueDictionary()
+_accounts: WeakValueDictionary[tuple[str, Hashable], AccountBudget] = WeakValueDictionary()
+_kept: list[object] = []
 _Budget = TypeVar("_Budget")
 _Key = TypeVar("_Key", bound=Hashable)
 
@@ -266,22 +270,29 @@ def domain_of(url: str) -> str:
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
     if any(name in host for name in ("bybit", "bytick", "manepa")):
-        return "bybit"
+        return _VENUE
     return f"{host}:{parts.port}"
 
 
 def address_budget(url: str) -> AddressBudget:
     """The one budget of this process for the venue behind ``url``."""
-    return _shared(_addresses, domain_of(url), AddressBudget)
+    domain = domain_of(url)
+    return _shared(_addresses, domain, AddressBudget, is_kept=domain == _VENUE)
 
 
 def account_budget(url: str, key: Hashable) -> AccountBudget:
     """The one budget of this process for a key at the venue behind ``url``."""
-    return _shared(_accounts, (domain_of(url), key), AccountBudget)
+    domain = domain_of(url)
+    return _shared(_accounts, (domain, key), AccountBudget, is_kept=domain == _VENUE)
 
 
-def _shared(known: dict[_Key, _Budget], key: _Key, make: Callable[[], _Budget]) -> _Budget:
+def _shared(
+    known: WeakValueDictionary[_Key, _Budget], key: _Key, make: Callable[[], _Budget], *, is_kept: bool
+) -> _Budget:
     with _shared_lock:
-        if key not in known:
-            known[key] = make()
-        return known[key]
+        budget = known.get(key)
+        if budget is None:
+            known[key] = budget = make()
+            if is_kept:
+                _kept.append(budget)
+        return budget
