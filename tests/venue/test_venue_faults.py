@@ -245,6 +245,15 @@ def case_subscribe_ack_lost(venue, rest, connect):
     assert stream.quiet()
 
 
+def case_control_delay(venue, rest, connect):
+    stream = connect("order")
+    venue.faults.add("control_delay", delay_ms=60, count=1)
+    stream.send(op="ping")
+    rest.create()
+    assert stream.receive()["topic"] == "order"
+    assert stream.receive()["op"] == "pong"
+
+
 def case_stream_cut(venue, rest, connect):
     stream = connect("order")
     venue.faults.add("stream_cut", topic="order", count=1)

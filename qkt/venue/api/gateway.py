@@ -161,4 +161,27 @@ def _json_object(text: str) -> dict[str, Any]:
         raise parameter_error("params error: the body is not valid JSON") from None
     if not isinstance(value, dict):
         raise parameter_error("params error: the body must be a JSON object")
-    return value
+    return {name: _scalar(name, field) for name, field in value.items() if name != "request"} | _items(value)
+
+
+def _items(value: dict[str, Any]) -> dict[str, Any]:
+    """The items of a batch, if any, their fields as plain as those of a single request."""
+    items = value.get("request")
+    if not isinstance(items, list):
+        return {} if items is None else {"request": items}
+    plain = [
+        {name: _scalar(name, field) for name, field in item.items()} if isinstance(item, dict) else item
+        for item in items
+    ]
+    return {"request": plain}
+
+
+def _scalar(name: str, field: Any) -> Any:
+    """Parameters are strings, numbers or booleans: nothing nested.
+
+    Raises:
+        Refusal: 10001 naming the parameter.
+    """
+    if isinstance(field, dict | list):
+        raise parameter_error(f"params error: {name} invalid")
+    return field

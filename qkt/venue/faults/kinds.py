@@ -217,6 +217,13 @@ _STREAM = _group(
         "A stream node that dies between.",
     ),
     FaultKind(
+        "control_delay",
+        "answer",
+        "Replies to auth, subscribe and ping arrive `delay_ms` late.",
+        "Distance, and busy nodes; some clients lose a subscription whose acknowledgement is too quick.",
+        {"delay_ms": 30},
+    ),
+    FaultKind(
         "stream_cut",
         "frame",
         "Instead of this frame the connection is aborted.",

@@ -105,7 +105,11 @@ class PrivateSession(Session):
         if request_id:
             answer = {"req_id": request_id, **answer}
         answer["conn_id"] = self.conn_id
-        self.push(to_json(answer))
+        delays = [int(fault["delay_ms"]) for fault in self._struck("answer")]
+        if delays:
+            self.push_later(to_json(answer), max(delays))
+        else:
+            self.push(to_json(answer))
 
     def _struck(self, where: str, **context: str) -> list[Fault]:
         if not self._hub.faults.armed(where):

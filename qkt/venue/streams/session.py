@@ -83,6 +83,15 @@ class Session:
             self._queue.append(item)
             self._wake.set()
 
+    def push_later(self, item: str, delay_ms: int) -> None:
+        self.delayed += 1
+
+        def arrive() -> None:
+            self.delayed -= 1
+            self.push(item)
+
+        asyncio.get_running_loop().call_later(delay_ms / 1000, arrive)
+
     def go_half_open(self) -> None:
         """From now on swallow everything and say nothing, but keep the connection."""
         self.half_open = True
