@@ -1,0 +1,173 @@
+"""The tree is the architecture: imports only point up the list, pure rooms stay pure, the venue shares no code."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import qkt
+
+ROOT = Path(qkt.__file__).parent
+
+# top of the house first; a module may import from its own line and from the lines above it
+HOUSE = (
+    ("errors", "money", "ids", "clock", "secret", "threads", "_version"),
+    ("model",),
+    ("events",),
+    ("orders",),
+    ("reconcile",),
+    ("health",),
+    ("bus",),
+    ("positions",),
+    ("net",),
+    ("broker.protocol", "broker.state"),
+    ("broker.local", "broker.matching", "broker.log", "broker.paper", "broker.composite"),
+    ("broker.bybit",),
+    ("testing",),
+    ("cli",),
+)
+PURE = ("errors", "money", "model", "events", "orders", "reconcile", "health")
+IMPURE_MODULES = {"threading", "socket", "time", "random", "os", "requests", "websocket", "logging", "blinker", "queue"}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for path in sorted(ROOT.rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        yield name.removesuffix(".__init__") if name != "__init__" else "", path
+
+
+def imports_of(path: Path) -> Iterator[tuple[int, str]]:
+    """Every import, wherever in the file it stands; `from a import b` counts as `a` and as `a.b`."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            module = node.module or ""
+            if node.level:
+                package = ("qkt", *path.relative_to(ROOT).parts[: -node.level])
+                module = ".".join((*package, module)).rstrip(".")
+            yield node.lineno, module
+            yield from ((node.lineno, f"{module}.{alias.name}") for alias in node.names)
+
+
+def line_of(name: str) -> int | None:
+    for number, rooms in enumerate(HOUSE):
+        if any(name == room or name.startswith(f"{room}.") for room in rooms):
+            return number
+    return None
+
+
+def own(imported: str) -> str | None:
+    """The part behind ``qkt.``, or None for other people's modules."""
+    return imported.removeprefix("qkt.") if imported.startswith("qkt.") else None
+
+
+def wrong_arrows(name: str, path: Path) -> list[str]:
+    here = line_of(name)
+    found = []
+    for lineno, imported in imports_of(path):
+        target = own(imported)
+        there = None if target is None else line_of(target)
+        if here is not None and there is not None and there > here:
+            found.append(f"{path}:{lineno}: qkt.{name} imports {imported}, which lies below it")
+    return found
+
+
+@pytest.mark.parametrize(("name", "path"), [pytest.param(*pair, id=pair[0] or "qkt") for pair in modules()])
+def test_imports_only_point_up_the_house(name: str, path: Path) -> None:
+    if name.startswith("venue"):
+        return
+    if name in ("", "broker", "__main__"):
+        return  # the face looks at everybody; nobody looks at the face
+    assert line_of(name) is not None, f"qkt.{name} has no place in the house: give it one in HOUSE"
+    assert wrong_arrows(name, path) == []
+
+
+def test_the_check_notices_an_arrow_that_points_down(tmp_path: Path) -> None:
+    offender = tmp_path / "machine.py"
+    offender.write_text("from qkt.broker.bybit.client import BybitClient\n")
+
+    assert wrong_arrows("orders.machine", offender) != []
+
+
+def test_nothing_inside_imports_the_face() -> None:
+    guilty = [
+        f"{path}:{lineno}"
+        for name, path in modules()
+        for lineno, imported in imports_of(path)
+        if imported == "qkt" and name != "" and not name.startswith("testing.contract")
+    ]
+    assert guilty == []
+
+
+def test_only_the_command_line_and_the_test_kit_open_the_venue() -> None:
+    guilty = [
+        f"{path}:{lineno}: {imported}"
+        for name, path in modules()
+        for lineno, imported in imports_of(path)
+        if (own(imported) or "").split(".")[0] == "venue" and name.split(".")[0] not in ("venue", "testing", "cli")
+    ]
+    assert guilty == []
+
+
+def test_the_simulated_venue_shares_no_code_with_the_sdk() -> None:
+    guilty = [
+        f"{path}:{lineno}: {imported}"
+        for name, path in modules()
+        if name.split(".")[0] == "venue"
+        for lineno, imported in imports_of(path)
+        if imported.split(".")[0] == "qkt" and not imported.startswith("qkt.venue")
+    ]
+    assert guilty == []
+
+
+def test_nothing_in_the_product_imports_the_test_kit_or_the_command_line() -> None:
+    guilty = [
+        f"{path}:{lineno}: {imported}"
+        for name, path in modules()
+        for lineno, imported in imports_of(path)
+        if (own(imported) or "").split(".")[0] in ("testing", "cli")
+        and name.split(".")[0] not in ("testing", "cli", "__main__")
+    ]
+    assert guilty == []
+
+
+def test_pure_rooms_know_no_thread_no_clock_and_no_socket() -> None:
+    guilty = [
+        f"{path}:{lineno}: {imported}"
+        for name, path in modules()
+        if name.split(".")[0] in PURE
+        for lineno, imported in imports_of(path)
+        if imported.split(".")[0] in IMPURE_MODULES
+    ]
+    assert guilty == []
+
+
+def test_the_product_never_sleeps() -> None:
+    guilty = [
+        f"{path}:{node.lineno}"
+        for name, path in modules()
+        if not name.startswith("venue")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and node.attr == "sleep"
+    ]
+    assert guilty == []
+
+
+def test_the_core_imports_only_its_four_packages_and_the_standard_library() -> None:
+    import sys
+
+    four = {"requests", "websocket", "attrs", "attr", "blinker"}
+    brought_by_requests = {"urllib3", "certifi"}
+    allowed = {"qkt"} | four | brought_by_requests | set(sys.stdlib_module_names)
+    guilty = [
+        f"{path}:{lineno}: {imported}"
+        for name, path in modules()
+        if name.split(".")[0] not in ("venue", "cli") and name != "testing.pytest_plugin"
+        for lineno, imported in imports_of(path)
+        if imported.split(".")[0] not in allowed and not imported.startswith("cryptography")  # extra `rsa`
+    ]
+    assert guilty == []
