@@ -141,7 +141,7 @@ def rest(venue: SimulatedBybit) -> Rest:
     return Rest(venue)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_rest() -> Callable[..., Rest]:
     return Rest
 

@@ -219,12 +219,10 @@ _FUZZ = {"deadline": None, "max_examples": 150, "suppress_health_check": list(He
 
 
 @pytest.fixture(scope="module")
-def door():
+def door(new_rest):
     """A signed client of a venue that lives as long as the fuzzing does."""
-    from conftest import Rest
-
     with SimulatedBybit(rate_limits=False) as venue:
-        yield Rest(venue)
+        yield new_rest(venue)
 
 
 @given(path=st.sampled_from(POSTS), changes=st.dictionaries(names, values, max_size=4), batched=st.booleans())

@@ -1,0 +1,77 @@
+"""The reference page of the faults, written from the catalogue so that the two cannot disagree.
+
+``python -m qkt.venue.faults.page > docs/reference/venue-faults.md`` renews it; a test compares.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from .kinds import KINDS, FaultKind
+
+_INTRO = """# Faults of the simulated venue
+
+What can go wrong between a client and the venue, by name. Arm a fault in Python or over HTTP:
+
+```python
+fault = venue.faults.add("reply_lost", path="/v5/order/create", count=1)
+...
+assert fault.hits == 1
+fault.remove()
+```
+
+```sh
+curl -X POST localhost:8765/_venue/faults -d '{"name": "reply_lost", "path": "/v5/order/create", "count": 1}'
+curl localhost:8765/_venue/faults
+curl -X DELETE localhost:8765/_venue/faults/1
+```
+
+Every fault takes, besides its own parameters:
+
+| Option | Meaning | Default |
+|---|---|---|
+| `count` | strike at most so often | no limit |
+| `probability` | of each match to strike, decided by the venue's seed | `1.0` |
+| `after` | spare the first so many matches | `0` |
+| `start_ms` | open only so long from now (venue clock) | at once |
+| `window_ms` | close so long after opening | never |
+| `path`, `method`, `symbol`, `account` | only requests (or frames) that match; `*` globs | any |
+| `topic` | only frames (or subscriptions) of that topic, in all its variants | any |
+
+Faults compose: all that match strike, in the order in which they were armed. Each hit is in the journal
+(`event: fault`), and `truth()` is never bent by any of them.
+"""
+
+
+def reference_page() -> str:
+    """The whole page."""
+    parts = [_INTRO]
+    group = ""
+    for kind in KINDS.values():
+        if kind.group != group:
+            group = kind.group
+            parts.append(f"## {_TITLES[group]}\n")
+        parts.append(_section(kind))
+    return "\n".join(parts)
+
+
+_TITLES = {
+    "TCP": "TCP: the connection itself",
+    "HTTP": "HTTP: requests and replies",
+    "Stream": "Stream: frames and sessions",
+    "Venue": "Venue: answers that are well formed and not true, and events behind a client's back",
+    "Time": "Time",
+}
+
+
+def _section(kind: FaultKind) -> str:
+    lines = [f"### `{kind.name}`", "", kind.does, ""]
+    if kind.params:
+        shown = ", ".join(f"`{name}={value!r}`" for name, value in kind.params.items())
+        lines += [f"Parameters and defaults: {shown}.", ""]
+    lines += [f"*What makes it real:* {kind.real}", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(reference_page())

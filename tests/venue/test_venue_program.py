@@ -1,0 +1,205 @@
+"""The venue as a program, its lifecycle, and what it may import."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+import requests
+
+import qkt.venue
+from qkt.venue import KINDS, SimulatedBybit
+from qkt.venue.__main__ import describe, main
+from qkt.venue.faults.page import reference_page
+
+PACKAGE = Path(qkt.venue.__file__).parent
+ROOT = PACKAGE.parent.parent
+
+
+def run(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "qkt.venue", "--port", "0", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+
+
+def test_it_says_where_it_listens_logs_what_happens_and_ends_cleanly_on_ctrl_c(tmp_path):
+    story = tmp_path / "story.toml"
+    story.write_text(
+        '[[fault]]\nname = "http_429"\npath = "/v5/market/time"\ncount = 1\n\n'
+        '[[event]]\nat_ms = 0\ndo = "price"\nsymbol = "BTCUSDT"\nprice = "61000"\n'
+    )
+    journal = tmp_path / "journal.jsonl"
+    process = run("--market", "still", "--faults", str(story), "--journal", str(journal))
+    try:
+        assert process.stdout is not None
+        first = process.stdout.readline()
+        rest_url = next(word for word in first.split() if word.startswith("http://127.0.0.1:"))
+        assert requests.get(rest_url + "/v5/market/time", timeout=5).status_code == 429
+        assert requests.get(rest_url + "/v5/market/time", timeout=5).status_code == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=10)
+    assert (process.returncode, errors) == (0, "")
+    assert output.strip().endswith("stopped")
+    assert "fault" in output
+    events = [json.loads(line)["event"] for line in journal.read_text().splitlines()]
+    assert {"fault", "request", "price"} <= set(events)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("not toml", "story.toml"),
+        ("[oops]", "only [[fault]] and [[event]]"),
+        ('[[fault]]\nname = "nope"', "no fault is called"),
+        ('[[event]]\ndo = "dance"', "dance"),
+    ],
+)
+def test_a_story_that_makes_no_sense_ends_with_a_reason(tmp_path, capsys, text, words):
+    story = tmp_path / "story.toml"
+    story.write_text(text)
+    assert main(["--port", "0", "--faults", str(story)]) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_a_taken_port_is_said_and_not_traced(venue, capsys):
+    assert main(["--port", str(venue.port), "--quiet"]) == 1
+    assert "cannot listen" in capsys.readouterr().err
+
+
+def test_a_log_line_is_readable():
+    entry = {
+        "n": 1,
+        "t": 1_767_225_600_123,
+        "event": "order placed",
+        "account": "key",
+        "orderId": "7",
+        "price": "59000",
+    }
+    assert describe(entry) == "00:00:00.123 order placed      [key] orderId=7 price=59000"
+
+
+def test_start_and_stop_are_idempotent_and_leave_no_thread():
+    venue = SimulatedBybit()
+    before = set(threading.enumerate())
+    for _ in range(2):
+        venue.start()
+        venue.start()
+        assert venue.is_running
+        assert requests.get(venue.rest_url + "/v5/market/time", timeout=2).status_code == 200
+        venue.stop()
+        venue.stop()
+        assert not venue.is_running
+    assert set(threading.enumerate()) == before
+
+
+def test_stopping_lets_go_of_clients_that_hang(venue, rest):
+    venue.faults.add("half_open")
+    caught: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            rest.timeout_s = 10
+            rest.get("/v5/order/realtime", category="spot")
+        except requests.exceptions.ConnectionError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=ask)
+    waiting = threading.Event()
+    venue.journal.listen(lambda entry: waiting.set() if entry["event"] == "fault" else None)
+    thread.start()
+    assert waiting.wait(2)
+    venue.stop()
+    thread.join(2)
+    assert len(caught) == 1
+
+
+def test_truth_survives_the_stop(venue, rest):
+    rest.create(orderLinkId="a")
+    venue.stop()
+    assert [order["orderLinkId"] for order in venue.truth()["orders"]] == ["a"]
+    json.dumps(venue.truth())
+
+
+def test_the_hand_of_god_works_without_any_connection():
+    venue = SimulatedBybit()
+    venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.01", price="59000", orderLinkId="a")
+    venue.set_price("BTCUSDT", "58999")
+    assert venue.cut_streams() == 0
+    assert venue.wait_idle() in (True, False)
+    assert venue.truth()["orders"][0]["orderStatus"] == "Filled"
+
+
+def test_the_hand_of_god_may_be_many_threads(venue, rest):
+    def hand(name: int) -> None:
+        for number in range(25):
+            link = f"{name}-{number}"
+            venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.001", price="59000", orderLinkId=link)
+            venue.fill(link) if number % 2 else venue.cancel(link)
+
+    threads = [threading.Thread(target=hand, args=(name,)) for name in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(venue.truth()["orders"]) == 100
+    assert len(venue.truth()["executions"]) == 48
+    assert venue.total("USDT") == 100_000
+
+
+def test_a_repr_says_where_and_what(venue, rest):
+    rest.create()
+    assert repr(venue) == (
+        f"<SimulatedBybit at {venue.rest_url} orders=1 BTCUSDT=60000 ETHUSDT=3000 SOLUSDT=150 faults=0>"
+    )
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_the_venue_shares_no_code_with_the_sdk(path):
+    """They check each other, so they cannot share a mistake: not even a helper for decimals."""
+    depth = len(path.relative_to(PACKAGE).parts)
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            assert not any(alias.name == "qkt" or alias.name.startswith("qkt.") for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level <= depth, "a relative import leaves the package"
+            assert not (node.level == 0 and node.module and node.module.split(".")[0] == "qkt")
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "exchange").rglob("*.py")), ids=lambda path: path.name)
+def test_the_exchange_is_pure(path):
+    """No I/O, no threads, no clock of its own: what it needs comes in."""
+    forbidden = {"asyncio", "aiohttp", "threading", "socket", "time", "datetime", "http", "logging"}
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module or ""]
+        assert not {name.split(".")[0] for name in names} & forbidden
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_room_says_why_it_exists(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+    assert len(path.read_text().splitlines()) < 480
+
+
+def test_the_reference_page_of_faults_is_the_catalogue():
+    """Written by ``python -m qkt.venue.faults.page``; this holds it to the code."""
+    assert (ROOT / "docs/reference/venue-faults.md").read_text() == reference_page()
+    for name in KINDS:
+        assert f"### `{name}`" in reference_page()
