@@ -51,6 +51,7 @@ _BETWEEN_READS = ExponentialBackoff(initial_ms=100, max_ms=2_000)
 _CLOCK_TRIES = 2
 _MEASURE_AGAIN_MS = 10_000
 _LEAST_THROTTLE_MS = 50
+_UNTOLD_THROTTLE_MS = 500
 _RAW_CURSOR = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%,:;=/+@!*()")
 
 
@@ -80,10 +81,11 @@ class RestStats:
 
 @attrs.frozen(kw_only=True)
 class _Answer:
-    """What came back over the wire."""
+    """What came back over the wire; ``envelope`` is None when the body is no JSON object."""
 
     status: int
     text: bytes
+    envelope: Envelope | None
     headers: Mapping[str, str]
     sent_ms: int
     received_ms: int
@@ -91,6 +93,11 @@ class _Answer:
     @property
     def trace_id(self) -> str:
         return self.headers.get("Traceid", "")
+
+    @property
+    def ret_code(self) -> int | None:
+        found = None if self.envelope is None else self.envelope.get("retCode")
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
 
 
 @attrs.frozen(kw_only=True)
@@ -177,7 +184,7 @@ class RestClient:
         for _ in range(samples):
             exchange = _Exchange(self, "GET", TIME_PATH, "", "", is_signed=False, call_ms=call_ms, repeats=repeats)
             answer = exchange.answer()
-            server_ms = _stamp(decode(answer.text, self._signer.secrets))
+            server_ms = _stamp(answer.envelope)
             if server_ms is None:
                 raise VenueProtocolError("the venue did not tell its time", path=TIME_PATH)
             round_trip_ms = answer.received_ms - answer.sent_ms
@@ -257,44 +264,42 @@ class _Exchange:
         """Until there is a verdict, or the time is up."""
         while True:
             answer = self.answer()
-            envelope, retry_after_ms = self._understand(answer)
-            ret_code = envelope.get("retCode")
-            found = verdict(ret_code, Operation.READ) if isinstance(ret_code, int) else Verdict.OK
+            retry_after_ms = self._learn(answer)
+            found = Verdict.OK if answer.ret_code is None else verdict(answer.ret_code, Operation.READ)
             if found is Verdict.CLOCK and self._may_resynchronise():
                 continue
             if found is Verdict.THROTTLED and self._may_wait(retry_after_ms):
                 continue
-            if found is Verdict.AMBIGUOUS and self._may_repeat(f"ret_code={ret_code}"):
+            if found is Verdict.AMBIGUOUS and self._may_repeat(f"ret_code={answer.ret_code}"):
                 continue
-            return self._checked(envelope, answer, retry_after_ms)
+            return self._checked(answer, retry_after_ms)
 
     def answer(self) -> _Answer:
         """An answer that came through whole, with an HTTP status that is the endpoint's own."""
         while True:
             outcome = self._send()
             if isinstance(outcome, _Failure):
-                what = outcome.what
-                if outcome.was_cut or not self._may_repeat(what):
-                    raise self._unavailable(what)
+                if outcome.was_cut or not self._may_repeat(outcome.what):
+                    raise self._unavailable(outcome.what)
                 continue
             if (refusal := self._http_refusal(outcome)) is not None:
                 raise refusal
             what = f"HTTP {outcome.status}"
-            if outcome.status == 429 and not _has_ret_code(outcome.text):
+            if outcome.status == 429 and outcome.ret_code is None:
                 if self._may_wait(None):
                     continue
                 raise self._throttled(what, None)
-            if (outcome.status >= 500 or not _looks_like_json(outcome.text)) and self._may_repeat(what):
+            if outcome.status < 500 and outcome.envelope is not None:
+                return outcome
+            if self._may_repeat(what):
                 continue
             if outcome.status >= 500:
                 raise self._unavailable(what)
-            if not _looks_like_json(outcome.text):
-                raise VenueProtocolError(
-                    f"GET {self._path}: {what} with something that is no JSON object",
-                    path=self._path,
-                    excerpt=self._excerpt(outcome),
-                )
-            return outcome
+            raise VenueProtocolError(
+                f"GET {self._path}: {what} with something that is no JSON object",
+                path=self._path,
+                excerpt=self._excerpt(outcome),
+            )
 
     # -- writing -------------------------------------------------------------------------------------------------------
 
@@ -306,16 +311,15 @@ class _Exchange:
                 raise self._write_failed(outcome)
             if (refusal := self._http_refusal(outcome)) is not None:
                 raise refusal
-            if outcome.status >= 500 or not _looks_like_json(outcome.text):
+            if outcome.status >= 500 or outcome.envelope is None:
                 raise self._unknown(f"HTTP {outcome.status} ({self._excerpt(outcome)})")
-            envelope, retry_after_ms = self._understand(outcome)
-            ret_code = envelope.get("retCode")
-            found = verdict(ret_code, operation_for(self._path)) if isinstance(ret_code, int) else Verdict.AMBIGUOUS
+            retry_after_ms = self._learn(outcome)
+            found = Verdict.OK if outcome.ret_code is None else verdict(outcome.ret_code, operation_for(self._path))
             if found is Verdict.CLOCK and self._may_resynchronise():
                 continue
             if found is Verdict.THROTTLED and self._may_wait(retry_after_ms):
                 continue
-            return self._checked(envelope, outcome, retry_after_ms)
+            return self._checked(outcome, retry_after_ms)
 
     def _write_failed(self, failure: _Failure) -> QktError:
         if not failure.has_left:
@@ -372,6 +376,7 @@ class _Exchange:
         answer = _Answer(
             status=response.status_code,
             text=response.content,
+            envelope=self._decoded(response.content),
             headers=response.headers,
             sent_ms=sent_ms,
             received_ms=sent_ms + took_ms,
@@ -419,25 +424,23 @@ class _Exchange:
 
     # -- what an answer says -------------------------------------------------------------------------------------------
 
-    def _understand(self, answer: _Answer) -> tuple[Envelope, int | None]:
-        """The envelope, and after how long a throttled call may come back."""
+    def _decoded(self, text: bytes) -> Envelope | None:
         try:
-            envelope = decode(answer.text, self._rest._signer.secrets)
-        except VenueProtocolError as error:
-            failure: QktError = error
-        else:
-            server_ms = _stamp(envelope)
-            if server_ms is not None:
-                self._rest._venue_clock.observe(answer.sent_ms, answer.received_ms, server_ms)
-            return envelope, self._retry_after_ms(answer, envelope)
-        if self._is_write:
-            raise self._unknown(f"HTTP {answer.status}: {failure}")
-        raise VenueProtocolError(f"GET {self._path}: HTTP {answer.status}: {failure}", path=self._path)
+            return decode(text)
+        except VenueProtocolError:
+            return None
 
-    def _checked(self, envelope: Envelope, answer: _Answer, retry_after_ms: int | None) -> Envelope:
+    def _learn(self, answer: _Answer) -> int | None:
+        """Take over the reply's time stamp; returns after how long a throttled call may come back."""
+        server_ms = _stamp(answer.envelope)
+        if server_ms is not None:
+            self._rest._venue_clock.observe(answer.sent_ms, answer.received_ms, server_ms)
+        return self._retry_after_ms(answer)
+
+    def _checked(self, answer: _Answer, retry_after_ms: int | None) -> Envelope:
         return check_envelope(
             self._path,
-            envelope,
+            answer.envelope,
             is_write=self._is_write,
             trace_id=answer.trace_id,
             secrets=self._rest._signer.secrets,
@@ -446,10 +449,9 @@ class _Exchange:
             retry_after_ms=retry_after_ms,
         )
 
-    def _retry_after_ms(self, answer: _Answer, envelope: Envelope) -> int | None:
+    def _retry_after_ms(self, answer: _Answer) -> int | None:
         """How long the venue asks to wait on 10006; its reset stamp lies in the past as often as not."""
-        ret_code = envelope.get("retCode")
-        if not isinstance(ret_code, int) or verdict(ret_code, Operation.READ) is not Verdict.THROTTLED:
+        if answer.ret_code is None or verdict(answer.ret_code, Operation.READ) is not Verdict.THROTTLED:
             return None
         self._rest.count(throttled=1)
         reset_ms = _int_of(answer.headers.get("X-Bapi-Limit-Reset-Timestamp"))
@@ -459,6 +461,8 @@ class _Exchange:
         return wait_ms
 
     def _learn_budget(self, answer: _Answer) -> None:
+        if answer.ret_code is not None and verdict(answer.ret_code, Operation.READ) is Verdict.THROTTLED:
+            return  # its "0 remaining" is dated by the reset stamp, see `_retry_after_ms`
         limit = _int_of(answer.headers.get("X-Bapi-Limit"))
         remaining = _int_of(answer.headers.get("X-Bapi-Limit-Status"))
         if limit is not None and remaining is not None:
@@ -466,7 +470,7 @@ class _Exchange:
 
     def _http_refusal(self, answer: _Answer) -> QktError | None:
         """The statuses by which the gateway turns a request away before anything reads it (docs v5/error)."""
-        if answer.status not in (400, 401, 403, 404, 405) or _has_ret_code(answer.text):
+        if answer.status not in (400, 401, 403, 404, 405) or answer.ret_code is not None:
             return None
         excerpt = self._excerpt(answer)
         if answer.status == 403 and "frequent" in excerpt.lower():
@@ -505,7 +509,7 @@ class _Exchange:
         return True
 
     def _may_wait(self, retry_after_ms: int | None) -> bool:
-        return self._pause(retry_after_ms if retry_after_ms is not None else 1_000)
+        return self._pause(retry_after_ms if retry_after_ms is not None else _UNTOLD_THROTTLE_MS)
 
     def _pause(self, pause_ms: int) -> bool:
         rest = self._rest
@@ -620,16 +624,8 @@ def _kind(error: Exception) -> str:
     return type(error).__name__
 
 
-def _looks_like_json(text: bytes) -> bool:
-    return text.lstrip()[:1] == b"{"
-
-
-def _has_ret_code(text: bytes) -> bool:
-    return _looks_like_json(text) and b'"retCode"' in text
-
-
-def _stamp(envelope: Envelope) -> int | None:
-    stamp = envelope.get("time")
+def _stamp(envelope: Envelope | None) -> int | None:
+    stamp = None if envelope is None else envelope.get("time")
     return stamp if isinstance(stamp, int) and not isinstance(stamp, bool) and stamp > 0 else None
 
 

@@ -1,0 +1,43 @@
+"""A client and a venue on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from transport_rig import FAST_BACKOFF, QUICK
+
+from qkt.broker.bybit.client import BybitClient
+from qkt.venue import SimulatedBybit
+
+
+@pytest.fixture
+def venue() -> Iterator[SimulatedBybit]:
+    with SimulatedBybit(seed=1) as running:
+        yield running
+
+
+@pytest.fixture
+def make_client(venue) -> Iterator[Callable[..., BybitClient]]:
+    """Clients for the venue, quick to notice and to come back; closed at the end."""
+    made = []
+
+    def make(key="key", secret="secret", **options):
+        options = {
+            "rest_url": venue.rest_url,
+            "ws_url": venue.ws_url,
+            "timing": QUICK,
+            "backoff": FAST_BACKOFF,
+        } | options
+        client = BybitClient(key, secret, **options)
+        made.append(client)
+        return client
+
+    yield make
+    for client in made:
+        client.close()
+
+
+@pytest.fixture
+def client(make_client) -> BybitClient:
+    return make_client()
