@@ -342,7 +342,7 @@ def test_S41_twenty_cuts_do_not_storm_and_end_connected(venue, client):
     _, news = listening(client)
     cuts = 0
     for _ in range(20):
-        eventually(lambda: client.stats.losses == cuts and client.is_connected, "back before the next cut")
+        eventually(lambda made=cuts: client.stats.losses == made and client.is_connected, "back before the next cut")
         cuts += venue.cut_streams()
     eventually(lambda: client.stats.losses == 20 and client.is_connected, "connected at last")
     assert cuts == 20

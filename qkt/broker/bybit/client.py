@@ -251,7 +251,7 @@ class BybitClient:
                 self.close()
                 if not isinstance(error, Exception):
                     raise
-                what = redact(str(error), self._signer.secrets, limit=600)
+                what = str(error) if isinstance(error, QktError) else redact(str(error), self._signer.secrets)
                 raise BybitConnectError(f"no session with {self._rest_url}: {what}") from error
 
     def _check_rest(self, deadline_ms: int) -> None:

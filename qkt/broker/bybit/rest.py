@@ -81,12 +81,12 @@ class RestStats:
 
 @attrs.frozen(kw_only=True)
 class _Answer:
-    """What came back over the wire; ``envelope`` is None when the body is no JSON object."""
+    """What came back over the wire; ``text`` is kept only when it is no JSON object. Its repr shows none of it."""
 
     status: int
-    text: bytes
-    envelope: Envelope | None
-    headers: Mapping[str, str]
+    text: bytes = attrs.field(repr=False)
+    envelope: Envelope | None = attrs.field(repr=False)
+    headers: Mapping[str, str] = attrs.field(repr=False)
     sent_ms: int
     received_ms: int
 
@@ -373,10 +373,11 @@ class _Exchange:
             took_ms,
             self._attempts,
         )
+        envelope = self._decoded(response.content)
         answer = _Answer(
             status=response.status_code,
-            text=response.content,
-            envelope=self._decoded(response.content),
+            text=b"" if envelope is not None else response.content,
+            envelope=envelope,
             headers=response.headers,
             sent_ms=sent_ms,
             received_ms=sent_ms + took_ms,
@@ -425,10 +426,14 @@ class _Exchange:
     # -- what an answer says -------------------------------------------------------------------------------------------
 
     def _decoded(self, text: bytes) -> Envelope | None:
+        """The envelope, None when it is none. A refusal's text is redacted here: 10004 echoes the key."""
         try:
-            return decode(text)
+            envelope = decode(text)
         except VenueProtocolError:
             return None
+        if envelope.get("retCode") != 0 and "retMsg" in envelope:
+            envelope["retMsg"] = redact(str(envelope["retMsg"]), self._rest._signer.secrets)
+        return envelope
 
     def _learn(self, answer: _Answer) -> int | None:
         """Take over the reply's time stamp; returns after how long a throttled call may come back."""

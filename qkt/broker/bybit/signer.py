@@ -17,11 +17,14 @@ from importlib import import_module
 from qkt.errors import InvalidRequestError
 from qkt.secret import Secret
 
+_LEAST_REDACTED = 6  # the venue's keys have 18 and 36 characters; taking "k" out of a message would only garble it
+
 
 class BybitSigner:
     """Signs REST requests and stream logins with one key.
 
     ``api_secret`` is the HMAC secret, or an RSA private key in PEM text (needs ``pip install 'qkt[rsa]'``).
+    ``secrets`` is what must be taken out of every text that is shown.
     """
 
     def __init__(self, api_key: str | Secret, api_secret: str | Secret) -> None:
@@ -29,7 +32,7 @@ class BybitSigner:
         secret = _as_secret(api_secret, "api_secret")
         self.is_rsa = "-----BEGIN" in secret.reveal()
         self._sign = _rsa(secret) if self.is_rsa else _hmac(secret)
-        self.secrets: tuple[Secret, ...] = (self._key, secret)
+        self.secrets = tuple(text for text in (self._key, secret) if len(text.reveal()) >= _LEAST_REDACTED)
 
     @property
     def api_key(self) -> Secret:

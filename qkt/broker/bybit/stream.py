@@ -17,6 +17,7 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -495,9 +496,9 @@ class PrivateStream:
                 case Deliver(frame):
                     self._deliver(frame)
                 case Login(req_id):
-                    self._send(link, self._signer.login_frame(self._venue_clock.now_ms() + _LOGIN_VALID_MS, req_id))
+                    self._send(link, partial(self._login_text, req_id))
                 case Send(control):
-                    self._send(link, json.dumps(control))
+                    self._send(link, partial(json.dumps, control))
                 case Ready():
                     self._is_ready(link)
                 case TopicRefused(topic, reason):
@@ -508,11 +509,15 @@ class PrivateStream:
                 case Lost(reason):
                     raise _Ended(reason)
 
-    def _send(self, link: _Link, text: str) -> None:
+    def _login_text(self, req_id: str) -> str:
+        return self._signer.login_frame(self._venue_clock.now_ms() + _LOGIN_VALID_MS, req_id)
+
+    def _send(self, link: _Link, make_text: Callable[[], str]) -> None:
+        """Send a text that no frame of ours keeps: a traceback with locals must not show the login."""
         if link.ws is None:
             raise _Ended("the socket is gone")
         try:
-            link.ws.send(text)
+            link.ws.send(make_text())
         except (OSError, websocket.WebSocketException) as error:
             what = f"sending failed: {type(error).__name__}"
         else:
