@@ -32,7 +32,7 @@ from qkt.model.executions import Execution
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.net.reconciler import PeriodicReconciler
 from qkt.net.scheduler import ThreadScheduler
-from qkt.net.scheduling import Scheduler
+from qkt.net.scheduling import Cancellable, Scheduler
 from qkt.orders.order import Order
 from qkt.orders.trail import OrderStory
 from qkt.reconcile.plan import Limits
@@ -41,6 +41,11 @@ from qkt.reconcile.report import ReconcileReport
 log = logging.getLogger(__name__)
 
 _QUEUE_ALARM = 10_000
+
+# While the stream is dark or an order is unresolved a round comes this many times as often, though not for ever.
+_TIGHTENING = 6
+_LEAST_BETWEEN_ROUNDS_MS = 1_000
+_MOST_EXTRA_ROUNDS = 60
 
 
 class BybitBroker:
@@ -82,6 +87,9 @@ class BybitBroker:
         self._bus = bus
         self._clock = clock or SystemClock()
         self._max_staleness_ms = max_staleness_ms
+        self._poll_interval_ms = poll_interval_ms
+        self._extra_round: Cancellable | None = None
+        self._extra_rounds_left = _MOST_EXTRA_ROUNDS
         self._close_lock = threading.Lock()
         self._is_closed = False
         self._state = BrokerState(source=self.source, bus=bus, clock=self._clock)
@@ -191,8 +199,29 @@ class BybitBroker:
             self._state.degrade("delivery", f"{depth} events wait: a handler is slower than the venue")
         else:
             self._state.restore("delivery")
+        self._look_again_soon(report)
         self._bus.deliver()
         return report
+
+    def _look_again_soon(self, report: ReconcileReport) -> None:
+        """Tighten the cadence while another look can settle something; a venue that fails is left alone."""
+        is_dark = "stream" in self._state.degraded
+        wants_more = report.ok and bool(is_dark or report.unresolved or report.questions_waiting)
+        with self._close_lock:
+            if not wants_more:
+                self._extra_rounds_left = _MOST_EXTRA_ROUNDS
+                return
+            if self._is_closed or self._extra_round is not None or not self._extra_rounds_left:
+                return
+            self._extra_rounds_left -= 1
+            delay_ms = max(_LEAST_BETWEEN_ROUNDS_MS, self._poll_interval_ms // _TIGHTENING)
+            self._extra_round = self._scheduler.schedule_once(self._run_extra_round, delay_ms)
+
+    def _run_extra_round(self) -> None:
+        with self._close_lock:
+            self._extra_round = None
+        if not self._is_closed:
+            self._round("looking again")
 
     def _tick(self) -> None:
         if not self._is_closed:
@@ -368,6 +397,8 @@ class BybitBroker:
             if self._is_closed:
                 return
             self._is_closed = True
+            if self._extra_round is not None:
+                self._extra_round.cancel()
         self._reconciler.stop()
         if self._owns_scheduler and isinstance(self._scheduler, ThreadScheduler):
             self._scheduler.close()

@@ -577,3 +577,39 @@ def test_by_default_the_broker_polls_on_a_thread_of_its_own_and_takes_it_along()
         assert "qkt-reconcile" in {thread.name.split("-0")[0] for thread in threading.enumerate()}
 
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("qkt")]
+
+
+# -- cadence ---------------------------------------------------------------------------------------------------------
+
+
+def test_while_the_stream_is_dark_rounds_come_more_often(desk, broker):
+    desk.client.emit_disconnect("cut")
+    desk.scheduler.fire_tick()
+    rounds = len(broker.reports)
+
+    desk.scheduler.advance_ms(29_000)
+
+    assert len(broker.reports) - rounds >= 5
+
+
+def test_once_the_stream_is_back_rounds_come_at_the_interval_again(desk, broker):
+    desk.client.emit_disconnect("cut")
+    desk.scheduler.fire_tick()
+    desk.client.fire_on_reconnect()
+    desk.scheduler.advance_ms(5_000)
+    rounds = len(broker.reports)
+
+    desk.scheduler.advance_ms(20_000)
+
+    assert len(broker.reports) == rounds
+
+
+def test_a_venue_that_fails_is_not_asked_more_often(desk, broker):
+    desk.client.emit_disconnect("cut")
+    desk.client.responses[WALLET] = refusal(10016)
+    desk.scheduler.fire_tick()
+    rounds = len(broker.reports)
+
+    desk.scheduler.advance_ms(29_000)
+
+    assert len(broker.reports) == rounds
