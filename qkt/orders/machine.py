@@ -285,13 +285,17 @@ def _learn_execution(order: Order, execution: Execution, fact: ExecutionReported
 
 
 def _is_complete(order: Order) -> bool:
-    """True when some execution says it left nothing of an order of exactly the size that was seen to trade."""
+    """True when the newest execution says it left nothing of an order of exactly the size that was seen to trade.
+
+    The newest at the venue, whichever came last: an amend between two makes the older one's size stale (S23).
+    """
     if order.filled_quantity < order.reported_quantity:
         return False
+    newest = max((fill.exec_time_ms, fill.seq) for fill in order.fills.values())
     return any(
         fill.order_quantity == order.filled_quantity and not fill.leaves_quantity
         for fill in order.fills.values()
-        if fill.order_quantity
+        if (fill.exec_time_ms, fill.seq) == newest
     )
 
 
