@@ -281,6 +281,30 @@ class SimulatedBybit:
         self._server.run(look)
         return idle
 
+    def wait_for(self, event: str, *, count: int = 1, timeout_s: float = 5, **details: Any) -> bool:
+        """Wait until the journal has so many entries of an event with these details; False when it took too long.
+
+        For example ``venue.wait_for("stream subscribed")`` before the first order, or
+        ``venue.wait_for("order", orderLinkId="mine-1", orderStatus="Filled")``.
+        """
+        enough = threading.Event()
+
+        def look(_: object) -> None:
+            seen = sum(
+                entry["event"] == event and all(entry.get(name) == value for name, value in details.items())
+                for entry in self.journal.entries()
+            )
+            if seen >= count:
+                enough.set()
+
+        with self._exclusive():
+            self.journal.listen(look)
+            look(None)
+        found = enough.wait(timeout_s)
+        with self._exclusive():
+            self.journal.unlisten(look)
+        return found
+
     # -- inside --------------------------------------------------------------------------------------------------
 
     @contextmanager
@@ -295,7 +319,7 @@ class SimulatedBybit:
             raise LookupError(f"{symbol!r} is not traded here; there are: {', '.join(self.symbols)}")
         return book
 
-    def _later(self, delay_ms: int, deed: Callable[[], None]) -> None:
+    def _later(self, delay_ms: int, deed: Callable[[], object]) -> None:
         """Appoint a deed; called on the loop, under the lock."""
         loop = self._server.loop
         if loop is None:
@@ -303,7 +327,7 @@ class SimulatedBybit:
         self._later_pending += 1
         loop.call_soon_threadsafe(loop.call_later, delay_ms / 1000, self._do, deed)
 
-    def _do(self, deed: Callable[[], None]) -> None:
+    def _do(self, deed: Callable[[], object]) -> None:
         with self._exclusive():
             self._later_pending -= 1
             try:

@@ -10,8 +10,6 @@ from decimal import Decimal
 
 import pytest
 
-from qkt.venue import SimulatedBybit
-
 
 @pytest.fixture
 def pybit_http(venue):
@@ -114,7 +112,7 @@ def test_pybit_hears_orders_executions_and_wallet_over_its_private_websocket(ven
             ("wallet", socket.wallet_stream),
         ):
             subscribe(lambda frame, topic=topic: heard.put((topic, frame)))
-        _wait_for_subscriptions(venue, 3)
+        assert venue.wait_for("stream subscribed", count=3)
         pybit_http.place_order(**ORDER, orderLinkId="p-1")
         venue.fill("p-1")
         frames = [heard.get(timeout=3) for _ in range(5)]
@@ -123,21 +121,6 @@ def test_pybit_hears_orders_executions_and_wallet_over_its_private_websocket(ven
     assert [topic for topic, _ in frames] == ["order", "wallet", "execution", "order", "wallet"]
     statuses = [frame["data"][0]["orderStatus"] for topic, frame in frames if topic == "order"]
     assert statuses == ["New", "Filled"]
-
-
-def _wait_for_subscriptions(venue: SimulatedBybit, count: int) -> None:
-    import threading
-
-    enough = threading.Event()
-
-    def look(entry: dict) -> None:
-        seen = [e for e in venue.journal.entries() if e["event"] == "stream subscribed"]
-        if len(seen) >= count:
-            enough.set()
-
-    venue.journal.listen(look)
-    look({})
-    assert enough.wait(3)
 
 
 @pytest.fixture

@@ -116,13 +116,17 @@ def test_stopping_lets_go_of_clients_that_hang(venue, rest):
             caught.append(error)
 
     thread = threading.Thread(target=ask)
-    waiting = threading.Event()
-    venue.journal.listen(lambda entry: waiting.set() if entry["event"] == "fault" else None)
     thread.start()
-    assert waiting.wait(2)
+    assert venue.wait_for("fault", fault="half_open")
     venue.stop()
     thread.join(2)
     assert len(caught) == 1
+
+
+def test_waiting_for_an_event_ends_when_it_happens_or_when_time_is_up(venue, rest):
+    rest.create(orderLinkId="a")
+    assert venue.wait_for("order", orderLinkId="a", orderStatus="New")
+    assert not venue.wait_for("order", orderLinkId="a", orderStatus="Filled", timeout_s=0.01)
 
 
 def test_truth_survives_the_stop(venue, rest):

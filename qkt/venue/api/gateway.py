@@ -68,6 +68,7 @@ class Gateway:
     def __init__(self, exchange: Exchange, orders: OrderEndpoints, reads: ReadEndpoints, limits: RateLimits) -> None:
         self._exchange = exchange
         self._limits = limits
+        self._trace = 0x5151 << 96
         self.routes: dict[str, Route] = {
             "/v5/order/create": Route("POST", orders.create, writes=True),
             "/v5/order/amend": Route("POST", orders.amend, writes=True),
@@ -103,7 +104,8 @@ class Gateway:
         if request.method == "GET" and request.body:
             return Answer(status=403, text="Forbidden", content_type="text/plain")
         now_ms = self._exchange.now_ms()
-        headers = {"Timenow": str(now_ms)}
+        self._trace += 1
+        headers = {"Timenow": str(now_ms), "Traceid": f"{self._trace:032x}"}
         try:
             result, extra = self._dispatch(route, request, now_ms, headers)
             code, text = 0, "OK"

@@ -19,7 +19,7 @@ from ..exchange.rows import Row
 from ..exchange.wallets import Account
 from ..faults import Fault, Faults
 
-Later = Callable[[int, Callable[[], None]], None]
+Later = Callable[[int, Callable[[], object]], None]
 _BATCH_MOST = 10
 
 
@@ -39,7 +39,7 @@ class OrderEndpoints:
         else:
             order = self._exchange.create(account, body)
         for fault in struck:
-            self._befall(order, fault)
+            self._befall(order, body, fault)
         return _ids(order)
 
     def amend(self, account: Account, body: Body) -> Row:
@@ -101,10 +101,13 @@ class OrderEndpoints:
         self._exchange.outbox.flush()
         return order
 
-    def _befall(self, order: Order, fault: Fault) -> None:
+    def _befall(self, order: Order, body: Body, fault: Fault) -> None:
         if fault.name == "outside_fill":
             quantity = parse(fault["quantity"]) if fault["quantity"] else None
             self._later(int(fault["delay_ms"]), lambda: self._exchange.fill(order, quantity, None))
+        elif fault.name == "outside_order":
+            twin = {name: value for name, value in body.items() if name != "orderLinkId"}
+            self._later(int(fault["delay_ms"]), lambda: self._exchange.create(order.account, twin, outside=True))
         elif fault.name == "outside_cancel":
             self._later(int(fault["delay_ms"]), lambda: self._exchange.cancel_outside(order, str(fault["cancel_type"])))
 

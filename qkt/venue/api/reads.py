@@ -24,6 +24,12 @@ _LAG_OF = {
     "/v5/order/history": "history_lag",
     "/v5/execution/list": "execution_lag",
 }
+_PURGE_OF = {
+    "/v5/order/realtime": (),
+    "/v5/order/history": ("expired_history",),
+    "/v5/execution/list": ("expired_history",),
+}
+_HIDE_OF = {"/v5/order/realtime": ("hidden_conditionals",), "/v5/order/history": (), "/v5/execution/list": ()}
 _MOST_DEPTH = 200
 
 
@@ -190,7 +196,7 @@ class ReadEndpoints:
         return [book for (kind, _), book in self._exchange.books.items() if kind == category]
 
     def _struck(self, path: str, account: Account, query: Query, *names: str) -> list[Fault]:
-        if not self._faults.armed("read"):
+        if not names or not self._faults.armed("read"):
             return []
         symbol = str(query.get("symbol") or "")
         return self._faults.take("read", names, path=path, symbol=symbol, account=account.key)
@@ -201,16 +207,28 @@ class ReadEndpoints:
         if query.get("cursor") and self._struck(path, account, query, "cursor_expired"):
             raise parameter_error("params error: cursor invalid")
         lags = [int(fault["lag_ms"]) for fault in self._struck(path, account, query, _LAG_OF[path])]
-        by_position = bool(self._struck(path, account, query, "page_shift"))
-        return View(lag_ms=max(lags, default=0), page_by_position=by_position)
+        purges = [int(fault["older_than_ms"]) for fault in self._struck(path, account, query, *_PURGE_OF[path])]
+        return View(
+            lag_ms=max(lags, default=0),
+            page_by_position=bool(self._struck(path, account, query, "page_shift")),
+            hides_conditionals=bool(self._struck(path, account, query, *_HIDE_OF[path])),
+            purged_before_ms=self._exchange.now_ms() - min(purges) if purges else 0,
+        )
 
     def _bent(self, path: str, account: Account, query: Query, answer: Row) -> Row:
         for fault in self._struck(path, account, query, "missing_row"):
-            index = int(fault["row"])
-            answer = {**answer, "list": [row for at, row in enumerate(answer["list"]) if at != index]}
+            answer = {**answer, "list": _without(answer["list"], fault)}
         if query.get("cursor") and self._struck(path, account, query, "cursor_repeats"):
             answer = {**answer, "nextPageCursor": quote(unquote(query["cursor"]), safe="")}
         return answer
+
+
+def _without(rows: list[Row], fault: Fault) -> list[Row]:
+    """Leave out the row at an index, or every row in which a field has a value."""
+    name = str(fault["field"])
+    if name:
+        return [row for row in rows if str(row.get(name)) != str(fault["value"])]
+    return [row for at, row in enumerate(rows) if at != int(fault["row"])]
 
 
 def book_snapshot(book: Any, depth: int, now_ms: int) -> Row:

@@ -149,7 +149,8 @@ class Engine:
                 book.add(order)
             raise Refusal(170131)
         if order.is_conditional:
-            order.trigger_rises = trigger_price > book.last_price
+            if trigger_price != before[2]:
+                order.trigger_rises = trigger_price > book.last_price
             self.hold(order, needed)
             self.changed(order)
         elif quantity <= order.cum_quantity and not order.in_quote:
@@ -299,9 +300,6 @@ class Engine:
         in_base = order.is_buy != (is_maker and rate < 0)
         fee = (quantity if in_base else value) * rate
         fee_coin = instrument.base if in_base else instrument.quote
-        if order.locked:
-            released = order.price * quantity if order.is_buy else quantity
-            account.lock(order, max(ZERO, order.locked - released))
         sign = 1 if order.is_buy else -1
         account.balance(instrument.base).total += sign * quantity
         account.balance(instrument.quote).total -= sign * value
@@ -358,7 +356,7 @@ class Engine:
             is_maker=is_maker,
             time_ms=self.now_ms(),
         )
-        order.account.executions.append(execution)
+        order.account.book_execution(execution)
         self.journal.note(
             "execution",
             order.account.key,

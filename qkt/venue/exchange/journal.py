@@ -23,13 +23,16 @@ class Journal:
     def listen(self, listener: Callable[[Entry], None]) -> None:
         self._listeners.append(listener)
 
+    def unlisten(self, listener: Callable[[Entry], None]) -> None:
+        self._listeners.remove(listener)
+
     def note(self, event: str, /, account: str = "", **details: Any) -> None:
         entry: Entry = {"n": len(self._entries) + 1, "t": self._now_ms(), "event": event}
         if account:
             entry["account"] = account
         entry.update(details)
         self._entries.append(entry)
-        for listener in self._listeners:
+        for listener in list(self._listeners):
             listener(entry)
 
     def entries(self, account: str | None = None) -> list[Entry]:

@@ -8,21 +8,26 @@ A `View` is how reality is bent: rows as of an earlier moment, rows not indexed 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from itertools import takewhile
+from operator import attrgetter
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 from .book import Book
+from .money import wire
 from .orders import ALL_STATUSES, CLOSED_STATUSES, Execution, Order
 from .requests import category_of, order_filter_of
 from .retcodes import Refusal, parameter_error
-from .rows import Row, execution_row, order_row
+from .rows import Row, execution_row, order_row, padded
 from .wallets import Account
 
 Query = Mapping[str, str]
+T = TypeVar("T")
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
+_CLOCK_SLACK_MS = 3_600_000
 _SHORT_LIVED = frozenset({"Cancelled", "Rejected", "Deactivated"})
 
 
@@ -32,6 +37,10 @@ class View:
 
     lag_ms: int = 0
     """Rows are as they were this long ago; younger rows do not exist yet."""
+    hides_conditionals: bool = False
+    """Conditional orders are missing from a listing that does not ask for their kind."""
+    purged_before_ms: int = 0
+    """Rows older than this are gone."""
     page_by_position: bool = False
     """Cursors count rows instead of naming the last one, so rows shift between pages when orders come or go."""
 
@@ -61,6 +70,8 @@ def realtime(account: Account, query: Query, now_ms: int, view: View = PLAIN) ->
         only_closed = _integer(query, "openOnly") == 1
         rows = [order for order in rows if order.is_open != only_closed]
         rows = [order for order in rows if _matches(order, query, order_filter)]
+        if view.hides_conditionals and order_filter is None:
+            rows = [order for order in rows if not order.is_conditional]
     rows.sort(key=_newest_first)
     return _page(category, rows, limit, query, view)
 
@@ -84,13 +95,14 @@ def history(account: Account, query: Query, now_ms: int, view: View = PLAIN) -> 
         if not (query.get("startTime") or query.get("endTime")):
             start_ms = 0
     else:
-        candidates = list(account.orders.values())
+        candidates = _since(reversed(account.orders.values()), start_ms, attrgetter("created_ms"))
     rows = [
         order
         for order in _seen(candidates, now_ms, view)
         if order.status in CLOSED_STATUSES
         and start_ms <= order.created_ms <= end_ms
         and not _aged_out(order, now_ms)
+        and order.created_ms >= view.purged_before_ms
         and (not status or order.status == status)
         and (order_id or link_id or _matches(order, query, order_filter))
     ]
@@ -106,22 +118,23 @@ def executions(account: Account, query: Query, now_ms: int, view: View = PLAIN) 
     start_ms, end_ms = _window(query, now_ms)
     order_id, link_id = query.get("orderId"), query.get("orderLinkId")
     visible_until = now_ms - view.lag_ms
-    rows = [fill for fill in account.executions if fill.instrument.category == category]
-    if order_id:
-        rows = [fill for fill in rows if fill.order_id == order_id]
-    elif link_id:
-        rows = [fill for fill in rows if fill.link_id == link_id]
+    if order_id or link_id:
+        found = account.find(category, order_id, link_id)
+        rows = list(account.executions_of.get(found.order_id, ())) if found is not None else []
     else:
+        rows = _since(reversed(account.executions), start_ms, attrgetter("time_ms"))
         symbol, base, kind = query.get("symbol"), query.get("baseCoin"), query.get("execType")
         rows = [
             fill
             for fill in rows
-            if start_ms <= fill.time_ms <= end_ms
+            if fill.instrument.category == category
+            and start_ms <= fill.time_ms <= end_ms
             and (not symbol or fill.instrument.symbol == symbol)
             and (bool(symbol) or not base or fill.instrument.base == base)
             and (not kind or kind == "Trade")
         ]
     rows = [fill for fill in rows if fill.time_ms <= visible_until or not view.lag_ms]
+    rows = [fill for fill in rows if fill.time_ms >= view.purged_before_ms]
     rows.sort(key=_latest_execution_first)
     start = _start_of_page(query, [fill.exec_id for fill in rows], view)
     page = rows[start : start + limit]
@@ -131,6 +144,11 @@ def executions(account: Account, query: Query, now_ms: int, view: View = PLAIN) 
         "category": category,
         "list": [execution_row(fill, stream=False) for fill in page],
     }
+
+
+def _since(newest_first: Iterator[T], start_ms: int, time_ms_of: Callable[[T], int]) -> list[T]:
+    """Rows back to a time, and an hour beyond it, because a venue's clock may have jumped."""
+    return list(takewhile(lambda row: time_ms_of(row) >= start_ms - _CLOCK_SLACK_MS, newest_first))
 
 
 def _latest_execution_first(fill: Execution) -> tuple[int, int]:
@@ -235,9 +253,6 @@ def _start_of_page(query: Query, ids: list[str], view: View) -> int:
 
 def tickers(books: list[Book]) -> list[Row]:
     """Spot ticker rows (docs v5/market/tickers)."""
-    from .money import wire
-    from .rows import padded
-
     return [
         {
             "symbol": book.instrument.symbol,

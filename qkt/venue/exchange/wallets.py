@@ -52,6 +52,7 @@ class Account:
     open_orders: dict[str, Order] = field(default_factory=dict)
     links: dict[tuple[str, str], Order] = field(default_factory=dict)
     executions: list[Execution] = field(default_factory=list)
+    executions_of: dict[str, list[Execution]] = field(default_factory=dict)
     closed_cache: dict[str, deque[Order]] = field(default_factory=dict)
     listeners: int = 0
     """How many live private connections would hear of a change; none, and no frame is written."""
@@ -75,6 +76,10 @@ class Account:
         """Set what an order holds back to exactly ``amount``."""
         self.balance(order.lock_coin).locked += amount - order.locked
         order.locked = amount
+
+    def book_execution(self, execution: Execution) -> None:
+        self.executions.append(execution)
+        self.executions_of.setdefault(execution.order_id, []).append(execution)
 
     def cache_closed(self, order: Order) -> None:
         category = order.instrument.category

@@ -360,9 +360,22 @@ _VENUE = _group(
     FaultKind(
         "missing_row",
         "read",
-        "Row `row` of the list is left out.",
-        "Eventually consistent indices.",
-        {"row": 0},
+        "Row `row` of the list is left out, or, when `field` is set, every row whose `field` is `value`.",
+        "Eventually consistent indices; executions that never become visible.",
+        {"row": 0, "field": "", "value": ""},
+    ),
+    FaultKind(
+        "hidden_conditionals",
+        "read",
+        "`order/realtime` leaves untriggered orders out unless `orderFilter` asks for their kind.",
+        "nautilus_trader found them missing and asks twice; the docs say all kinds are returned.",
+    ),
+    FaultKind(
+        "expired_history",
+        "read",
+        "`order/history` and `execution/list` know nothing older than `older_than_ms`.",
+        "Retention: unfilled cancelled orders vanish after a day, demo accounts keep a week.",
+        {"older_than_ms": 0},
     ),
     FaultKind("cursor_expired", "read", "A request with a cursor fails with 10001.", "Cursors kept for too long."),
     FaultKind(
@@ -410,6 +423,13 @@ _VENUE = _group(
         "`delay_ms` after it rests, a counterparty trades `quantity` (all, when empty) of the order.",
         "Markets.",
         {"quantity": "", "delay_ms": 20},
+    ),
+    FaultKind(
+        "outside_order",
+        "create",
+        "`delay_ms` after the create, a twin of the order appears on the account, placed by somebody else.",
+        "The user's phone; a second process on the same key.",
+        {"delay_ms": 20},
     ),
     FaultKind(
         "outside_cancel",
