@@ -16,7 +16,6 @@ the events on that bus, and closes it. Nothing here waits longer than ``patience
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
@@ -26,6 +25,7 @@ import attrs
 
 from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck, SubmitOutcome
 from qkt.bus import EventBus
+from qkt.clock import SystemClock
 from qkt.errors import InvalidRequestError, QktError
 from qkt.events import (
     BrokerEvent,
@@ -54,7 +54,7 @@ from qkt.model.orders import (
 E = TypeVar("E", bound=BrokerEvent)
 
 _TERMINAL = (OrderFilled, OrderCancelled, OrderRejected)
-_POLL_S = 0.01
+_POLL_MS = 10
 
 
 @attrs.frozen(kw_only=True)
@@ -137,24 +137,35 @@ class Session:
 
     def until(self, is_so: Callable[[], bool]) -> bool:
         """Wait for something, letting the venue's answers arrive; returns whether it came."""
-        give_up_s = time.monotonic() + self.bench.patience_ms / 1000
+        clock = SystemClock()
+        give_up_ms = clock.monotonic_ms() + self.bench.patience_ms
         pause = threading.Event()
         while not is_so():
             if self.bench.settle is not None:
                 self.bench.settle(self.broker)
                 if is_so():
                     return True
-            if time.monotonic() >= give_up_s:
+            if clock.monotonic_ms() >= give_up_ms:
                 return False
-            pause.wait(_POLL_S)
+            pause.wait(_POLL_MS / 1000)
         return True
 
     def view(self, client_order_id: str) -> OrderView | None:
         """The order among the open ones."""
         return next((view for view in self.broker.open_orders() if view.client_order_id == client_order_id), None)
 
+    def in_time(self, act: Callable[[], object]) -> bool:
+        """Do something on another thread; False when it is still not done long after it should be."""
+        worker = threading.Thread(target=act, name="qkt-contract", daemon=True)
+        worker.start()
+        worker.join(timeout=2 * self.bench.patience_ms / 1000)
+        return not worker.is_alive()
+
     def end(self) -> None:
-        """Leave nothing behind at a venue that outlives the check."""
+        """Leave nothing behind at a venue that outlives the check; a broker that hangs is left hanging."""
+        self.in_time(self._clean_up)
+
+    def _clean_up(self) -> None:
         with suppress(Exception):
             for view in self.broker.open_orders():
                 if not view.external:
@@ -172,15 +183,16 @@ class BrokerCheck:
     _check: Callable[[Session], None]
 
     def __call__(self) -> None:
-        session = Session(self.bench)
         try:
-            self._check(session)
+            session = Session(self.bench)
+            try:
+                self._check(session)
+            finally:
+                session.end()
         except AssertionError:
             raise
         except Exception as error:
             raise AssertionError(f"it raised {type(error).__name__}: {error}") from error
-        finally:
-            session.end()
 
     def __str__(self) -> str:
         return self.promise.replace(" ", "-")
@@ -527,12 +539,8 @@ def _handlers_may_act(session: Session) -> None:
 
     session.bus.subscribe(OrderAccepted, act)
     first = new_client_order_id()
-    caller = threading.Thread(
-        target=lambda: session.submit(session.bench.limit_order(first)), name="qkt-contract", daemon=True
-    )
-    caller.start()
-    caller.join(timeout=2 * session.bench.patience_ms / 1000)
-    _expect(not caller.is_alive(), "a handler that calls the broker blocks it for good")
+    is_done = session.in_time(lambda: session.broker.submit(session.bench.limit_order(first)))
+    _expect(is_done, "a handler that calls the broker blocks it for good")
     session.hear(first, OrderCancelled)
     session.hear(sent[0], OrderAccepted)
 
@@ -560,13 +568,9 @@ def _is_closed_for_good(session: Session) -> None:
 @_promise("lets a handler close it")
 def _handler_may_close(session: Session) -> None:
     session.bus.subscribe(OrderAccepted, lambda _event: session.broker.close())
-    caller = threading.Thread(
-        target=lambda: session.broker.submit(session.bench.limit_order()), name="qkt-contract", daemon=True
-    )
-    caller.start()
-    closed = session.until(lambda: any(isinstance(event, OrderAccepted) for event in session.heard))
-    caller.join(timeout=2 * session.bench.patience_ms / 1000)
-    _expect(closed and not caller.is_alive(), "a handler that closes the broker blocks it for good")
+    is_done = session.in_time(lambda: session.broker.submit(session.bench.limit_order()))
+    was_heard = session.until(lambda: any(isinstance(event, OrderAccepted) for event in session.heard))
+    _expect(is_done and was_heard, "a handler that closes the broker blocks it for good")
 
 
 @_promise("is a context manager that closes it")
