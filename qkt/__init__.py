@@ -7,6 +7,7 @@ import logging
 
 from qkt._version import __version__
 from qkt.broker.bybit.client import BybitClient
+from qkt.broker.bybit.linear import BybitLinearBroker
 from qkt.broker.bybit.spot import BybitSpotBroker
 from qkt.broker.composite import CompositeBroker, SymbolPattern
 from qkt.broker.log import LogBroker
@@ -77,6 +78,7 @@ __all__ = [
     "BybitApiError",
     "BybitClient",
     "BybitConnectError",
+    "BybitLinearBroker",
     "BybitRateLimitError",
     "BybitSpotBroker",
     "Clock",

@@ -22,13 +22,16 @@ from qkt.health import Episodes
 from qkt.ids import nonce_of, run_nonce, was_issued_here
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderView
-from qkt.orders.facts import AnyFact, OrderReported, SubmitIntended
+from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported, SubmitIntended
 from qkt.orders.ledger import Change, Ledger
 from qkt.orders.order import Order, TrailEntry
 
 T = TypeVar("T")
 
 _CHANGES_KEPT = 10_000
+
+# the venue took (part of) the position away: auto-deleveraging and liquidation (docs v5/enum#exectype)
+_FORCED = ("AdlTrade", "BustTrade")
 
 
 class BrokerState:
@@ -115,6 +118,10 @@ class BrokerState:
         if after.is_end_told and after.missing_quantity and not (before is not None and before.is_end_told):
             reason = f"{who} ended with {after.missing_quantity} reported as executed and never shown"
             alarms.append(self._episodes.alarm("executions", reason, at_ms))
+        if isinstance(change.fact, ExecutionReported) and change.events and change.fact.execution.exec_type in _FORCED:
+            execution = change.fact.execution
+            reason = f"{execution.exec_type} of {execution.quantity} {execution.symbol} @ {execution.price}"
+            alarms.append(self._episodes.alarm("positions", reason, at_ms))
         if before is None and after.external and self._is_intruder(after, change.fact):
             alarms.append(self._episodes.alarm("split_brain", f"{who} was placed by another qkt process", at_ms))
         return alarms

@@ -17,7 +17,7 @@ class Execution:
     ``quantity`` is in base coin, ``price`` in quote per base, ``fee`` in ``fee_currency`` (negative is a rebate).
     ``order_quantity`` is the order's size as this execution knew it, None when the venue does not say (quote-sized
     orders print zero); ``leaves_quantity`` is what remained after it, None when not told. ``seq`` orders executions
-    of one symbol and is shared by those concluded together.
+    of one symbol and is shared by those concluded together; ``exec_type`` is the venue's word for how it came about.
     Source: docs v5/order/execution, v5/websocket/private/execution.
     """
 
@@ -36,3 +36,4 @@ class Execution:
     leaves_quantity: Decimal | None = None
     order_type: OrderType = OrderType.UNKNOWN
     seq: int = 0
+    exec_type: str = "Trade"

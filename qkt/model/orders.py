@@ -147,13 +147,17 @@ def _client_order_id(value: Any) -> str | None:
 
 @attrs.frozen(kw_only=True)
 class OrderRequest:
-    """What every order has: symbol, side, quantity and, if you name it yourself, its client order id."""
+    """What every order has: symbol, side, quantity and, if you name it yourself, its client order id.
+
+    ``reduce_only`` (derivatives) lets the order only make a position smaller.
+    """
 
     symbol: str = attrs.field(converter=_symbol)
     side: Side = attrs.field(validator=_one_of(Side))
     quantity: Decimal = attrs.field(converter=_quantity)
     time_in_force: TimeInForce = attrs.field(default=TimeInForce.GTC, validator=_one_of(TimeInForce))
     client_order_id: str | None = attrs.field(default=None, converter=_client_order_id)
+    reduce_only: bool = False
 
     @property
     def order_type(self) -> OrderType:

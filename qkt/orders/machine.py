@@ -243,12 +243,17 @@ def _learn_terms(order: Order, report: OrderReport, fact: OrderReported) -> tupl
         broker_order_id=order.broker_order_id,
         external=order.external,
         origin=fact.origin,
-        reason="" if wanted else "changed at the venue",
+        reason="" if wanted else _why_changed(order),
         new_quantity=shown.quantity,
         new_limit_price=shown.limit_price,
         new_stop_price=shown.stop_price,
     )
     return _settle_amend(attrs.evolve(order, terms=shown, has_terms_question=False)), (modified,)
+
+
+def _why_changed(order: Order) -> str:
+    """Before any row was seen nobody can have amended: the venue itself moved the price into its band (S92)."""
+    return "venue moved price" if order.terms.updated_ms == 0 and not order.external else "changed at the venue"
 
 
 def _settle_amend(order: Order) -> Order:

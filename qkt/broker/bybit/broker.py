@@ -41,6 +41,7 @@ from qkt.reconcile.report import ReconcileReport
 log = logging.getLogger(__name__)
 
 _QUEUE_ALARM = 10_000
+_HASTE = 6  # rounds come so much more often while the venue refuses a topic
 
 # While the stream is dark or an order is unresolved a round comes this many times as often, though not for ever.
 _TIGHTENING = 6
@@ -107,6 +108,7 @@ class BybitBroker:
         self._scheduler: Scheduler = poll_scheduler or ThreadScheduler(workers=1, name="qkt-reconcile")
         self._writes = BybitWrites(client, self._state, self._recovery, self._scheduler, self._clock)
         self._reconciler = PeriodicReconciler(poll_interval_ms, self._tick, scheduler=self._scheduler)
+        self._hasty = PeriodicReconciler(max(1, poll_interval_ms // _HASTE), self._tick, scheduler=self._scheduler)
         try:
             self._listen()
             report = self._recovery.reconcile("construction")
@@ -121,15 +123,22 @@ class BybitBroker:
     # -- frames ------------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        self._client.subscribe(f"order.{self.category}", self._on_order_frame)
-        self._client.subscribe(f"execution.{self.category}", self._on_execution_frame)
-        self._client.subscribe("wallet", self._on_wallet_frame)
+        for topic, listener in self._topics.items():
+            self._client.subscribe(topic, listener)
         self._client.on_disconnect(self._on_disconnect)
         self._client.on_reconnect(self._on_reconnect)
         for hook, handler in (("on_fault", self._on_stream_fault), ("on_gap", self._on_gap)):
             register = getattr(self._client, hook, None)
             if callable(register):
                 register(handler)
+
+    @property
+    def _topics(self) -> dict[str, Callable[[Envelope], None]]:
+        return {
+            f"order.{self.category}": self._on_order_frame,
+            f"execution.{self.category}": self._on_execution_frame,
+            "wallet": self._on_wallet_frame,
+        }
 
     def _on_order_frame(self, frame: Envelope) -> None:
         self._absorb_frame(order_facts(frame, self.category, self._clock.now_ms()))
@@ -167,7 +176,11 @@ class BybitBroker:
         """The subscriptions are acknowledged: what happened in the dark is read now (ack, then snapshot: S44)."""
         if self._is_closed:
             return
+        self._state.restore("auth")
         self._state.restore("stream")
+        if not self._topics.keys() & getattr(self._client, "topic_faults", {}).keys():
+            self._state.restore("topics")
+            self._hasty.stop()
         self._round("reconnect")
 
     def _on_gap(self, *_details: object) -> None:
@@ -175,10 +188,15 @@ class BybitBroker:
             self._soon(lambda: self._round("suspend or clock jump"))
 
     def _on_stream_fault(self, fault: Any) -> None:
-        if self._is_closed:
+        """A refused login calls for a person; a refused topic is a stream half blind: rounds must see for it (S43)."""
+        topic = str(getattr(fault, "topic", ""))
+        if self._is_closed or (topic and topic not in self._topics):
             return
-        topic = f" topic={fault.topic}" if getattr(fault, "topic", "") else ""
-        self._state.degrade("stream", f"{fault.kind}{topic}: {fault.reason}")
+        if topic:
+            self._state.degrade("topics", f"{topic}: {fault.reason}")
+            self._hasty.start()
+        else:
+            self._state.degrade(str(fault.kind), str(fault.reason))
         self._bus.deliver()
 
     # -- rounds ------------------------------------------------------------------------------------------------------
@@ -357,6 +375,7 @@ class BybitBroker:
             orders=self._recovery.age_ms("orders"),
             executions=self._recovery.age_ms("executions"),
             balances=self._recovery.age_ms("balances"),
+            positions=self._recovery.age_ms("positions"),
             stream=str(stream) if stream is not None else ("live" if self._client.is_connected else "down"),
             unresolved=self._state.unresolved(),
             questions_waiting=self._recovery.questions_waiting,
@@ -400,6 +419,7 @@ class BybitBroker:
             if self._extra_round is not None:
                 self._extra_round.cancel()
         self._reconciler.stop()
+        self._hasty.stop()
         if self._owns_scheduler and isinstance(self._scheduler, ThreadScheduler):
             self._scheduler.close()
         undelivered = self._state.close(drain_ms=1_000)

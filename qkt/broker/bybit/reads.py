@@ -19,6 +19,7 @@ from qkt.broker.bybit.translate.balances import PATH as WALLET
 from qkt.broker.bybit.translate.balances import BybitBalanceTranslator
 from qkt.broker.bybit.translate.executions import is_fill, to_execution
 from qkt.broker.bybit.translate.orders import CONDITIONAL, BybitOrderTranslator
+from qkt.broker.bybit.translate.positions import to_position
 from qkt.broker.bybit.transport import BybitTransport
 from qkt.clock import Clock
 from qkt.errors import QktError
@@ -27,13 +28,15 @@ from qkt.model.executions import Execution
 from qkt.model.reports import OrderReport
 from qkt.orders.order import Order
 from qkt.reconcile.plan import is_conditional
+from qkt.reconcile.positions import VenuePosition
 from qkt.reconcile.snapshot import Completeness, MalformedRow, Page, Read, listed, merged, walk, windows
 from qkt.secret import redact
 
 REALTIME, HISTORY, EXECUTIONS = "/v5/order/realtime", "/v5/order/history", "/v5/execution/list"
+POSITIONS = "/v5/position/list"
 
 _LONGEST_WINDOW_MS = 7 * 24 * 3_600_000
-_ORDER_LIMIT, _EXECUTION_LIMIT = 50, 100
+_ORDER_LIMIT, _EXECUTION_LIMIT, _POSITION_LIMIT = 50, 100, 200
 
 # The venue says it lists all kinds by default, and others found conditionals missing: ask for each, join by order id.
 _DRAWERS = {"spot": ("", CONDITIONAL, "tpslOrder"), "linear": ("", CONDITIONAL)}
@@ -135,6 +138,19 @@ class BybitReads:
             begun_ms=begun_ms,
             pages=1,
             duration_ms=self._clock.monotonic_ms() - started,
+        )
+
+    def positions(self) -> Read[VenuePosition]:
+        """Every position that is not flat (linear only)."""
+        begun_ms = self.venue_ms()
+        query = {"category": self._category, "settleCoin": "USDT", "limit": _POSITION_LIMIT}
+        return self._walk(
+            "positions",
+            POSITIONS,
+            query,
+            lambda row: to_position(row, self._category, as_of_ms=begun_ms),
+            key=lambda position: position.key,
+            fuller=lambda _first, second: second,
         )
 
     # -- one walk ----------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -98,6 +98,7 @@ class BybitStateRecovery:
         self._desk = wallet_desk(client)
         self._told_book = self._desk.book
 
+        self._more_paths: list[Callable[[], Read[Any]]] = []
         self._rounds = 0
         self._watermark_ms: int | None = None
         self._publish_from_ms = 0
@@ -138,6 +139,7 @@ class BybitStateRecovery:
         self._state.absorb(self._state.ask(lambda ledger: settled_requests(ledger, orders, at_ms=self._clock.now_ms())))
         asked, failed = self._ask_questions(orders, candidates)
         balances = self._reconcile_balances()
+        paths: list[Read[Any]] = [orders, executions, balances, *(read() for read in self._more_paths)]
         if is_first and orders.is_complete and executions.is_complete:
             self._state.started(fence_ms)
 
@@ -148,7 +150,7 @@ class BybitStateRecovery:
             trigger=trigger,
             started_ms=started_ms,
             duration_ms=self._clock.monotonic_ms() - started,
-            paths=tuple(PathResult.of(read) for read in (orders, executions, balances)),
+            paths=tuple(PathResult.of(read) for read in paths),
             discrepancies=tuple(found),
             adopted=sum(change.before is None and change.after.external for change in changes),
             questions_asked=asked,
@@ -325,6 +327,10 @@ class BybitStateRecovery:
                 )
             ]
         )
+
+    def add_path(self, read: Callable[[], Read[Any]]) -> None:
+        """One more thing to read in every round, e.g. positions; called before the first."""
+        self._more_paths.append(read)
 
     def close(self) -> None:
         """Leave the shared wallet desk."""

@@ -55,4 +55,5 @@ def to_execution(row: Mapping[str, Any], category: str) -> Execution:
         leaves_quantity=optional_from_wire(row.get("leavesQty")),
         order_type=_TYPES.get(str(row.get("orderType") or ""), OrderType.UNKNOWN),
         seq=int(row.get("seq") or 0),
+        exec_type=str(row.get("execType") or "Trade"),
     )

@@ -56,6 +56,8 @@ class BybitOrderTranslator:
                 f"Bybit has no time in force {request.time_in_force.name}; it has "
                 f"{', '.join(lifetime.name for lifetime in _LIFETIMES)}"
             )
+        if request.reduce_only and symbol.category == "spot":
+            raise InvalidRequestError("spot has no positions, so an order there cannot be reduce_only")
         body: dict[str, Any] = {
             "category": symbol.category,
             "symbol": symbol.bare,
@@ -87,6 +89,8 @@ class BybitOrderTranslator:
                     body |= {"orderType": "Limit", "price": to_wire(limit_price)}
             case _:
                 raise InvalidRequestError(f"Bybit has no order like {type(request).__name__}")
+        if symbol.category == "linear":
+            body |= {"positionIdx": 0, "reduceOnly": request.reduce_only}
         if body["orderType"] == "Market":
             if request.time_in_force not in (TimeInForce.IOC, TimeInForce.GTC):
                 raise InvalidRequestError(
