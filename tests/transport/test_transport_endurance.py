@@ -1,0 +1,200 @@
+"""Long days, short: cycles, storms, floods, and a process that ends cleanly."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from transport_rig import SOON, Recorder, eventually, qkt_threads
+
+from qkt.broker.bybit.client import BybitClient
+from qkt.broker.bybit.session import Timing
+from qkt.broker.bybit.spot import BybitSpotBroker
+from qkt.bus import EventBus
+from qkt.events import FillEvent
+from qkt.net.scheduler import ThreadScheduler
+from qkt.venue import SimulatedBybit
+
+TOPICS = ("order.spot", "execution.spot", "wallet")
+
+
+def descriptors():
+    return len(os.listdir("/proc/self/fd"))
+
+
+def trade(venue, number=0):
+    venue.trade(symbol="BTCUSDT", side="Buy" if number % 2 else "Sell", quantity="0.001")
+
+
+def tell(numbers):
+    """For the report: `pytest -rP` shows it."""
+    sys.stdout.write(numbers + "\n")
+
+
+def true_fills(venue):
+    return sorted(execution["execId"] for execution in venue.truth()["executions"])
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
+@pytest.mark.parametrize("cycles", [10, pytest.param(200, marks=[pytest.mark.verify, pytest.mark.timeout(300)])])
+def test_threads_and_descriptors_return_to_the_baseline(venue, make_client, cycles):
+    def cycle():
+        with make_client() as client:
+            client.subscribe("wallet", Recorder())
+            client.get_signed("/v5/account/wallet-balance", {"accountType": "UNIFIED"})
+
+    cycle()
+    eventually(lambda: qkt_threads() == [], "no thread is left")
+    baseline = (descriptors(), threading.active_count())
+    for _ in range(cycles):
+        cycle()
+    eventually(lambda: (descriptors(), threading.active_count()) <= baseline, "back at the baseline")
+    assert qkt_threads() == []
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
+def test_losses_and_failed_attempts_leak_nothing_either(venue, client):
+    client.subscribe("wallet", Recorder())
+    client.connect()
+    eventually(lambda: client.is_connected, "live")
+    baseline = (descriptors(), threading.active_count())
+    refusal = venue.faults.add("stream_refused", count=5)
+    for _ in range(5):
+        venue.cut_streams()
+        losses = client.stats.losses
+        eventually(lambda seen=losses: client.stats.losses >= max(1, seen) and client.is_connected, "back")
+    assert refusal.hits == 5
+    eventually(lambda: descriptors() <= baseline[0] + 2, "no descriptor is left")
+    assert threading.active_count() <= baseline[1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asleep_s"), [(3, 2), pytest.param(30, 20, marks=[pytest.mark.verify, pytest.mark.timeout(180)])]
+)
+def test_a_thousand_frames_a_second_with_a_slow_handler_and_rounds_every_300_ms_lose_nothing(seconds, asleep_s):
+    fills, asleep = [], threading.Event()
+
+    def slow_once(event):
+        if not asleep.is_set():
+            asleep.set()
+            threading.Event().wait(asleep_s)
+
+    with SimulatedBybit(seed=1, rate_limits=False) as venue, ThreadScheduler(workers=2, name="qkt-reconcile") as pool:
+        client = BybitClient("key", "secret", rest_url=venue.rest_url, ws_url=venue.ws_url)
+        client.connect()
+        bus = EventBus()
+        bus.subscribe(FillEvent, lambda event: fills.append(event.exec_id))
+        bus.subscribe(FillEvent, slow_once)
+        broker = BybitSpotBroker(client, bus, poll_interval_ms=300, poll_scheduler=pool)
+        began, number = time.monotonic(), 0
+        while time.monotonic() - began < seconds:
+            trade(venue, number)
+            number += 1
+            ahead_s = began + number / 334 - time.monotonic()
+            if ahead_s > 0:
+                threading.Event().wait(ahead_s)
+        eventually(lambda: len(fills) >= number, "every fill", within_s=30)
+        stats = client.stats
+        tell(f"frames={stats.frames} per_s={stats.frames / seconds:.0f} most_lag_ms={stats.most_lag_ms}")
+        broker.close()
+        client.close()
+        assert sorted(fills) == true_fills(venue)
+        assert stats.losses == 0
+        assert stats.frames >= 0.9 * 3 * number
+
+
+@pytest.mark.parametrize(
+    ("cuts", "seconds"), [(4, 2), pytest.param(20, 60, marks=[pytest.mark.verify, pytest.mark.timeout(180)])]
+)
+def test_S41_cuts_heal_with_every_event_once(cuts, seconds):
+    fills, rounds = [], Recorder()
+    with SimulatedBybit(seed=1, rate_limits=False) as venue:
+        client = BybitClient("key", "secret", rest_url=venue.rest_url, ws_url=venue.ws_url)
+        client.on_reconnect(rounds)
+        client.connect()
+        bus = EventBus()
+        bus.subscribe(FillEvent, lambda event: fills.append(event.exec_id))
+        broker = BybitSpotBroker(client, bus)
+        began, number, made = time.monotonic(), 0, 0
+        while time.monotonic() - began < seconds:
+            trade(venue, number)
+            number += 1
+            threading.Event().wait(0.05)
+            if time.monotonic() - began > made * seconds / cuts and made < cuts:
+                venue.cut_streams()
+                made += 1
+        eventually(lambda: len(set(fills)) >= number, "every fill", within_s=30)
+        connections = client.stats.connections
+        broker.close()
+        client.close()
+        assert sorted(fills) == true_fills(venue)
+        assert made == cuts
+        assert connections <= cuts + 1
+        tell(f"cuts={cuts} connections={connections} fills={len(fills)} rounds={len(rounds)}")
+
+
+@pytest.mark.verify
+@pytest.mark.parametrize("fault", ["stream_half_open", "missing_pong"])
+def test_S39_with_the_default_patience_a_dead_connection_is_noticed_within_ten_seconds(venue, make_client, fault):
+    client = make_client(timing=Timing())
+    lost = Recorder()
+    client.on_disconnect(lost)
+    client.connect()
+    venue.faults.add(fault, count=1)
+    began = time.monotonic()
+    eventually(lambda: lost, "the loss is noticed", within_s=15)
+    took_s = time.monotonic() - began
+    tell(f"{fault} noticed after {took_s:.1f} s")
+    assert took_s < 10
+
+
+SCRIPT = """
+import sys, threading
+from qkt.broker.bybit.client import BybitClient
+client = BybitClient("key", "secret", rest_url=sys.argv[1], ws_url=sys.argv[2])
+{body}
+"""
+
+
+def run_script(venue, body, interrupt=False):
+    command = [sys.executable, "-c", SCRIPT.format(body=body), venue.rest_url, venue.ws_url]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        if interrupt:
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=SOON)
+    finally:
+        process.kill()
+    return process.returncode, output, errors
+
+
+def test_ctrl_c_in_a_script_leaves_no_traceback_and_no_thread(venue):
+    body = """
+try:
+    with client:
+        print("ready", flush=True)
+        threading.Event().wait(30)
+except KeyboardInterrupt:
+    print([t.name for t in threading.enumerate() if t.name.startswith("qkt-")])
+"""
+    assert run_script(venue, body, interrupt=True) == (0, "[]\n", "")
+
+
+def test_ctrl_c_while_connecting_leaves_nothing_either(venue):
+    venue.faults.add("stream_half_open")
+    body = """
+threading.Timer(0.3, lambda: print("ready", flush=True)).start()
+try:
+    client.connect()
+except KeyboardInterrupt:
+    print([t.name for t in threading.enumerate() if t.name.startswith("qkt-")])
+"""
+    assert run_script(venue, body, interrupt=True) == (0, "[]\n", "")
+
+
+def test_a_script_that_forgets_to_close_ends_cleanly(venue):
+    assert run_script(venue, "client.connect()\nclient.subscribe('wallet', print)") == (0, "", "")
