@@ -75,7 +75,8 @@ class Ledger:
         """Learn one fact; several changes only when it released facts that waited for it."""
         change = self._apply(fact)
         changes = [] if change is None else [change]
-        if self._parked and change is not None and change.is_news:
+        is_news = isinstance(fact, SubmitWithdrawn) or (change is not None and change.is_news)
+        if self._parked and is_news:
             changes.extend(self._release_parked())
         return changes
 

@@ -198,6 +198,8 @@ def _learn_report(order: Order, report: OrderReport, fact: OrderReported) -> _Le
     order = _resurrect(order, shows_open=not report.status.is_final)
     learned = _with_evidence(order, report.broker_order_id)
     learned = attrs.evolve(learned, reported_quantity=max(order.reported_quantity, report.cum_quantity))
+    if not is_stale(order, report):
+        learned = attrs.evolve(learned, status=report.status, venue_status=report.venue_status)
     if order.is_end_told:
         return _unless_same(order, learned), None, ()
 
@@ -206,9 +208,7 @@ def _learn_report(order: Order, report: OrderReport, fact: OrderReported) -> _Le
         end = end_of(order, report, fact)
         learned = attrs.evolve(learned, end=end if order.end is None else order.end.join(end))
     if not is_stale(order, report):
-        learned = attrs.evolve(
-            learned, status=report.status, venue_status=report.venue_status, order_filter=report.order_filter
-        )
+        learned = attrs.evolve(learned, order_filter=report.order_filter)
         if order.order_type is OrderType.UNKNOWN:
             learned = attrs.evolve(
                 learned,

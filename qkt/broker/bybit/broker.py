@@ -41,7 +41,6 @@ from qkt.reconcile.report import ReconcileReport
 log = logging.getLogger(__name__)
 
 _QUEUE_ALARM = 10_000
-_HASTE = 6  # rounds come so much more often while the venue refuses a topic
 
 # While the stream is dark or an order is unresolved a round comes this many times as often, though not for ever.
 _TIGHTENING = 6
@@ -108,7 +107,6 @@ class BybitBroker:
         self._scheduler: Scheduler = poll_scheduler or ThreadScheduler(workers=1, name="qkt-reconcile")
         self._writes = BybitWrites(client, self._state, self._recovery, self._scheduler, self._clock)
         self._reconciler = PeriodicReconciler(poll_interval_ms, self._tick, scheduler=self._scheduler)
-        self._hasty = PeriodicReconciler(max(1, poll_interval_ms // _HASTE), self._tick, scheduler=self._scheduler)
         try:
             self._listen()
             report = self._recovery.reconcile("construction")
@@ -177,10 +175,9 @@ class BybitBroker:
         if self._is_closed:
             return
         self._state.restore("auth")
-        self._state.restore("stream")
         if not self._topics.keys() & getattr(self._client, "topic_faults", {}).keys():
             self._state.restore("topics")
-            self._hasty.stop()
+            self._state.restore("stream")
         self._round("reconnect")
 
     def _on_gap(self, *_details: object) -> None:
@@ -188,13 +185,13 @@ class BybitBroker:
             self._soon(lambda: self._round("suspend or clock jump"))
 
     def _on_stream_fault(self, fault: Any) -> None:
-        """A refused login calls for a person; a refused topic is a stream half blind: rounds must see for it (S43)."""
+        """A refused login calls for a person (S42); behind a refused topic rounds must see instead (S43)."""
         topic = str(getattr(fault, "topic", ""))
         if self._is_closed or (topic and topic not in self._topics):
             return
         if topic:
             self._state.degrade("topics", f"{topic}: {fault.reason}")
-            self._hasty.start()
+            self._soon(lambda: self._round("topic refused"))
         else:
             self._state.degrade(str(fault.kind), str(fault.reason))
         self._bus.deliver()
@@ -223,7 +220,7 @@ class BybitBroker:
 
     def _look_again_soon(self, report: ReconcileReport) -> None:
         """Tighten the cadence while another look can settle something; a venue that fails is left alone."""
-        is_dark = "stream" in self._state.degraded
+        is_dark = not {"stream", "topics"}.isdisjoint(self._state.degraded)
         wants_more = report.ok and bool(is_dark or report.unresolved or report.questions_waiting)
         with self._close_lock:
             if not wants_more:
@@ -419,7 +416,6 @@ class BybitBroker:
             if self._extra_round is not None:
                 self._extra_round.cancel()
         self._reconciler.stop()
-        self._hasty.stop()
         if self._owns_scheduler and isinstance(self._scheduler, ThreadScheduler):
             self._scheduler.close()
         undelivered = self._state.close(drain_ms=1_000)
