@@ -1,8 +1,8 @@
 """Derivatives positions as joins: per symbol and position index the venue's newest word wins.
 
 A position is what the venue says it is, never what fills add up to: liquidations, ADL and trades before our window move
-it too. Frames and reads are ordered by ``seq`` and then by update time, so an older read never rolls a frame back (S67).
-A flat position is not listed; it is zeroed only by a complete read started after its last word. Pure.
+it too. Frames and reads are ordered by ``seq`` and then by update time, so an older read never rolls back a frame
+(S67). A flat position is not listed; it is zeroed only by a complete read started after its last word. Pure.
 
 Source: docs v5/position/position, v5/websocket/private/position.
 """
