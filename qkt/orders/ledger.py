@@ -120,6 +120,11 @@ class Ledger:
         key = self._add(order)
         return self._advance(key, fact, is_first=True)
 
+    def knows(self, fact: OrderReported | ExecutionReported) -> bool:
+        """True when a row is about an order in these books."""
+        shown = fact.report if isinstance(fact, OrderReported) else fact.execution
+        return shown.broker_order_id in self._by_broker_id or self._own_order_named(fact) is not None
+
     def _own_order_named(self, fact: OrderReported | ExecutionReported) -> int | None:
         """Our order with the shown link id, unless the venue's row is provably about another order."""
         shown = fact.report if isinstance(fact, OrderReported) else fact.execution

@@ -53,8 +53,13 @@ class OrderAnswer:
 
     @property
     def is_complete(self) -> bool:
-        """True when every place that had to be asked was read completely."""
-        return self.rows.is_complete and (self.executions is None or self.executions.is_complete)
+        """True when every place that had to be asked was read completely, down to each row.
+
+        A row of the answer that cannot be read is about the order that was asked for, so nothing may be concluded
+        from not having understood it (S15).
+        """
+        reads = [read for read in (self.rows, self.executions) if read is not None]
+        return all(read.is_complete and not read.malformed for read in reads)
 
 
 class BybitReads:

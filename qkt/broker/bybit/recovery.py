@@ -245,7 +245,7 @@ class BybitStateRecovery:
         if not only_fills:
             answer = self.reads.order(order, with_executions=order.missing_quantity > 0)
             self._absorb_answered_executions(answer.executions)
-            self._absorb_rows(answer.rows)
+            self._absorb_answered_rows(answer.rows)
             is_complete = answer.is_complete
             found = bool(answer.rows.rows or (answer.executions and answer.executions.rows))
         known = self._state.ask(lambda ledger: ledger.get(order.client_order_id or None, order.broker_order_id))
@@ -260,20 +260,32 @@ class BybitStateRecovery:
         self._state.absorb(verdict(known, told, at_ms=self._clock.now_ms(), limits=self.limits))
         return is_complete
 
+    def _absorb_answered_rows(self, read: Read[OrderReport]) -> None:
+        """What was asked for, and what stands; another order that once had the same id and is over is no news (S16)."""
+        self._note_malformed(read)
+        facts = [
+            OrderReported(report=row, as_of_ms=read.begun_ms, at_ms=self._clock.now_ms(), origin="reconcile")
+            for row in read.rows
+        ]
+        self._state.absorb(fact for fact in facts if not fact.report.status.is_final or self._knows(fact))
+
     def _absorb_answered_executions(self, read: Read[Execution] | None) -> None:
         if read is None:
             return
         self._note_malformed(read)
-        at_ms = self._clock.now_ms()
-        self._state.absorb(
+        facts = [
             ExecutionReported(
                 execution=execution,
                 is_historic=execution.exec_time_ms < self._publish_from_ms,
-                at_ms=at_ms,
+                at_ms=self._clock.now_ms(),
                 origin="reconcile",
             )
             for execution in read.rows
-        )
+        ]
+        self._state.absorb(fact for fact in facts if self._knows(fact))
+
+    def _knows(self, fact: OrderReported | ExecutionReported) -> bool:
+        return self._state.ask(lambda ledger: ledger.knows(fact))
 
     def look_up(self, client_order_id: str | None, broker_order_id: str | None = None) -> None:
         """Ask about one order now, outside the rounds. Deliver afterwards."""
@@ -351,7 +363,7 @@ class BybitStateRecovery:
     def _judge_health(self, report: ReconcileReport) -> None:
         for path in report.paths:
             self._count(path.path, ok=path.ok, problem="; ".join(path.problems) or path.completeness.value)
-        if report.questions_asked:
+        if report.questions_asked or report.ok:  # nothing left to ask is as good as an answer
             self._count("lookups", ok=not report.lookups_failed, problem=f"{report.lookups_failed} lookups failed")
 
     def _count(self, domain: str, *, ok: bool, problem: str) -> None:
