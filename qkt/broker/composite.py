@@ -20,9 +20,11 @@ import attrs
 
 from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck
 from qkt.errors import InvalidRequestError
+from qkt.health import Health
 from qkt.ids import new_client_order_id
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
+from qkt.orders.trail import OrderStory
 
 log = logging.getLogger(__name__)
 log.addHandler(logging.NullHandler())
@@ -128,20 +130,33 @@ class CompositeBroker:
         leaf = self._owner(client_order_id, broker_order_id)
         return leaf.cancel(client_order_id, broker_order_id=broker_order_id)
 
-    def modify(self, client_order_id: str, changes: OrderModification) -> SubmitAck:
+    def modify(
+        self,
+        client_order_id: str | None = None,
+        changes: OrderModification | None = None,
+        *,
+        broker_order_id: str | None = None,
+    ) -> SubmitAck:
         """Ask for other terms at the leaf that holds the order."""
-        return self._owner(client_order_id).modify(client_order_id, changes)
+        if not isinstance(changes, OrderModification):
+            raise InvalidRequestError(f"modify takes an OrderModification, got {changes!r}")
+        _exactly_one(client_order_id, broker_order_id)
+        leaf = self._owner(client_order_id, broker_order_id)
+        if client_order_id is not None:
+            return leaf.modify(client_order_id, changes)
+        ack: SubmitAck = _ability(leaf, "modify")(None, changes, broker_order_id=broker_order_id)
+        return ack
 
-    def cancel_all(self, symbol: str | None = None, **options: Any) -> tuple[SubmitAck, ...]:
-        """Cancel every open order that is ours, at every leaf, or only on ``symbol``; options go to the leaves.
+    def cancel_all(self, symbol: str | None = None, *, include_external: bool = False) -> list[SubmitAck]:
+        """Cancel every open order of ours (and the outside ones, if told), at every leaf, or only on ``symbol``.
 
         A leaf without a ``cancel_all`` of its own has its open orders cancelled one by one. Every leaf is asked even
         when one fails; then the failure is raised.
         """
         asked = self._leaves if symbol is None else tuple(filter(None, [self.route(symbol)]))
         acks: list[SubmitAck] = []
-        _for_each(asked, lambda leaf: acks.extend(_cancel_all_at(leaf, symbol, options)))
-        return tuple(acks)
+        _for_each(asked, lambda leaf: acks.extend(_cancel_all_at(leaf, symbol, include_external)))
+        return acks
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -151,24 +166,40 @@ class CompositeBroker:
 
     def order(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderView:
         """What the leaf that holds the order believes of it."""
-        _exactly_one(client_order_id, broker_order_id)
-        leaf = self._owner(client_order_id, broker_order_id)
-        view: OrderView = _ability(leaf, "order")(client_order_id, broker_order_id=broker_order_id)
+        view: OrderView = self._ask_owner("order", client_order_id, broker_order_id)
         return view
 
-    def fills(self, client_order_id: str, **options: Any) -> Sequence[Execution]:
+    def fills(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> tuple[Execution, ...]:
         """The executions of one order, as its leaf has seen them."""
-        fills: Sequence[Execution] = _ability(self._owner(client_order_id), "fills")(client_order_id, **options)
+        fills: tuple[Execution, ...] = self._ask_owner("fills", client_order_id, broker_order_id)
         return fills
 
-    def explain(self, client_order_id: str, **options: Any) -> Any:
-        """The trail of facts about one order, from its leaf."""
-        return _ability(self._owner(client_order_id), "explain")(client_order_id, **options)
+    def explain(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderStory:
+        """The trail of facts behind an order, from its leaf."""
+        story: OrderStory = self._ask_owner("explain", client_order_id, broker_order_id)
+        return story
 
-    def wait(self, client_order_id: str, **options: Any) -> OrderView:
-        """Wait at the order's leaf: ``wait(id, until="closed", timeout_ms=5_000)``."""
-        view: OrderView = _ability(self._owner(client_order_id), "wait")(client_order_id, **options)
+    def wait(
+        self,
+        client_order_id: str | None = None,
+        *,
+        broker_order_id: str | None = None,
+        until: str | Callable[[OrderView], bool] = "closed",
+        timeout_ms: int = 5_000,
+    ) -> OrderView:
+        """Wait at the order's leaf until it is ``"accepted"``, ``"resolved"``, ``"closed"``, or a function is true."""
+        view: OrderView = self._ask_owner("wait", client_order_id, broker_order_id, until=until, timeout_ms=timeout_ms)
         return view
+
+    def _ask_owner(self, what: str, client_order_id: str | None, broker_order_id: str | None, **options: Any) -> Any:
+        _exactly_one(client_order_id, broker_order_id)
+        leaf = self._owner(client_order_id, broker_order_id)
+        return _ability(leaf, what)(client_order_id, broker_order_id=broker_order_id, **options)
+
+    @property
+    def health(self) -> Mapping[str, Health]:
+        """Leaf name -> its health, for the leaves that have one."""
+        return MappingProxyType({leaf.name: leaf.health for leaf in self._leaves if hasattr(leaf, "health")})
 
     def reconcile(self) -> Mapping[str, Any]:
         """Have every leaf that can compare itself with its venue do so: leaf name -> its report."""
@@ -291,13 +322,17 @@ def _ability(leaf: Broker, name: str) -> Callable[..., Any]:
     return method
 
 
-def _cancel_all_at(leaf: Broker, symbol: str | None, options: Mapping[str, Any]) -> Iterable[SubmitAck]:
-    method = getattr(leaf, "cancel_all", None)
-    if method is not None:
-        acks: Iterable[SubmitAck] = method(symbol, **options) or ()
+def _cancel_all_at(leaf: Broker, symbol: str | None, include_external: bool) -> Iterable[SubmitAck]:
+    if hasattr(leaf, "cancel_all"):
+        acks: Iterable[SubmitAck] = _ability(leaf, "cancel_all")(symbol, include_external=include_external)
         return acks
-    ours = [view for view in leaf.open_orders() if not view.external and symbol in (None, view.symbol)]
-    return [leaf.cancel(view.client_order_id) for view in ours]
+    chosen = [
+        view for view in leaf.open_orders() if symbol in (None, view.symbol) and (include_external or not view.external)
+    ]
+    return [
+        leaf.cancel(broker_order_id=view.broker_order_id) if view.broker_order_id else leaf.cancel(view.client_order_id)
+        for view in chosen
+    ]
 
 
 def _for_each(leaves: Iterable[Broker], act: Callable[[Broker], object]) -> None:

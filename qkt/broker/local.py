@@ -12,7 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from qkt.broker.matching import PaperMarket, RefusedByMarketError, Row
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck, SubmitOutcome
@@ -20,7 +20,8 @@ from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
 from qkt.clock import Clock, SystemClock
 from qkt.errors import InvalidRequestError
-from qkt.events import BrokerEvent, Origin
+from qkt.events import BrokerEvent, OrderCancelFailed, OrderModifyFailed, Origin
+from qkt.health import Health
 from qkt.ids import new_client_order_id
 from qkt.model.executions import Execution
 from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderView, TimeInForce
@@ -37,7 +38,8 @@ from qkt.orders.facts import (
     SubmitIntended,
     SubmitRefused,
 )
-from qkt.orders.order import Order, TrailEntry
+from qkt.orders.order import Order
+from qkt.orders.trail import OrderStory
 
 log = logging.getLogger(__name__)
 log.addHandler(logging.NullHandler())
@@ -120,29 +122,32 @@ class LocalBroker:
         return _accepted(client_order_id, broker_order_id)
 
     def cancel(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> SubmitAck:
-        """End a working order. REJECTED, and nothing else happens, when it has ended already; an unknown id raises."""
+        """End a working order, named by exactly one of its ids; an unknown id raises InvalidRequestError.
+
+        When it has ended already: REJECTED, and `OrderCancelFailed` tells so too.
+        """
         self._state.check_open()
-        if (client_order_id is None) == (broker_order_id is None):
-            raise InvalidRequestError("name the order by exactly one of client_order_id and broker_order_id")
         with self._lock:
-            order = self._state.order(client_order_id, broker_order_id)
-            now_ms = self._clock.now_ms()
-            intent = CancelIntended(
-                client_order_id=order.client_order_id, sent_ms=now_ms, at_ms=now_ms, origin="submit"
-            )
+            order = self._named_order(client_order_id, broker_order_id)
+            about = self._about(order)
             ack = self._ask(
                 order,
-                intent,
-                lambda: self._market.cancel(order.client_order_id, now_ms),
-                lambda reason: CancelRefused(
-                    client_order_id=order.client_order_id, reason=reason, at_ms=now_ms, origin="submit"
-                ),
+                CancelIntended(**about, sent_ms=about["at_ms"]),
+                lambda: self._market.cancel(order.client_order_id, about["at_ms"]),
+                lambda reason: CancelRefused(**about, reason=reason),
+                OrderCancelFailed,
             )
         self._answered("cancel", ack)
         self._bus.deliver()
         return ack
 
-    def modify(self, client_order_id: str, changes: OrderModification) -> SubmitAck:
+    def modify(
+        self,
+        client_order_id: str | None = None,
+        changes: OrderModification | None = None,
+        *,
+        broker_order_id: str | None = None,
+    ) -> SubmitAck:
         """Change a working order. REJECTED when it has ended or the market refuses; an unknown id raises.
 
         Raises InvalidRequestError also for a term this kind of order does not have.
@@ -151,28 +156,45 @@ class LocalBroker:
         if not isinstance(changes, OrderModification):
             raise InvalidRequestError(f"modify takes an OrderModification, got {changes!r}")
         with self._lock:
-            order = self._state.order(client_order_id)
-            now_ms = self._clock.now_ms()
+            order = self._named_order(client_order_id, broker_order_id)
             self._market.check_amend(order.client_order_id, changes)
-            intent = AmendIntended(
-                client_order_id=order.client_order_id, changes=changes, sent_ms=now_ms, at_ms=now_ms, origin="submit"
-            )
+            about = self._about(order)
             ack = self._ask(
                 order,
-                intent,
-                lambda: self._market.amend(order.client_order_id, changes, now_ms),
-                lambda reason: AmendRefused(
-                    client_order_id=order.client_order_id, reason=reason, at_ms=now_ms, origin="submit"
-                ),
+                AmendIntended(**about, changes=changes, sent_ms=about["at_ms"]),
+                lambda: self._market.amend(order.client_order_id, changes, about["at_ms"]),
+                lambda reason: AmendRefused(**about, reason=reason),
+                OrderModifyFailed,
             )
         self._answered("modify", ack, changes)
         self._bus.deliver()
         return ack
 
+    def _about(self, order: Order) -> dict[str, Any]:
+        """What every fact about a request on ``order`` says."""
+        return {"client_order_id": order.client_order_id, "at_ms": self._clock.now_ms(), "origin": "submit"}
+
     def _ask(
-        self, order: Order, intent: AnyFact, do: Callable[[], list[Row]], refused: Callable[[str], AnyFact]
+        self,
+        order: Order,
+        intent: AnyFact,
+        do: Callable[[], list[Row]],
+        refused: Callable[[str], AnyFact],
+        failed: type[OrderCancelFailed | OrderModifyFailed],
     ) -> SubmitAck:
         """Record the wish, let the market answer it, record the answer."""
+        if order.end is not None:
+            reason = f"the order ended before: {order.end.kind.name}"
+            rejected = _rejected(order.client_order_id, order.broker_order_id, reason)
+            self._publish(
+                failed(
+                    client_order_id=rejected.client_order_id,
+                    broker_order_id=rejected.broker_order_id,
+                    origin="submit",
+                    reason=reason,
+                )
+            )
+            return rejected
         self._state.absorb([intent])
         try:
             rows = do()
@@ -182,10 +204,10 @@ class LocalBroker:
         self._absorb(_facts(rows, intent.at_ms, "submit"))
         return _accepted(order.client_order_id, order.broker_order_id)
 
-    def cancel_all(self, symbol: str | None = None) -> tuple[SubmitAck, ...]:
-        """Cancel every open order, or those on ``symbol``: one ack each, oldest first."""
+    def cancel_all(self, symbol: str | None = None, *, include_external: bool = False) -> list[SubmitAck]:  # noqa: ARG002
+        """Cancel every open order, or those on ``symbol``: one ack each, oldest first. All orders here are ours."""
         self._state.check_open()
-        return tuple(self.cancel(view.client_order_id) for view in self.open_orders() if symbol in (None, view.symbol))
+        return [self.cancel(view.client_order_id) for view in self.open_orders() if symbol in (None, view.symbol)]
 
     # -- what the kinds of local broker decide -------------------------------------------------------------------------
 
@@ -224,17 +246,22 @@ class LocalBroker:
 
     def order(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderView:
         """One order, open or closed; an unknown id raises InvalidRequestError."""
-        return self._state.order(client_order_id, broker_order_id).view()
+        return self._named_order(client_order_id, broker_order_id).view()
+
+    def _named_order(self, client_order_id: str | None, broker_order_id: str | None) -> Order:
+        if (client_order_id is None) == (broker_order_id is None):
+            raise InvalidRequestError("name the order by client_order_id or by broker_order_id, exactly one of them")
+        return self._state.order(client_order_id, broker_order_id)
 
     def fills(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> tuple[Execution, ...]:
         """An order's executions, oldest first."""
+        self._named_order(client_order_id, broker_order_id)
         return self._state.fills(client_order_id, broker_order_id)
 
-    def explain(
-        self, client_order_id: str | None = None, *, broker_order_id: str | None = None
-    ) -> tuple[TrailEntry, ...]:
-        """The trail of facts about an order: when each came, what it was, what it changed."""
-        return self._state.trail(client_order_id, broker_order_id)
+    def explain(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderStory:
+        """The trail of facts behind an order: when each came, what it was, what it changed. Printable."""
+        view = self.order(client_order_id, broker_order_id=broker_order_id)
+        return OrderStory(order=view, entries=self._state.trail(client_order_id, broker_order_id))
 
     def wait(
         self,
@@ -248,7 +275,20 @@ class LocalBroker:
 
         Raises WaitTimeoutError, with the view, when that takes longer than ``timeout_ms``.
         """
+        self._named_order(client_order_id, broker_order_id)
         return self._state.wait(client_order_id, broker_order_id, until, timeout_ms)
+
+    @property
+    def health(self) -> Health:
+        """Always fresh: the venue is in this process."""
+        return Health(
+            source=self.name,
+            orders=0,
+            executions=0,
+            balances=0,
+            stream="closed" if self._state.is_closed else "local",
+            queue_depth=self._bus.queue_depth,
+        )
 
     # -- housekeeping --------------------------------------------------------------------------------------------------
 

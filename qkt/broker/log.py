@@ -51,11 +51,11 @@ class LogBroker(LocalBroker):
 
 
 def _written(terms: OrderRequest | OrderModification) -> str:
-    """Every term that was given, as `` key=value``."""
+    """Every term that says something, as `` key=value``."""
     given = {"type": type(terms).__name__} | {
         field.name: getattr(terms, field.name) for field in attrs.fields(type(terms)) if field.name != "client_order_id"
     }
-    return "".join(f" {name}={_plain(value)}" for name, value in given.items() if value is not None)
+    return "".join(f" {name}={_plain(value)}" for name, value in given.items() if value not in (None, False))
 
 
 def _plain(value: object) -> str:

@@ -186,6 +186,7 @@ class PaperMarket:
         self._totals = None if balances is None else dict(balances)
         self._working: dict[str, PaperOrder] = {}
         self._quotes: dict[str, _Quote] = {}
+        self._net: dict[str, Decimal] = {}  # what our own fills add up to
         self._placed = 0
         self._ranks = 0
         self._version_ms = 0
@@ -201,6 +202,9 @@ class PaperMarket:
                 "the paper broker has no attached take_profit or stop_loss: send an IfTouchedOrder and a StopOrder "
                 "once the entry has filled"
             )
+        base_coin = (self._coins_of(request.symbol) or ("", ""))[0]
+        if request.reduce_only and base_coin:
+            raise InvalidRequestError("spot has no positions, so an order there cannot be reduce_only")
         if (self._fees or self._totals is not None) and self._coins_of(request.symbol) is None:
             raise InvalidRequestError(
                 f"cannot tell base and quote coin of {request.symbol!r}, which fees and balances need: give the paper "
@@ -334,8 +338,23 @@ class PaperMarket:
 
     def _fill_resting(self, order: PaperOrder, now_ms: int) -> list[Row]:
         assert order.limit_price is not None  # only limit orders rest
-        quantity = self._quotes[order.symbol].up_to(order.quantity - order.cum_quantity)
-        return self._execute(order, quantity, order.limit_price, now_ms, is_maker=True) if quantity else []
+        quantity = self._quotes[order.symbol].up_to(self._may_trade(order, order.limit_price))
+        rows = self._execute(order, quantity, order.limit_price, now_ms, is_maker=True) if quantity else []
+        return [*rows, *self._end_if_nothing_to_reduce(order, now_ms)]
+
+    def _may_trade(self, order: PaperOrder, price: Decimal) -> Decimal:
+        """What is left of it in base coin, of a reduce-only order no more than there is to reduce."""
+        wanted = order.wants(price)
+        return min(wanted, self._reducible(order)) if order.request.reduce_only else wanted
+
+    def _reducible(self, order: PaperOrder) -> Decimal:
+        return max(ZERO, -order.side.sign * self._net.get(order.symbol, ZERO))
+
+    def _end_if_nothing_to_reduce(self, order: PaperOrder, now_ms: int) -> list[Row]:
+        left = self._working.get(order.client_order_id)
+        if left is None or not order.request.reduce_only or self._reducible(order):
+            return []
+        return [self._end(left, "CancelByReduceOnly", "", now_ms)]
 
     def _arrive(self, order: PaperOrder, now_ms: int) -> list[Row]:
         """An order meets the present price: it trades what it can and may, and rests or ends with what is left."""
@@ -346,13 +365,14 @@ class PaperMarket:
             self._require_funds(order, quote.price)
         except RefusedByMarketError as error:
             return [self._end(order, "", str(error), now_ms)]
-        wanted = order.wants(quote.price)
+        wanted = self._may_trade(order, quote.price)
         available = quote.up_to(wanted) if order.crosses(quote.price) else ZERO
         if order.time_in_force is TimeInForce.POST_ONLY and order.crosses(quote.price):
             return [self._end(order, "", "EC_PostOnlyWillTakeLiquidity", now_ms)]
         if order.time_in_force is TimeInForce.FOK and available < wanted:
             return [self._end(order, "", "EC_NoEnoughQtyToFill", now_ms)]
         rows = self._execute(order, available, quote.price, now_ms, is_maker=False) if available else []
+        rows += self._end_if_nothing_to_reduce(order, now_ms)
         left = self._working.get(order.client_order_id)
         if left is not None and not order.may_rest:
             reason = "EC_NoEnoughQtyToFill" if left.cum_quantity else "EC_NoImmediateQtyToFill"
@@ -369,6 +389,7 @@ class PaperMarket:
         is_done = not filled.wants(price)
         self._quotes[order.symbol] = self._quotes[order.symbol].less(quantity)
         self._settle(order.side, quantity, price, coins, fee)
+        self._net[order.symbol] = self._net.get(order.symbol, ZERO) + order.side.sign * quantity
         execution = Execution(
             exec_id=f"{order.client_order_id}.{filled.fills}",
             broker_order_id=order.broker_order_id,

@@ -75,7 +75,7 @@ class BareBroker:
     def cancel(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> SubmitAck:
         return self._ack("cancel", client_order_id, broker_order_id)
 
-    def modify(self, client_order_id: str, changes: OrderModification) -> SubmitAck:
+    def modify(self, client_order_id: str, changes: OrderModification, **ids: Any) -> SubmitAck:
         return self._ack("modify", client_order_id)
 
     def open_orders(self) -> Sequence[OrderView]:
@@ -234,6 +234,13 @@ def test_cancel_by_the_brokers_id_finds_the_leaf_too(desk):
     assert desk.paper.open_orders() == []
 
 
+def test_modify_by_the_brokers_id_finds_the_leaf_too(desk):
+    ack = desk.broker.submit(a_limit(PAPER))
+    changes = OrderModification(new_quantity=Decimal(2))
+    assert desk.broker.modify(changes=changes, broker_order_id=ack.broker_order_id).accepted
+    assert desk.broker.order(broker_order_id=ack.broker_order_id).quantity == 2
+
+
 def test_an_order_sent_to_a_leaf_directly_can_be_cancelled_through_the_composite(desk):
     ack = desk.paper.submit(a_limit(PAPER))
     assert desk.broker.order(ack.client_order_id).is_open
@@ -350,13 +357,22 @@ def test_cancel_all_reaches_every_leaf_or_the_one_of_a_symbol(desk):
 
 def test_cancel_all_at_a_bare_leaf_leaves_orders_that_are_not_ours():
     leaf = BareBroker("bare", open_orders=[a_view("theirs", "v1")])
-    assert of(leaf).cancel_all() == ()
-    assert leaf.asked == []
+    assert of(leaf).cancel_all() == []
+    assert len(of(leaf).cancel_all(include_external=True)) == 1
+    assert leaf.asked == [("cancel", None, "v1")]
 
 
 def test_reconcile_asks_the_leaves_that_can(desk):
     desk.spot.reconcile = lambda: "compared"  # type: ignore[attr-defined]
     assert desk.broker.reconcile() == {"SPOT": "compared"}
+
+
+def test_the_health_of_each_leaf_is_told_by_name(desk):
+    assert {name: health.ok for name, health in desk.broker.health.items()} == {
+        "SPOT": True,
+        "PAPER": True,
+        "LOG": True,
+    }
 
 
 def test_events_of_all_leaves_are_one_order_on_their_bus(desk):

@@ -372,6 +372,30 @@ def test_resting_orders_come_before_the_stops_a_price_fires(desk):
     assert desk.story(stopped) == ["OrderAccepted", "OrderCancelled"]
 
 
+# -- reduce only -----------------------------------------------------------------------------------------------------
+
+
+def test_a_reduce_only_order_closes_what_there_is_and_the_rest_is_cancelled(desk):
+    desk.price("100", symbol=PERP)
+    desk.send(market("BUY", "1", symbol=PERP))
+    order = desk.send(limit("SELL", "3", "105", symbol=PERP, reduce_only=True))
+    desk.price("105", symbol=PERP)
+    assert desk.fills(order) == [("1", "105")]
+    assert desk.story(order)[-1] == "OrderCancelled"
+    assert desk.reason(order) == "CancelByReduceOnly"
+
+
+def test_a_reduce_only_order_with_nothing_to_reduce_never_opens_a_position(desk):
+    desk.price("100", symbol=PERP)
+    order = desk.send(market("BUY", "1", symbol=PERP, reduce_only=True))
+    assert desk.story(order) == ["OrderAccepted", "OrderCancelled"]
+
+
+def test_spot_has_nothing_to_reduce(desk):
+    with pytest.raises(InvalidRequestError, match="spot has no positions"):
+        desk.send(market("SELL", "1", reduce_only=True))
+
+
 # -- cancel and modify -----------------------------------------------------------------------------------------------
 
 
@@ -396,12 +420,13 @@ def test_cancel_works_by_the_brokers_own_id(desk):
     assert desk.broker.open_orders() == []
 
 
-def test_cancelling_what_has_ended_is_refused_and_changes_nothing(desk):
+def test_cancelling_what_has_ended_is_refused_as_by_the_live_broker(desk):
     desk.price("100")
     order = desk.send(market("BUY", "1"))
     ack = desk.broker.cancel(order)
-    assert (ack.outcome, ack.reject_reason) == (SubmitOutcome.REJECTED, "the order has ended")
-    assert desk.story(order) == ["OrderAccepted", "OrderFilled"]
+    assert (ack.outcome, ack.reject_reason) == (SubmitOutcome.REJECTED, "the order ended before: FILLED")
+    assert desk.story(order) == ["OrderAccepted", "OrderFilled", "OrderCancelFailed"]
+    assert desk.broker.order(order).status is OrderStatus.FILLED
 
 
 def test_cancel_all_cancels_every_open_order_or_those_of_a_symbol(desk):
@@ -635,7 +660,7 @@ def test_the_story_of_an_order_can_be_asked_for(desk):
     order = desk.send(limit("BUY", "1", "100"))
     desk.price("100")
     assert [fill.quantity for fill in desk.broker.fills(order)] == [1]
-    assert desk.broker.explain(order)[-1].changed.endswith("told OrderFilled")
+    assert desk.broker.explain(order).entries[-1].changed.endswith("told OrderFilled")
     assert desk.broker.order(order).venue_status == "Filled"
 
 
@@ -706,6 +731,11 @@ def test_closed_orders_are_forgotten_after_a_day(desk):
     with pytest.raises(InvalidRequestError, match="knows no order"):
         desk.broker.order(order)
     assert desk.broker.order(resting).is_open
+
+
+def test_its_health_is_always_good(desk):
+    assert desk.broker.health.ok
+    assert desk.broker.health.staleness_ms == 0
 
 
 # -- input and the end -----------------------------------------------------------------------------------------------
