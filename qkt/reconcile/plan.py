@@ -64,10 +64,11 @@ class Why(enum.IntEnum):
 
 @attrs.frozen(kw_only=True)
 class Question:
-    """An order to ask the venue about, by id."""
+    """An order to ask the venue about, by id. ``only_fills``: its executions are all that is in question."""
 
     order: Order
     why: Why
+    only_fills: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -104,9 +105,11 @@ def questions(
     found: dict[str, Question] = {}
 
     def ask(order: Order, why: Why) -> None:
-        name = name_of(order)
-        if name not in found or why < found[name].why:
-            found[name] = Question(order=order, why=why)
+        """Several reasons are one question: as pressing as the most pressing, and as wide as the widest."""
+        name, only_fills = name_of(order), why in (Why.MISSING_FILLS, Why.LATE_FILLS)
+        if name in found:
+            why, only_fills = min(why, found[name].why), only_fills and found[name].only_fills
+        found[name] = Question(order=order, why=why, only_fills=only_fills)
 
     for order in ledger.open_orders():
         if order.doubt is not None and not order.has_evidence:

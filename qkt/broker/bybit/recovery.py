@@ -33,7 +33,6 @@ from qkt.orders.order import Order
 from qkt.reconcile.plan import (
     Answer,
     Limits,
-    Why,
     absent_candidates,
     name_of,
     questions,
@@ -232,15 +231,14 @@ class BybitStateRecovery:
         for question in asked:
             if self._state.is_closed:
                 break
-            failed += not self._ask(question.order, question.why)
+            failed += not self._ask(question.order, only_fills=question.only_fills)
         self._last_asked = {name: when for name, when in self._last_asked.items() if when > self._rounds - 100}
         return len(asked), failed
 
-    def _ask(self, order: Order, why: Why) -> bool:
+    def _ask(self, order: Order, *, only_fills: bool = False) -> bool:
         """Ask the venue about one order by id and absorb the answer; False when it could not be asked completely."""
         self._last_asked[name_of(order)] = self._rounds
         begun_ms = self.reads.venue_ms()
-        only_fills = why in (Why.MISSING_FILLS, Why.LATE_FILLS)
         is_complete, found = True, only_fills
         if not only_fills:
             answer = self.reads.order(order, with_executions=order.missing_quantity > 0)
@@ -292,8 +290,7 @@ class BybitStateRecovery:
         order = self._state.ask(lambda ledger: ledger.get(client_order_id, broker_order_id))
         if order is None or self._state.is_closed:
             return
-        why = Why.SUBMIT_UNANSWERED if order.is_unresolved else Why.ABSENT
-        self._count("lookups", ok=self._ask(order, why), problem=f"cannot ask about {name_of(order)}")
+        self._count("lookups", ok=self._ask(order), problem=f"cannot ask about {name_of(order)}")
 
     def look_up_soon(self, client_order_id: str, scheduler: Scheduler) -> None:
         """Ask about an unanswered submit within seconds, and again when its arrival can be excluded."""
