@@ -14,10 +14,12 @@ _INTRO = """# Faults of the simulated venue
 What can go wrong between a client and the venue, by name. Arm a fault in Python or over HTTP:
 
 ```python
-fault = venue.faults.add("reply_lost", path="/v5/order/create", count=1)
-...
-assert fault.hits == 1
-fault.remove()
+from qkt.venue import SimulatedBybit
+
+with SimulatedBybit(seed=1) as venue:
+    fault = venue.faults.add("reply_lost", path="/v5/order/create", count=1)
+    print(fault.hits)  # how often it struck: here nobody has sent an order yet
+    fault.remove()
 ```
 
 ```sh

@@ -1,0 +1,44 @@
+"""Every Python block in the documentation runs, page by page, in the order of the page.
+
+A block marked ``python no-run`` is shown and not run (it needs an account or never ends); it must still compile. A page's
+blocks share their names, as a reader's session does.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+BLOCK = re.compile(r"^(?P<indent> *)```python(?P<options>[^\n]*)\n(?P<code>.*?)^(?P=indent)```", re.M | re.S)
+
+
+def blocks(page: Path) -> list[tuple[int, str, str]]:
+    """Line, options and code of each Python block."""
+    text = page.read_text()
+    found = []
+    for match in BLOCK.finditer(text):
+        indent = len(match["indent"])
+        code = "\n".join(line[indent:] for line in match["code"].splitlines())
+        found.append((text.count("\n", 0, match.start()) + 2, match["options"].strip(), code))
+    return found
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_code_of_a_page_runs(page, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BYBIT_API_KEY", "key")
+    monkeypatch.setenv("BYBIT_API_SECRET", "secret")
+    names: dict[str, object] = {"__name__": "documentation"}
+
+    for line, options, code in blocks(page):
+        program = compile("\n" * (line - 1) + code, str(page), "exec")
+        if "no-run" not in options:
+            exec(program, names)
+
+    left = [thread.name for thread in threading.enumerate() if thread.name.startswith("qkt")]
+    assert left == [], f"{page.name} leaves threads behind: close what it opens"
