@@ -254,7 +254,7 @@ def _bend(answer: Answer, fault: Fault) -> None:
             envelope["result"] = {}
         case "null_result":
             envelope["result"] = None
-        case "missing_list":
+        case "missing_list" if isinstance(result, dict):
             envelope["result"] = {name: value for name, value in result.items() if name != "list"}
         case "malformed_row" if rows and int(fault["row"]) < len(rows):
             row = dict(rows[int(fault["row"])])

@@ -536,6 +536,30 @@ def case_cancel_ignored(venue, rest, connect):
     assert rest.order(orderLinkId="a")["orderStatus"] == "New"
 
 
+def case_fill_wins_amend(venue, rest, connect):
+    rest.create(orderLinkId="a")
+    stream = connect("order")
+    venue.faults.add("fill_wins_amend", count=1)
+    assert rest.amend(orderLinkId="a", qty="0.02")["retCode"] == 0
+    rows = [stream.receive()["data"][0] for _ in range(2)]
+    assert [(row["orderStatus"], row["rejectReason"]) for row in rows] == [
+        ("Filled", "EC_NoError"),
+        ("Filled", "EC_TooLateToCancel"),
+    ]
+    assert rest.order(orderLinkId="a")["qty"] == "0.010000"
+
+
+def case_amend_refused_later(venue, rest, connect):
+    rest.create(orderLinkId="a")
+    stream = connect("order")
+    venue.faults.add("amend_refused_later", count=1)
+    assert rest.amend(orderLinkId="a", qty="0.02")["retCode"] == 0
+    row = stream.receive()["data"][0]
+    assert (row["orderStatus"], row["qty"]) == ("New", "0.010000")
+    assert row["rejectReason"] == "EC_OrigClOrdIDDoesNotExist"
+    assert rest.order(orderLinkId="a")["rejectReason"] == "EC_NoError"
+
+
 def case_reject_after_ack(venue, rest, connect):
     venue.faults.add("reject_after_ack", reason="EC_InvalidSymbolStatus", count=1)
     assert rest.create(orderLinkId="a", price="60500")["retCode"] == 0

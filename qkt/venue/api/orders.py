@@ -43,6 +43,14 @@ class OrderEndpoints:
         return _ids(order)
 
     def amend(self, account: Account, body: Body) -> Row:
+        for fault in self._struck("amend", account, body):
+            order = self._exchange.named_order(account, body, None)
+            if fault.name == "fill_wins_amend" and not order.is_conditional:
+                self._exchange.fill(order, None, None)
+            outbox = self._exchange.outbox
+            outbox.order_now(order, rejectReason=str(fault["reason"]))
+            outbox.flush()
+            return _ids(order)
         return _ids(self._exchange.amend(account, body))
 
     def cancel(self, account: Account, body: Body) -> Row:

@@ -411,6 +411,20 @@ _VENUE = _group(
         "Acknowledged is not done: matching may drop it.",
     ),
     FaultKind(
+        "fill_wins_amend",
+        "amend",
+        "The amend is acknowledged, but the order had filled: a `Filled` frame carries the amend's `reason`.",
+        "sbe/private/fast-order: a rejectReason on a Filled frame belongs to the refused amend, not to the order.",
+        {"reason": "EC_TooLateToCancel"},
+    ),
+    FaultKind(
+        "amend_refused_later",
+        "amend",
+        "The amend is acknowledged and changes nothing; an order frame with the old values carries `reason`.",
+        "Acknowledged is not done: the refusal comes on the stream, under an unchanged status.",
+        {"reason": "EC_OrigClOrdIDDoesNotExist"},
+    ),
+    FaultKind(
         "reject_after_ack",
         "create",
         "The order is acknowledged and then `Rejected` with `reason`.",
