@@ -156,7 +156,7 @@ class Session:
 
     def in_time(self, act: Callable[[], object]) -> bool:
         """Do something on another thread; False when it is still not done long after it should be."""
-        worker = threading.Thread(target=act, name="qkt-contract", daemon=True)
+        worker = threading.Thread(target=act, name="contract-check", daemon=True)
         worker.start()
         worker.join(timeout=2 * self.bench.patience_ms / 1000)
         return not worker.is_alive()
