@@ -49,6 +49,11 @@ class Change:
         """False for duplicates and echoes."""
         return self.after is not self.before
 
+    @property
+    def is_resurrection(self) -> bool:
+        """True when an order whose end was told shows that this was not its end, even if another end came with it."""
+        return self.before is not None and self.before.is_end_told and self.after.end != self.before.end
+
 
 class Ledger:
     """Every order this broker knows, by both ids."""
@@ -305,7 +310,9 @@ class Ledger:
         return (
             self._orders[key]
             for key in self._open
-            if self._touched[key] <= revision and self._known_since[key] <= revision
+            if self._touched[key] <= revision
+            and self._known_since[key] <= revision
+            and _is_known_to_venue(self._orders[key])  # a submit still under way need not be listed (S24)
         )
 
     def due_cancels(self) -> tuple[Order, ...]:
