@@ -1,0 +1,77 @@
+"""``qkt``: one command for the person at the keyboard and for the script at night.
+
+Each command is a module of its own, imported only when asked for, so that ``qkt version`` needs neither rich nor
+aiohttp. What is common to all is here: Ctrl-C ends with 130 and no traceback, a closed pipe ends quietly, an error of
+qkt is one sentence on stderr.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from qkt._version import __version__
+from qkt.cli import exits
+from qkt.cli.screen import complain
+
+COMMANDS = {
+    "demo": ("qkt.cli.demo.command", "watch a bot survive a bad night, half a minute, no account"),
+    "venue": ("qkt.cli.venue", "run the simulated Bybit on this machine"),
+    "version": ("qkt.cli.version", "the versions of qkt and of what it stands on"),
+}
+
+_USAGE = """usage: qkt COMMAND [options]
+
+Trade on Bybit V5 and know what the venue holds.
+
+{commands}
+
+qkt COMMAND --help tells the options of a command.
+Keys come from the environment only: BYBIT_API_KEY and BYBIT_API_SECRET.
+Exit codes: 0 done, 1 the answer is no, 2 wrong call, 3 venue not reachable,
+4 outcome unknown, 130 Ctrl-C."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _dispatch(arguments)
+    except KeyboardInterrupt:
+        _quietly_drop_stdout()
+        return exits.INTERRUPTED
+    except BrokenPipeError:  # somebody reads no further: `qkt orders | head -1`
+        _quietly_drop_stdout()
+        return exits.OK
+    except SystemExit as end:  # argparse: 2 for a wrong call, 0 for --help
+        return end.code if isinstance(end.code, int) else exits.USAGE
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        listed = "\n".join(f"  {name:<11} {what}" for name, (_, what) in COMMANDS.items())
+        print(_USAGE.format(commands=listed))
+        return exits.OK if arguments else exits.USAGE
+    if arguments[0] in ("-V", "--version"):
+        print(f"qkt {__version__}")
+        return exits.OK
+    if arguments[0] not in COMMANDS:
+        complain("qkt", f"there is no command {arguments[0]!r}; there are: {', '.join(COMMANDS)}")
+        return exits.USAGE
+    module, _ = COMMANDS[arguments[0]]
+    code = importlib.import_module(module).run(arguments[1:])
+    sys.stdout.flush()
+    return int(code)
+
+
+def _quietly_drop_stdout() -> None:
+    """Nothing more can or should be written: keep the interpreter's last flush from complaining."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+__all__ = ["COMMANDS", "main"]

@@ -1,0 +1,96 @@
+"""Naive rules, swapped into this process in the place of qkt's own, to show that the judge can say no.
+
+Each is a rule that real bots live by. Nothing in the product knows of them: a rule is put in its place for the length
+of a ``with`` block and taken out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import attrs
+
+from qkt.broker.bybit import recovery, writes
+from qkt.orders.facts import AgedOut, AnyFact, SubmitRefused
+from qkt.orders.ledger import Ledger
+from qkt.reconcile.plan import settled_requests
+from qkt.reconcile.report import ReconcileReport
+from qkt.reconcile.snapshot import Read
+
+
+@attrs.frozen(kw_only=True)
+class Sabotage:
+    """A naive rule: what it says, how it is put in place, and what the bot pays for it in the demo's night."""
+
+    rule: str
+    price: str
+    swap: Callable[[ExitStack], None]
+
+
+def _absence_is_cancel(stack: ExitStack) -> None:
+    def naive(ledger: Ledger, orders: Read[Any], *, at_ms: int) -> list[AnyFact]:
+        listed = {row.broker_order_id for row in orders.rows}
+        gone = [
+            AgedOut(
+                client_order_id=order.client_order_id,
+                broker_order_id=order.broker_order_id,
+                reason="not in the open list",
+                at_ms=at_ms,
+                origin="reconcile",
+            )
+            for order in ledger.open_orders()
+            if order.broker_order_id and order.broker_order_id not in listed
+        ]
+        return [*settled_requests(ledger, orders, at_ms=at_ms), *gone]
+
+    stack.enter_context(mock.patch.object(recovery, "settled_requests", naive))
+
+
+def _timeout_is_reject(stack: ExitStack) -> None:
+    def naive(self: Any, client_order_id: str, _error: BaseException, _sent_ms: int) -> SubmitRefused:
+        return SubmitRefused(client_order_id=client_order_id, reason="timeout", **self._now())
+
+    stack.enter_context(mock.patch.object(writes.BybitWrites, "_unanswered_submit", naive))
+
+
+def _no_reconcile(stack: ExitStack) -> None:
+    honest = recovery.BybitStateRecovery._round
+
+    def naive(self: recovery.BybitStateRecovery, trigger: str) -> ReconcileReport:
+        if trigger == "construction":
+            return honest(self, trigger)
+        return ReconcileReport(source="BYBIT_SPOT", trigger=trigger, started_ms=0, duration_ms=0, paths=())
+
+    stack.enter_context(mock.patch.object(recovery.BybitStateRecovery, "_round", naive))
+    stack.enter_context(mock.patch.object(recovery.BybitStateRecovery, "look_up", return_value=None))
+
+
+RULES = {
+    "absence-is-cancel": Sabotage(
+        rule="an order that is not in the open list was cancelled",
+        price="It was told that E is cancelled while E stood at the venue, and then E traded.",
+        swap=_absence_is_cancel,
+    ),
+    "timeout-is-reject": Sabotage(
+        rule="a submit without an answer was refused",
+        price="It was told that D is refused, sent it again, and bought twice what it wanted.",
+        swap=_timeout_is_reject,
+    ),
+    "no-reconcile": Sabotage(
+        rule="the stream tells everything, so nothing else is read",
+        price="It does not know that B filled and that C is gone, and will never be told.",
+        swap=_no_reconcile,
+    ),
+}
+
+
+@contextmanager
+def sabotaged(name: str | None) -> Iterator[None]:
+    """Let a naive rule hold inside the block; None: qkt as it is."""
+    with ExitStack() as stack:
+        if name is not None:
+            RULES[name].swap(stack)
+        yield

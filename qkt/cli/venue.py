@@ -1,0 +1,20 @@
+"""``qkt venue``: the simulated Bybit as a program of its own, for a bot in any language."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from qkt.cli import exits
+from qkt.cli.extras import missing_extra
+from qkt.cli.screen import complain
+
+
+def run(argv: Sequence[str]) -> int:
+    """Run until Ctrl-C; see ``qkt venue --help``."""
+    missing = missing_extra("venue")
+    if missing is not None:
+        complain("qkt venue", missing)
+        return exits.USAGE
+    from qkt.venue.__main__ import main
+
+    return main(argv)
