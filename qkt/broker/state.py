@@ -7,6 +7,7 @@ it lie.
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -22,9 +23,12 @@ from qkt.health import Episodes
 from qkt.ids import nonce_of, run_nonce, was_issued_here
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderView
+from qkt.model.reports import VenueStatus
 from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported, SubmitIntended
 from qkt.orders.ledger import Change, Ledger
 from qkt.orders.order import Order, TrailEntry
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -67,7 +71,9 @@ class BrokerState:
                 self._queue([*change.events, *self._alarms(change)])
             if news:
                 self._changed.notify_all()
-            return changes
+        for change in news:
+            _warn_of_unknown_words(change)
+        return changes
 
     def begin_submit(self, fact: SubmitIntended) -> None:
         """Record an order before it is sent; raises InvalidRequestError for a reused id or a closed broker."""
@@ -113,7 +119,7 @@ class BrokerState:
         at_ms = change.fact.at_ms
         who = after.client_order_id or after.broker_order_id
         alarms: list[BrokerEvent] = []
-        if before is not None and before.end is not None and after.end is None:
+        if change.is_resurrection and before is not None and before.end is not None:
             alarms.append(self._episodes.alarm("resurrected", f"{who} was taken for {before.end.reason}", at_ms))
         if after.is_end_told and after.missing_quantity and not (before is not None and before.is_end_told):
             reason = f"{who} ended with {after.missing_quantity} reported as executed and never shown"
@@ -230,6 +236,18 @@ class BrokerState:
             f"{client_order_id or broker_order_id} did not become {until!r} within {timeout_ms} ms; it is "
             f"{view.status.value}" + (f" ({view.reason})" if view.reason else ""),
             view=view,
+        )
+
+
+def _warn_of_unknown_words(change: Change) -> None:
+    """The venue's list of statuses grows: a word we were not taught is kept raw, asked about, and said once (S77)."""
+    before, after = change.before, change.after
+    if after.status is VenueStatus.UNKNOWN and (before is None or before.venue_status != after.venue_status):
+        log.warning(
+            "order status unknown to qkt status=%s client_order_id=%s broker_order_id=%s",
+            after.venue_status,
+            after.client_order_id,
+            after.broker_order_id,
         )
 
 

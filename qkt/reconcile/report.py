@@ -150,10 +150,10 @@ def _always_told(change: Change, now_ms: int) -> Iterable[Discrepancy]:
         "broker_order_id": after.broker_order_id,
         "at_ms": change.fact.at_ms,
     }
-    if before is not None and before.end is not None and after.end is None:
+    if change.is_resurrection and before is not None and before.end is not None:
         yield Discrepancy(
             kind="resurrected",
-            what=f"ended as {before.end.reason}, and stands at the venue",
+            what=f"told as {before.end.reason}, and the venue has it",
             evidence=type(change.fact).__name__,
             likely_cause="the request arrived after every deadline the venue documents",
             wrong_for_ms=max(0, change.fact.at_ms - before.end.since_ms),

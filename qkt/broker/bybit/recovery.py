@@ -245,7 +245,7 @@ class BybitStateRecovery:
             self._absorb_answered_executions(answer.executions)
             self._absorb_answered_rows(answer.rows)
             is_complete = answer.is_complete
-            found = bool(answer.rows.rows or (answer.executions and answer.executions.rows))
+            found = bool(answer.rows.rows or _is_news(answer.executions, order))
         known = self._state.ask(lambda ledger: ledger.get(order.client_order_id or None, order.broker_order_id))
         if known is None:
             return is_complete
@@ -292,8 +292,11 @@ class BybitStateRecovery:
             return
         self._count("lookups", ok=self._ask(order), problem=f"cannot ask about {name_of(order)}")
 
-    def look_up_soon(self, client_order_id: str, scheduler: Scheduler) -> None:
-        """Ask about an unanswered submit within seconds, and again when its arrival can be excluded."""
+    def look_up_soon(self, client_order_id: str, scheduler: Scheduler, then: Callable[[], object]) -> None:
+        """Ask about an unanswered submit within seconds, and again when its arrival can be excluded.
+
+        ``then`` is called after each answer was absorbed: what waited for the order may be sent now.
+        """
         order = self._state.order(client_order_id)
         delays = list(LOOKUP_DELAYS_MS)
         if order.doubt is not None:
@@ -304,6 +307,7 @@ class BybitStateRecovery:
             if self._state.is_closed or not self._is_unresolved(client_order_id):
                 return
             self.look_up(client_order_id)
+            then()
             self._state.bus.deliver()
 
         for delay_ms in delays:
@@ -396,3 +400,8 @@ class BybitStateRecovery:
         for discrepancy in report.discrepancies:
             log.info("reconcile healed source=%s %s", report.source, discrepancy)
         log.debug("reconciled source=%s duration_ms=%d ok=%s", report.source, report.duration_ms, report.ok)
+
+
+def _is_news(read: Read[Execution] | None, order: Order) -> bool:
+    """Executions that were known already do not say what became of the order since (S52)."""
+    return read is not None and any(execution.exec_id not in order.fills for execution in read.rows)

@@ -103,7 +103,7 @@ class BybitWrites:
             if fact.is_duplicate_id:
                 self._recovery.look_up(client_order_id)
             if not self._state.is_closed and self._state.order(client_order_id).is_unresolved:
-                self._recovery.look_up_soon(client_order_id, self._scheduler)
+                self._recovery.look_up_soon(client_order_id, self._scheduler, then=self.send_due_cancels)
         ack = _ack_for(self._state.order(client_order_id))
         self._state.bus.deliver()
         return ack
