@@ -300,8 +300,8 @@ class BybitBroker:
         Source: POST /v5/order/amend (docs v5/order/amend-order).
         """
         self._state.check_open()
-        if changes is None:
-            raise InvalidRequestError("modify needs an OrderModification: what is to change?")
+        if not isinstance(changes, OrderModification):
+            raise InvalidRequestError(f"modify takes an OrderModification(...); got {changes!r}")
         return self._writes.modify(self._named_order(client_order_id, broker_order_id), changes)
 
     # -- checks ------------------------------------------------------------------------------------------------------
