@@ -16,6 +16,7 @@ from aiohttp import web
 
 from .admin import Admin
 from .api.gateway import Answer, Gateway, Request
+from .api.limits import RateLimits
 from .clock import SkewedClock
 from .exchange.journal import Journal
 from .exchange.queries import parse_query
@@ -33,6 +34,7 @@ class HttpShell:
     def __init__(
         self,
         gateway: Gateway,
+        limits: RateLimits,
         hub: StreamHub,
         admin: Admin,
         faults: Faults,
@@ -41,6 +43,7 @@ class HttpShell:
         exclusive: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._gateway = gateway
+        self._limits = limits
         self._hub = hub
         self._admin = admin
         self._faults = faults
@@ -88,6 +91,8 @@ class HttpShell:
     async def _upgrade(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         for fault in self._faults.take("upgrade", path=path):
             return web.Response(status=int(fault["status"]), text="")
+        if not self._limits.admits_stream(request.remote or ""):
+            return web.Response(status=403, text="403, access too frequent")
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return web.Response(status=404, text="404 page not found")
         if path == "/v5/private":
@@ -270,6 +275,6 @@ def _symbol_of(asked: Request) -> str:
         return str(parse_query(asked.query).get("symbol", ""))
     try:
         body = json.loads(asked.body or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return ""
     return str(body.get("symbol", "")) if isinstance(body, dict) else ""

@@ -85,7 +85,14 @@ class SimulatedBybit:
         self._hub = StreamHub(self._exchange, self.faults, self._exclusive, seed, frame_latency_ms)
         self._market = LiveMarket(self._exchange, seed, speed=market_speed) if market == "live" else None
         self._shell = HttpShell(
-            gateway, self._hub, Admin(self), self.faults, self._clock, self._exchange.journal, self._exclusive
+            gateway,
+            self.limits,
+            self._hub,
+            Admin(self),
+            self.faults,
+            self._clock,
+            self._exchange.journal,
+            self._exclusive,
         )
         self._server = ServerThread(self._shell.handle, "127.0.0.1", port, self._on_loop, self._housekeeping)
         self._refusing = False

@@ -150,3 +150,13 @@ def test_six_hundred_requests_in_five_seconds_shut_the_ip_out():
     assert limits.admits("10.0.0.2")
     limits.forgive()
     assert limits.admits("10.0.0.1")
+
+
+def test_five_hundred_streams_in_five_minutes_are_enough():
+    from qkt.venue.api.limits import RateLimits
+
+    limits = RateLimits(enabled=True)
+    assert all(limits.admits_stream("10.0.0.1") for _ in range(500))
+    assert not limits.admits_stream("10.0.0.1")
+    assert limits.admits("10.0.0.1")
+    assert RateLimits(enabled=False).admits_stream("10.0.0.1")

@@ -30,6 +30,12 @@ def test_the_python_of_the_page_runs(peer, monkeypatch):
         exec(compile(code, f"{peer} block {number}", "exec"), {})
 
 
+def test_the_python_of_the_page_about_tests_runs():
+    for number, code in enumerate(blocks("use-the-venue-in-tests.md", "python")):
+        if "def test_" not in code:  # the fixture's example is about a bot of the reader's
+            exec(compile(code, f"block {number}", "exec"), {})
+
+
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("openssl")), reason="needs curl and openssl")
 def test_the_shell_of_the_page_runs():
     (script,) = blocks("use-the-venue-with-curl.md", "sh")

@@ -29,6 +29,7 @@ UID_LIMITS: dict[str, int] = {
     "/v5/user/query-api": 10,
 }
 _IP_REQUESTS, _IP_WINDOW_S, BAN_S = 600, 5.0, 600.0
+_IP_STREAMS, _STREAMS_WINDOW_S = 500, 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class RateLimits:
         self.uid_limits = dict(UID_LIMITS)
         self._used: dict[tuple[int, str], deque[float]] = {}
         self._by_ip: dict[str, deque[float]] = {}
+        self._streams: dict[str, deque[float]] = {}
         self._banned_until: dict[str, float] = {}
 
     def take(self, uid: int, path: str, units: int = 1) -> Allowance | None:
@@ -83,19 +85,29 @@ class RateLimits:
         now = time.monotonic()
         if now < self._banned_until.get(ip, 0.0):
             return False
-        seen = self._by_ip.get(ip)
-        if seen is None:
-            seen = self._by_ip[ip] = deque()
-        while seen and seen[0] <= now - _IP_WINDOW_S:
-            seen.popleft()
-        seen.append(now)
-        if len(seen) > _IP_REQUESTS:
+        if _count(self._by_ip, ip, now, _IP_WINDOW_S) > _IP_REQUESTS:
             self._banned_until[ip] = now + BAN_S
             return False
         return True
+
+    def admits_stream(self, ip: str) -> bool:
+        """Whether an IP has opened at most 500 stream connections in the last five minutes."""
+        return not self.enabled or _count(self._streams, ip, time.monotonic(), _STREAMS_WINDOW_S) <= _IP_STREAMS
 
     def forgive(self) -> None:
         """Forget what was used and lift every ban."""
         self._used.clear()
         self._by_ip.clear()
+        self._streams.clear()
         self._banned_until.clear()
+
+
+def _count(seen_by_ip: dict[str, deque[float]], ip: str, now: float, window_s: float) -> int:
+    """Note one more and count those of the window."""
+    seen = seen_by_ip.get(ip)
+    if seen is None:
+        seen = seen_by_ip[ip] = deque()
+    while seen and seen[0] <= now - window_s:
+        seen.popleft()
+    seen.append(now)
+    return len(seen)

@@ -95,8 +95,11 @@ def _no_average(stream: bool) -> str:
 
 
 def _leaves_value(order: Order) -> Decimal:
+    """What is not spent; a limit buy filled at better prices leaves some although its quantity is done (captured)."""
     if order.in_quote:
         return max(ZERO, order.quantity - order.cum_value)
+    if order.status == "Filled" and order.is_buy and order.order_type == "Limit":
+        return order.quantity * order.price - order.cum_value
     return order.leaves_quantity * order.price
 
 
