@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from decimal import Decimal
-from typing import Any
 
 import pytest
 
@@ -69,29 +68,11 @@ def _clients() -> Iterator[None]:
     stage.leave()
 
 
-KNOWN = {
-    "refuses what is not an order or a modification, and sends nothing": "modify({...}) raises AttributeError at the "
-    "Bybit brokers"
-}
-
-
-def cases(make_broker: Callable[[EventBus], Any]) -> list[Any]:
-    """The contract; what is known to be broken is named here until it is mended."""
-    return [
-        pytest.param(
-            check,
-            id=str(check),
-            marks=[pytest.mark.xfail(reason=KNOWN[check.promise], strict=False)] if check.promise in KNOWN else [],
-        )
-        for check in broker_checks(make_broker, **BENCH)
-    ]
-
-
-@pytest.mark.parametrize("check", cases(stage.spot))
+@pytest.mark.parametrize("check", broker_checks(stage.spot, **BENCH), ids=str)
 def test_the_spot_broker_keeps_the_contract(check):
     check()
 
 
-@pytest.mark.parametrize("check", cases(stage.composite))
+@pytest.mark.parametrize("check", broker_checks(stage.composite, **BENCH), ids=str)
 def test_the_composite_around_the_spot_broker_keeps_the_contract(check):
     check()
