@@ -57,6 +57,11 @@ class Call:
             if self._socket is not None:
                 shut(self._socket)
 
+    def let_go(self) -> None:
+        """The socket is another call's from now on."""
+        with self._lock:
+            self._socket = None
+
     @contextlib.contextmanager
     def under_way(self) -> Iterator[Call]:
         """Make this the call of the current thread; its socket is let go of at the end."""
@@ -65,8 +70,7 @@ class Call:
             yield self
         finally:
             _current.call = None
-            with self._lock:
-                self._socket = None
+            self.let_go()
 
 
 def _this_call() -> Call | None:
@@ -129,7 +133,7 @@ class _FreshPool(HTTPConnectionPool):
     """A pool that does not hand out a connection idle long enough to have died in silence."""
 
     ConnectionCls = _Tracked
-    idle_limit_ms = 10_000
+    idle_limit_ms = 20_000
 
     def _get_conn(self, timeout: float | None = None) -> Any:
         connection: Any = super()._get_conn(timeout)
@@ -139,6 +143,9 @@ class _FreshPool(HTTPConnectionPool):
         return connection
 
     def _put_conn(self, conn: Any) -> None:
+        call = _this_call()
+        if call is not None:
+            call.let_go()
         if conn is not None:
             conn.idle_since_ms = _machine.monotonic_ms()
         super()._put_conn(conn)
@@ -169,16 +176,16 @@ class _Adapter(HTTPAdapter):
     def _freshen(self, manager: Any) -> None:
         limit = {"idle_limit_ms": self._idle_limit_ms}
         manager.pool_classes_by_scheme = {
-            "http": type("_FreshPool", (_FreshPool,), limit),
-            "https": type("_FreshTLSPool", (_FreshTLSPool,), limit),
+            "http": type("HTTPConnectionPool", (_FreshPool,), limit),
+            "https": type("HTTPSConnectionPool", (_FreshTLSPool,), limit),
         }
 
 
 class HttpPool:
-    """One connection pool for many threads; `cut_all` ends every call under way, and calls can be made again after."""
+    """One connection pool for many threads; `close` ends every call under way, `reopen` lets calls pass again."""
 
     def __init__(
-        self, *, proxy: str | None = None, trust_env: bool = False, idle_limit_ms: int = 10_000, size: int = 32
+        self, *, proxy: str | None = None, trust_env: bool = False, idle_limit_ms: int = 20_000, size: int = 32
     ) -> None:
         self._session = requests.Session()
         self._session.trust_env = trust_env
@@ -192,6 +199,7 @@ class HttpPool:
             )
         self._lock = threading.Lock()
         self._under_way: set[Call] = set()
+        self._closed_because = ""
 
     def send(
         self,
@@ -204,10 +212,12 @@ class HttpPool:
         connect_timeout_ms: int,
         read_timeout_ms: int,
     ) -> requests.Response:
-        """Send and read one request; raises what `requests` raises. Redirects are not followed: keys stay here."""
+        """Send and read one request; raises what `requests` raises, or Cut. No redirect is followed: keys stay here."""
         prepared = self._session.prepare_request(requests.Request(method, url, headers=dict(headers), data=body))
         settings = self._session.merge_environment_settings(url, {}, False, None, None)
         with self._lock:
+            if self._closed_because:
+                raise Cut(self._closed_because)
             self._under_way.add(call)
         try:
             with call.under_way():
@@ -221,14 +231,20 @@ class HttpPool:
             with self._lock:
                 self._under_way.discard(call)
 
-    def cut_all(self, reason: str) -> None:
-        """End every call under way, and drop the pooled connections."""
+    def close(self, reason: str) -> None:
+        """End every call under way, let none begin, and drop the pooled connections."""
         with self._lock:
+            self._closed_because = reason
             calls = list(self._under_way)
         for call in calls:
             call.cut(reason)
         with contextlib.suppress(queue.Empty):
             self._session.close()
+
+    def reopen(self) -> None:
+        """Let calls pass again."""
+        with self._lock:
+            self._closed_because = ""
 
     @property
     def under_way(self) -> int:

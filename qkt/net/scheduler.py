@@ -85,7 +85,8 @@ class ThreadScheduler:
 
     def _push(self, schedule: _Schedule) -> None:
         heapq.heappush(self._heap, (schedule.due_ms, next(self._ticket), schedule))
-        self._changed.notify()
+        if self._heap[0][2] is schedule:  # otherwise every waiting worker wakes early enough as it is
+            self._changed.notify()
 
     def _start_a_worker(self) -> None:
         if len(self._threads) < min(self._workers, len(self._heap) + len(self._running)):

@@ -369,7 +369,7 @@ def test_S93_a_write_never_goes_out_on_a_connection_idle_long_enough_to_be_dead(
         threading.Event().wait(0.08)
         post()
         assert server.connections == 2
-        pool.cut_all("done")
+        pool.close("done")
 
 
 def test_S93_a_pooled_connection_the_far_side_closed_is_not_used(venue, client):

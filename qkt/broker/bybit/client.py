@@ -150,7 +150,8 @@ class BybitClient:
     it says false), ``BYBIT_REST_URL``, ``BYBIT_WS_URL``, ``BYBIT_ACCOUNT_TYPE`` (``UNIFIED``),
     ``BYBIT_RECV_WINDOW_MS`` (5000). ``api_secret`` may be an RSA private key in PEM (``qkt[rsa]``). ``demo=True`` is
     the venue's demo trading. ``ws_url`` is the full private stream URL; given only ``rest_url``, it is derived.
-    ``proxy`` is a URL; the environment's proxies are used only with ``trust_env=True``. ``timeout_ms`` bounds one REST
+    ``proxy`` is a URL; the environment's proxies and ``REQUESTS_CA_BUNDLE`` are used only with ``trust_env=True``.
+    ``timeout_ms`` bounds one REST
     call as a whole.
 
     Raises:
@@ -191,6 +192,7 @@ class BybitClient:
         self._machine = SystemClock()
         self._venue_clock = VenueClock(self._clock)
         self._proxy = proxy or (_environment_proxy(self._ws_url) if trust_env else None)
+        self._ca_bundle = _environment_ca_bundle() if trust_env else None
         self._timing = timing
         self._backoff = backoff
         self._address = address_budget(self._rest_url)
@@ -286,6 +288,7 @@ class BybitClient:
             timing=self._timing,
             backoff=self._backoff,
             proxy=self._proxy,
+            ca_bundle=self._ca_bundle,
         )
         with self._lock:
             if self._is_closed:
@@ -293,7 +296,10 @@ class BybitClient:
             self._stream = stream
             self._notices = _Notices(scheduler)
         stream.open(max(1, deadline_ms - self._machine.monotonic_ms()))
+        if self._is_closed:  # by a handler, which was told of the session before we are
+            raise BybitConnectError("the client was closed while it connected")
         self._gap_detector = GapDetector()
+        self._gap_detector.look(self._clock.now_ms(), self._clock.monotonic_ms(), expected_ms=0)
         scheduler.schedule_at_fixed_rate(self._watch, _WATCH_MS, _WATCH_MS)
         log.info("connected rest_url=%s clock_offset_ms=%d", self._rest_url, self._venue_clock.offset_ms)
 
@@ -613,3 +619,8 @@ def _environment_proxy(url: str) -> str | None:
 
     as_http = url.replace("wss://", "https://").replace("ws://", "http://")
     return select_proxy(as_http, get_environ_proxies(as_http, no_proxy=None))
+
+
+def _environment_ca_bundle() -> str | None:
+    """Whom `requests` would trust by the environment; the stream trusts the same."""
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or None

@@ -37,7 +37,7 @@ from qkt.errors import (
 )
 from qkt.money import to_wire
 from qkt.net.backoff import ExponentialBackoff
-from qkt.net.http import Call, HttpPool
+from qkt.net.http import Call, Cut, HttpPool
 from qkt.net.rate import AccountBudget, AddressBudget, Priority
 from qkt.net.scheduling import Scheduler
 from qkt.net.venue_clock import VenueClock
@@ -49,6 +49,7 @@ TIME_PATH = "/v5/market/time"
 _BAN_MS = 600_000  # docs v5/rate-limit: "wait for at least 10 minutes"
 _BETWEEN_READS = ExponentialBackoff(initial_ms=100, max_ms=2_000)
 _CLOCK_TRIES = 2
+_TIME_IS_UP = "the call's time is up"
 _MEASURE_AGAIN_MS = 10_000
 _LEAST_THROTTLE_MS = 50
 _UNTOLD_THROTTLE_MS = 500
@@ -207,10 +208,11 @@ class RestClient:
     def close(self) -> None:
         """Cut every call under way and refuse new ones; idempotent, from any thread."""
         self._stopping.set()
-        self._pool.cut_all("the client was closed")
+        self._pool.close("the client was closed")
 
     def reopen(self) -> None:
         """Let calls pass again after a `close`."""
+        self._pool.reopen()
         self._stopping.clear()
 
     @property
@@ -256,6 +258,7 @@ class _Exchange:
         self._deadline_ms = rest._machine.monotonic_ms() + (call_ms or rest._patience.call_ms)
         self._clock_tries = 0
         self._attempts = 0
+        self._last_failure = ""
         self._signed_ms: int | None = None
 
     # -- reading -------------------------------------------------------------------------------------------------------
@@ -279,8 +282,12 @@ class _Exchange:
         while True:
             outcome = self._send()
             if isinstance(outcome, _Failure):
-                if outcome.was_cut or not self._may_repeat(outcome.what):
-                    raise self._unavailable(outcome.what)
+                what = outcome.what
+                if what == _TIME_IS_UP and self._last_failure:
+                    what = f"{what}; before that: {self._last_failure}"
+                self._last_failure = outcome.what
+                if outcome.was_cut or not self._may_repeat(what):
+                    raise self._unavailable(what)
                 continue
             if (refusal := self._http_refusal(outcome)) is not None:
                 raise refusal
@@ -339,7 +346,7 @@ class _Exchange:
         call = Call(self._target)
         left_ms = max(1, self._deadline_ms - rest._machine.monotonic_ms())
         try:
-            limit = rest._scheduler().schedule_once(lambda: call.cut("the call's time is up"), left_ms)
+            limit = rest._scheduler().schedule_once(lambda: call.cut(_TIME_IS_UP), left_ms)
         except InvalidRequestError:  # closed in this very moment
             return _Failure(what="the client is closed", has_left=False, was_cut=True)
         began_ms = rest._machine.monotonic_ms()
@@ -355,9 +362,7 @@ class _Exchange:
                 connect_timeout_ms=min(rest._patience.connect_ms, left_ms),
                 read_timeout_ms=min(rest._patience.read_ms, left_ms),
             )
-        except requests.RequestException as error:
-            failure = self._failed(error, call)
-        except OSError as error:
+        except (requests.RequestException, OSError) as error:
             failure = self._failed(error, call)
         finally:
             limit.cancel()
@@ -420,7 +425,7 @@ class _Exchange:
             rest.count(waited_for_budget_ms=waited_ms)
 
     def _failed(self, error: Exception, call: Call) -> _Failure:
-        what = call.cut_reason or redact(f"{_kind(error)}: {error}", self._rest._signer.secrets)
+        what = call.cut_reason or redact(_cause_of(error), self._rest._signer.secrets)
         return _Failure(what=what, has_left=_has_left(error, call), was_cut=self._rest.is_closed)
 
     # -- what an answer says -------------------------------------------------------------------------------------------
@@ -620,13 +625,21 @@ def _priority(path: str, is_write: bool) -> Priority:
 
 def _has_left(error: Exception, call: Call) -> bool:
     """False only on proof: our own connection saw no byte go, or the error can only come before the first one."""
-    if call.was_tracked:
+    if call.was_tracked or isinstance(error, Cut):
         return call.has_left
     return not isinstance(error, requests.ConnectTimeout | requests.exceptions.InvalidURL)
 
 
-def _kind(error: Exception) -> str:
-    return type(error).__name__
+def _cause_of(error: BaseException) -> str:
+    """What happened on the wire, out of the wrappings of `requests` and `urllib3`."""
+    inner = error.args[0] if error.args and isinstance(error.args[0], BaseException) else None
+    reason = getattr(inner, "reason", None)
+    if isinstance(reason, BaseException):
+        inner = reason
+    if inner is not None and isinstance(inner.__cause__, OSError):
+        inner = inner.__cause__
+    found = inner or error
+    return f"{type(found).__name__}: {found}"
 
 
 def _stamp(envelope: Envelope | None) -> int | None:

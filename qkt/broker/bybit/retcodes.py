@@ -57,7 +57,8 @@ _NOT_MODIFIED = frozenset({110025, 110026, 110027, 110043, 34040})
 _REFUSED_ANYWHERE = frozenset(
     {
         400,  # HTTP, no envelope: malformed
-        404,  # HTTP, no envelope: no such path, or a verb it does not take
+        404,
+        405,  # HTTP, no envelope: no such path, or a verb it does not take
         10001,  # parameter error
         10017,  # route not found
         10024,

@@ -58,6 +58,8 @@ log = logging.getLogger(__name__)
 _LOGIN_VALID_MS = 10_000  # the documentation's one second fails on the smallest skew (pybit #152)
 _TURN_MS = 1_000  # the reader looks at its deadlines at least this often
 _STUCK_MS = 6_000
+_STABLE_AFTER_MS = 2_000  # one that lived so long is not a venue that drops whom it accepts
+_JOIN_S = 5.0
 _REFUSED_AGAIN_MS = 60_000
 
 
@@ -127,6 +129,21 @@ class _Link:
         if reason:
             raise _Ended(reason)
 
+    def start(self, reader: threading.Thread) -> None:
+        """Let the reader run, unless the link was given up meanwhile: whoever gave it up joins what it can see."""
+        with self.changed:
+            if self.end_reason:
+                raise _Ended(self.end_reason)
+            reader.start()
+            self.thread = reader
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the reader, unless the caller is the reader."""
+        with self.changed:
+            reader = self.thread
+        if reader is not None and reader is not threading.current_thread():
+            reader.join(timeout_s)
+
     def give_up(self, reason: str) -> None:
         """Wake whoever waits on the socket, with the end of the connection. From any thread."""
         with self.changed:
@@ -149,6 +166,10 @@ class _Link:
         if raw is not None:
             with contextlib.suppress(OSError):
                 raw.close()
+
+    def next_deadline_ms(self) -> int:
+        with self.changed:
+            return self.session.next_deadline_ms()
 
     @property
     def is_ready(self) -> bool:
@@ -196,6 +217,7 @@ class PrivateStream:
         connect_timeout_ms: int = 4_000,
         refused_again_ms: int = _REFUSED_AGAIN_MS,
         proxy: str | None = None,
+        ca_bundle: str | None = None,
     ) -> None:
         self._url = url
         self._signer = signer
@@ -208,6 +230,7 @@ class PrivateStream:
         self._timing = timing or Timing()
         self._connect_timeout_ms = connect_timeout_ms
         self._proxy = proxy
+        self._ca_bundle = ca_bundle or certifi.where()
         self._machine = SystemClock()
 
         self._lock = threading.Lock()
@@ -222,6 +245,7 @@ class PrivateStream:
             _Pace(policy, lambda: self._refusals > 1, refused_again_ms),
             scheduler,
             on_error=self._log_failure,
+            stable_after_ms=_STABLE_AFTER_MS,
         )
 
     # -- from outside --------------------------------------------------------------------------------------------------
@@ -257,9 +281,7 @@ class PrivateStream:
         self._supervisor.stop()
         if link is not None:
             link.give_up("closed")
-            thread = link.thread
-            if thread is not None and thread is not threading.current_thread():
-                thread.join(timeout=5.0)
+            link.join(_JOIN_S)
 
     def subscribe(self, topic: str) -> None:
         """Want a topic: sent at once on a live socket, whose answer is then awaited, and after every later login."""
@@ -361,8 +383,7 @@ class PrivateStream:
         limit = self._scheduler.schedule_once(lambda: self._give_up_unless_ready(link), self._attempt_ms)
         try:
             self._connect(link)
-            link.thread = library_thread("qkt-stream", self._read, link)
-            link.thread.start()
+            link.start(library_thread("qkt-stream", self._read, link))
             with link.changed:
                 link.changed.wait_for(lambda: link.was_ready or link.has_ended)
         except BaseException:
@@ -385,8 +406,7 @@ class PrivateStream:
         if link.refused_because:
             self._login_was_refused(link.refused_because)
         if not link.was_ready:
-            if link.thread is not None:
-                link.thread.join(timeout=5.0)
+            link.join(_JOIN_S)
             raise _Ended(link.end_reason or "the connection ended before it was ready")
         self._refusals, self._auth_fault = 0, None
 
@@ -404,7 +424,8 @@ class PrivateStream:
         options: dict[str, Any] = {"skip_utf8_validation": True, "suppress_origin": True, "redirect_limit": 0}
         try:
             if self._proxy:
-                ws = websocket.create_connection(self._url, timeout=timeout_s, **_proxy_options(self._proxy), **options)
+                options |= {"sslopt": {"ca_certs": self._ca_bundle}, **_proxy_options(self._proxy)}
+                ws = websocket.create_connection(self._url, timeout=timeout_s, **options)
             else:
                 raw = self._open_socket(link, timeout_s)
                 ws = websocket.create_connection(self._url, timeout=timeout_s, socket=raw, **options)
@@ -424,7 +445,7 @@ class PrivateStream:
         if not is_secure:
             return raw
         try:
-            secured = ssl.create_default_context(cafile=certifi.where()).wrap_socket(raw, server_hostname=host)
+            secured = ssl.create_default_context(cafile=self._ca_bundle).wrap_socket(raw, server_hostname=host)
         except BaseException:
             raw.close()
             raise
@@ -456,23 +477,24 @@ class PrivateStream:
         ws = link.ws
         if ws is None or ws.sock is None:
             raise _Ended("the socket is gone")
-        wait_ms = link.session.next_deadline_ms() - self._machine.monotonic_ms()
+        wait_ms = link.next_deadline_ms() - self._machine.monotonic_ms()
         if wait_readable(ws.sock, max(0, min(wait_ms, _TURN_MS))):
             self._receive(link, ws)
         now_ms = self._machine.monotonic_ms()
-        if now_ms >= link.session.next_deadline_ms():
+        if now_ms >= link.next_deadline_ms():
             unread = ws.sock is not None and has_unread(ws.sock)
             with link.changed:
                 commands = link.session.tick(now_ms, unread=unread)
             self._execute(link, commands)
 
     def _receive(self, link: _Link, ws: websocket.WebSocket) -> None:
-        link.reading_since_ms = link.reading_since_ms or self._machine.monotonic_ms()
+        link.reading_since_ms = self._machine.monotonic_ms()
         try:
             opcode, frame = ws.recv_data_frame(control_frame=True)
         except websocket.WebSocketTimeoutException:
             return  # in the middle of a frame: the library keeps what it has, the deadlines decide
-        link.reading_since_ms = None
+        finally:
+            link.reading_since_ms = None
         if opcode == websocket.ABNF.OPCODE_CLOSE:
             raise _Ended(f"closed by the venue ({_close_reason(frame.data)})")
         if opcode not in (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY):
@@ -549,14 +571,13 @@ class PrivateStream:
     def _over(self, link: _Link, reason: str) -> None:
         """The connection's last act; what it was decides who hears of it."""
         link.end_reason = link.end_reason or reason
-        is_ours = self._is_closed or self._link is not link
-        if link.was_ready and not is_ours:
+        is_news = link.was_ready and not self._is_closed and self._link is link
+        link.end()  # first of all: whoever hears of the loss must find it true
+        if is_news:
             self._stats.losses += 1
             self._stats.last_loss = reason
             log.warning("stream lost reason=%s", reason)
             self._hooks.on_lost(reason)
-        link.end()
-        if link.was_ready and not is_ours:
             self._supervisor.trigger(reason)
 
 
