@@ -16,7 +16,6 @@ from .exchange.book import Book
 from .exchange.exchange import Exchange
 
 _YEAR_MS = 365 * 86_400_000
-_MOST_STEPS = 10_000
 
 
 class LiveMarket:
@@ -37,16 +36,17 @@ class LiveMarket:
         self._random = Random(f"market {seed}")
         self._spread = volatility * (step_ms / _YEAR_MS) ** 0.5
         self._step_ms = step_ms / speed
-        self._next_ms: float | None = None
+        self._next_ms = exchange.now_ms() + self._step_ms
         self.steps = 0
 
-    def advance(self, now_ms: int) -> None:
-        """Make the steps that are due; under the venue's lock."""
-        if self._next_ms is None:
-            self._next_ms = now_ms + self._step_ms
-        due = int((now_ms - self._next_ms) // self._step_ms) + 1
-        if due > _MOST_STEPS:  # a suspended host, a jump of the clock: do not make up for weeks
-            self._next_ms = now_ms - _MOST_STEPS * self._step_ms
+    def advance(self, now_ms: int, *, at_most: int | None = None) -> None:
+        """Make the steps that are due; under the venue's lock.
+
+        Args:
+            at_most: after a longer absence (a suspended host, a jump of the clock) skip what is beyond so many steps.
+        """
+        if at_most is not None:
+            self._next_ms = max(self._next_ms, now_ms - at_most * self._step_ms)
         while self._next_ms <= now_ms:
             self._next_ms += self._step_ms
             self.step()

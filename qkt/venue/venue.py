@@ -36,6 +36,7 @@ from .streams.hub import StreamHub
 
 Amount = str | int | float | Decimal
 
+_CATCH_UP_STEPS = 1000
 DEFAULT_BALANCES: Mapping[str, Amount] = {"USDT": 100_000, "BTC": 10, "ETH": 100, "SOL": 1000}
 
 
@@ -354,15 +355,15 @@ class SimulatedBybit:
             self._hub.close_all()
         self._hub.attach(loop)
 
-    def _advance_market(self, now_ms: int) -> None:
+    def _advance_market(self, now_ms: int, at_most: int | None = None) -> None:
         if self._market is not None:
             with self._exclusive():
-                self._market.advance(now_ms)
+                self._market.advance(now_ms, at_most=at_most)
 
     def _housekeeping(self) -> None:
         self._hub.cut_idle()
         if not isinstance(self._clock.base, VirtualClock):
-            self._advance_market(self._clock.base.now_ms())
+            self._advance_market(self._clock.base.now_ms(), at_most=_CATCH_UP_STEPS)
         if self._hub.has_public_sessions:
             with self._exclusive():
                 self._hub.public.sweep()

@@ -46,7 +46,6 @@ def test_the_same_seed_and_the_same_steps_give_the_same_market():
 def test_how_time_is_cut_into_steps_does_not_matter():
     coarse, clock_a = live()
     fine, clock_b = live()
-    clock_a.advance_ms(1), clock_b.advance_ms(1)
     clock_a.advance_ms(60_000)
     for _ in range(600):
         clock_b.advance_ms(100)
@@ -99,8 +98,6 @@ def test_a_real_clock_drives_the_market_too(connect):
 def test_speed_is_market_time_per_venue_time():
     slow, clock_a = live()
     fast, clock_b = live(market_speed=10)
-    for clock in (clock_a, clock_b):
-        clock.advance_ms(1)
     clock_a.advance_ms(10_000)
     clock_b.advance_ms(1_000)
     assert slow._market.steps == fast._market.steps == 40

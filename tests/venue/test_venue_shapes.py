@@ -55,6 +55,7 @@ GOLDEN_ORDER_FRAME = {
     "rpiTakerAccess": False,
     "rpiMatchedQty": "0",
 }
+LINK = "qkt-7f3a-0002"
 VARYING = {"orderId", "createdTime", "updatedTime", "qty"}
 
 
