@@ -187,7 +187,7 @@ class BrokerState:
     def fills(self, client_order_id: str | None, broker_order_id: str | None = None) -> tuple[Execution, ...]:
         """An order's executions, oldest first."""
         order = self.order(client_order_id, broker_order_id)
-        return tuple(sorted(order.fills.values(), key=lambda fill: (fill.exec_time_ms, fill.seq, fill.exec_id)))
+        return tuple(sorted(order.fills.values(), key=lambda fill: fill.trading_order))
 
     def trail(self, client_order_id: str | None, broker_order_id: str | None = None) -> tuple[TrailEntry, ...]:
         """What changed an order and when qkt learnt it."""

@@ -37,3 +37,12 @@ class Execution:
     order_type: OrderType = OrderType.UNKNOWN
     seq: int = 0
     exec_type: str = "Trade"
+
+    @property
+    def trading_order(self) -> tuple[int, int, str, Decimal, str]:
+        """A sort key: as they were traded, as far as the venue tells.
+
+        Ties of time and ``seq`` are unordered in its lists (docs v5/order/execution); within one order the leaves fall.
+        """
+        leaves = self.leaves_quantity if self.leaves_quantity is not None else ZERO
+        return self.exec_time_ms, self.seq, self.broker_order_id, -leaves, self.exec_id

@@ -196,7 +196,7 @@ class BybitReads:
             key=lambda execution: (execution.broker_order_id, execution.exec_id),
             fuller=lambda first, _second: first,
         )
-        return attrs.evolve(read, rows=tuple(sorted(read.rows, key=_oldest_first)))
+        return attrs.evolve(read, rows=tuple(sorted(read.rows, key=lambda execution: execution.trading_order)))
 
     def _walk(
         self,
@@ -267,15 +267,3 @@ def _order_key(row: OrderReport) -> str:
 def _newer_row(first: OrderReport, second: OrderReport) -> OrderReport:
     """Of two rows about one order, the one that is further."""
     return max(first, second, key=lambda row: (row.cum_quantity, row.updated_ms, row.status.is_final))
-
-
-def _oldest_first(execution: Execution) -> tuple[Any, ...]:
-    """The venue lists newest first and leaves ties unordered (docs v5/order/execution): S30's order."""
-    leaves = execution.leaves_quantity
-    return (
-        execution.exec_time_ms,
-        execution.seq,
-        execution.broker_order_id,
-        -leaves if leaves is not None else 0,
-        execution.exec_id,
-    )
