@@ -84,10 +84,14 @@ class NonArrivalProved(AboutOrder):
 
 @attrs.frozen(kw_only=True)
 class CancelIntended(AboutOrder):
-    """We ask for the end. ``is_remembered``: not sent yet, because the order is not known to stand."""
+    """We ask for the end. ``is_remembered``: not sent yet, because the order is not known to stand.
+
+    ``is_again``: a wish that was recorded before, now (or again not yet) on its way; it cannot fail a second time.
+    """
 
     sent_ms: int = 0
     is_remembered: bool = False
+    is_again: bool = False
 
 
 @attrs.frozen(kw_only=True)

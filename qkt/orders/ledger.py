@@ -16,7 +16,9 @@ import attrs
 
 from qkt.errors import InvalidRequestError
 from qkt.events import OrderEvent
+from qkt.model.executions import Execution
 from qkt.model.orders import Side
+from qkt.model.reports import OrderReport
 from qkt.orders.facts import (
     AboutOrder,
     AnyFact,
@@ -118,6 +120,8 @@ class Ledger:
         if key is not None:
             return self._advance(key, fact)
         may_be_ours = self._may_be_an_unnamed_order_of_ours(shown.client_order_id, shown.symbol, shown.side)
+        if may_be_ours and self._is_parked(shown):
+            return None
         if may_be_ours and len(self._parked) < _PARKED_AT_MOST:
             self._parked.append(fact)
             return None
@@ -159,6 +163,12 @@ class Ledger:
         if client_order_id or not self._unnamed:
             return False
         return any((self._orders[key].symbol, self._orders[key].side) == (symbol, side) for key in self._unnamed)
+
+    def _is_parked(self, shown: OrderReport | Execution) -> bool:
+        """A row that waits already is one row, however often the venue repeats it."""
+        return any(
+            shown == (fact.report if isinstance(fact, OrderReported) else fact.execution) for fact in self._parked
+        )
 
     def _release_parked(self) -> list[Change]:
         """Try again what waited for an acknowledgement; what still cannot be placed waits on."""

@@ -24,7 +24,7 @@ import attrs
 from qkt.events import OrderEvent, OrderModified, OrderStatusUnknown
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderType
-from qkt.model.reports import OrderReport
+from qkt.model.reports import OrderReport, VenueStatus
 from qkt.orders.facts import (
     AgedOut,
     AmendIntended,
@@ -148,10 +148,10 @@ def _learn(order: Order, fact: AnyFact) -> _Learned:
             )
             return attrs.evolve(order, doubt=doubt, updated_ms=fact.at_ms), None, ()
         case CancelIntended():
+            wishing = attrs.evolve(order, cancel=CancelIntent(sent_ms=fact.sent_ms, is_remembered=fact.is_remembered))
             if order.end is not None:
-                return order, None, ()
-            intent = CancelIntent(sent_ms=fact.sent_ms, is_remembered=fact.is_remembered)
-            return attrs.evolve(order, cancel=intent), None, ()
+                return order, None, () if fact.is_again else cancel_failed(wishing, _too_late(order.end), fact)[1]
+            return wishing, None, ()
         case CancelUnanswered():
             if order.cancel is None:
                 return order, None, ()
@@ -165,9 +165,10 @@ def _learn(order: Order, fact: AnyFact) -> _Learned:
         case AmendWithdrawn():
             return attrs.evolve(order, amend=None), None, ()
         case AmendIntended(changes=changes):
+            wishing = attrs.evolve(order, amend=AmendIntent(changes=changes, sent_ms=fact.sent_ms))
             if order.end is not None:
-                return order, None, ()
-            return attrs.evolve(order, amend=AmendIntent(changes=changes, sent_ms=fact.sent_ms)), None, ()
+                return order, None, amend_failed(wishing, _too_late(order.end), fact)[1]
+            return wishing, None, ()
         case AmendUnanswered():
             if order.amend is None:
                 return order, None, ()
@@ -237,6 +238,8 @@ def _learn_terms(order: Order, report: OrderReport, fact: OrderReported) -> tupl
         return _settle_amend(attrs.evolve(order, terms=latest, has_terms_question=False)), ()
     if known.updated_ms and shown.updated_ms == known.updated_ms and shown_version <= version:
         return attrs.evolve(order, has_terms_question=True), ()
+    if order.external and version == (0, 0):  # known by its fills alone: its terms are news, and no change (S56)
+        return attrs.evolve(order, terms=shown), ()
     wanted = order.amend is not None and order.amend.is_met_by(shown)
     modified = OrderModified(
         client_order_id=order.client_order_id,
@@ -285,7 +288,14 @@ def _learn_execution(order: Order, execution: Execution, fact: ExecutionReported
             updated_ms=execution.exec_time_ms,
             since_ms=fact.at_ms,
         )
-        learned = attrs.evolve(learned, end=end)
+        learned = attrs.evolve(
+            learned,
+            end=end,
+            status=VenueStatus.FILLED,
+            venue_status=VenueStatus.FILLED.value,
+            terms=attrs.evolve(learned.terms, quantity=learned.filled_quantity),  # of an amend whose row was lost
+        )
+        learned = _settle_amend(learned)
     return learned, None if fact.is_historic and order.external else execution, ()
 
 
@@ -367,6 +377,10 @@ def _learn_refused_request(
 
 
 # -- small things ---------------------------------------------------------------------------------------------------
+
+
+def _too_late(end: End) -> str:
+    return f"the order ended before: {end.kind.name}"
 
 
 def _unless_same(before: Order, after: Order) -> Order:

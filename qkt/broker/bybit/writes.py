@@ -20,7 +20,6 @@ from qkt.broker.protocol import SubmitAck, SubmitOutcome
 from qkt.broker.state import BrokerState
 from qkt.clock import Clock
 from qkt.errors import BybitApiError, InvalidRequestError, OutcomeUnknownError, VenueUnavailableError
-from qkt.events import OrderCancelFailed, OrderModifyFailed
 from qkt.ids import new_client_order_id
 from qkt.model.orders import OrderModification, OrderRequest
 from qkt.model.reports import VenueStatus
@@ -76,16 +75,7 @@ class BybitWrites:
         client_order_id = request.client_order_id or new_client_order_id()
         body = BybitOrderTranslator.to_create_body(request, client_order_id)
         sent_ms = self._recovery.reads.venue_ms()
-        self._state.begin_submit(
-            SubmitIntended(
-                client_order_id=client_order_id,
-                request=request,
-                sent_ms=sent_ms,
-                order_filter=BybitOrderTranslator.order_filter(request),
-                at_ms=self._clock.now_ms(),
-                origin="submit",
-            )
-        )
+        self._state.begin_submit(self._intend_submit(client_order_id, request, sent_ms))
         fact = self._send(
             lambda: self._client.post_signed(CREATE, body),
             accepted=lambda reply: SubmitAcknowledged(
@@ -96,6 +86,15 @@ class BybitWrites:
             withdrawn=SubmitWithdrawn(client_order_id=client_order_id, **self._now()),
         )
         return self._settle_submit(client_order_id, fact)
+
+    def _intend_submit(self, client_order_id: str, request: OrderRequest, sent_ms: int) -> SubmitIntended:
+        return SubmitIntended(
+            client_order_id=client_order_id,
+            request=request,
+            sent_ms=sent_ms,
+            order_filter=BybitOrderTranslator.order_filter(request),
+            **self._now(),
+        )
 
     def _settle_submit(self, client_order_id: str, fact: AnyFact | None) -> SubmitAck:
         """What can be said now; a taken id is looked up at once, silence is looked up soon."""
@@ -135,35 +134,36 @@ class BybitWrites:
 
     def cancel(self, order: Order) -> SubmitAck:
         """Ask for an order's end; see `BybitBroker.cancel`."""
-        if order.end is not None:
-            return self._too_late(order, OrderCancelFailed)
         is_visible = order.has_evidence or order.is_acknowledged
-        self._state.absorb([self._intend_cancel(order, is_remembered=not is_visible)])
+        if too_late := self._intend(order, self._intend_cancel(order, is_remembered=not is_visible)):
+            return too_late
         if not is_visible:
             return _answer(order, SubmitOutcome.UNKNOWN, "remembered: sent when the order appears")
         return self._send_cancel(order)
 
-    def _intend_cancel(self, order: Order, *, is_remembered: bool) -> CancelIntended:
+    def _intend_cancel(self, order: Order, *, is_remembered: bool, is_again: bool = False) -> CancelIntended:
         return CancelIntended(
-            **_ids(order), sent_ms=self._recovery.reads.venue_ms(), is_remembered=is_remembered, **self._now()
+            **_ids(order),
+            sent_ms=self._recovery.reads.venue_ms(),
+            is_remembered=is_remembered,
+            is_again=is_again,
+            **self._now(),
         )
 
     def _send_cancel(self, order: Order) -> SubmitAck:
-        drawer = order.order_filter if order.status in (None, VenueStatus.UNTRIGGERED, VenueStatus.UNKNOWN) else ""
-        body = BybitOrderTranslator.to_cancel_body(order.symbol, **_ids(order), order_filter=drawer)
+        body = BybitOrderTranslator.to_cancel_body(order.symbol, **_ids(order), order_filter=_drawer(order))
         sent_ms = self._recovery.reads.venue_ms()
         fact = self._send(
             lambda: self._client.post_signed(CANCEL, body),
             accepted=lambda _reply: None,
             refused=lambda error: self._refused_cancel(order, error, sent_ms),
-            unanswered=lambda error: CancelUnanswered(
-                **_ids(order),
-                reason=str(error) or repr(error),
-                provable_from_ms=self._provable_from_ms(error, sent_ms),
-                **self._now(),
-            ),
+            unanswered=lambda error: self._unanswered_cancel(order, error, sent_ms),
             withdrawn=CancelWithdrawn(**_ids(order), **self._now()),
         )
+        return self._settle_cancel(order, fact)
+
+    def _settle_cancel(self, order: Order, fact: AnyFact | None) -> SubmitAck:
+        """What can be said now; silence is looked up soon."""
         self._state.bus.deliver()
         match fact:
             case None:
@@ -178,44 +178,47 @@ class BybitWrites:
         """ "Not found" covers filled, cancelled, never existed and not yet visible: query, then decide (S9, S89)."""
         found = verdict(error.ret_code, Operation.CANCEL)
         if found is Verdict.AMBIGUOUS:
-            return CancelUnanswered(
-                **_ids(order),
-                reason=str(error),
-                provable_from_ms=self._provable_from_ms(error, sent_ms),
-                **self._now(),
-            )
+            return self._unanswered_cancel(order, error, sent_ms)
         if found is Verdict.GONE:
             self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
             known = self._state.order(order.client_order_id or None, order.broker_order_id)
             if known.is_open and not known.has_evidence:
-                return self._intend_cancel(known, is_remembered=True)
+                return self._intend_cancel(known, is_remembered=True, is_again=True)
         return CancelRefused(**_ids(order), reason=str(error), **self._now())
+
+    def _unanswered_cancel(self, order: Order, error: BaseException, sent_ms: int) -> CancelUnanswered:
+        return CancelUnanswered(
+            **_ids(order),
+            reason=str(error) or repr(error),
+            provable_from_ms=self._provable_from_ms(error, sent_ms),
+            **self._now(),
+        )
 
     def send_due_cancels(self) -> None:
         """Send the cancels that waited for their orders to appear."""
         for order in self._state.ask(lambda ledger: ledger.due_cancels()):
-            self._state.absorb([self._intend_cancel(order, is_remembered=False)])
+            self._state.absorb([self._intend_cancel(order, is_remembered=False, is_again=True)])
             try:
                 self._send_cancel(order)
             except VenueUnavailableError as error:
                 log.warning("remembered cancel not sent order=%s error=%s", order.client_order_id, error)
-                self._state.absorb([self._intend_cancel(order, is_remembered=True)])
+                self._state.absorb([self._intend_cancel(order, is_remembered=True, is_again=True)])
 
     # -- modify ------------------------------------------------------------------------------------------------------
 
     def modify(self, order: Order, changes: OrderModification) -> SubmitAck:
         """Ask for other terms; see `BybitBroker.modify`."""
-        if order.end is not None:
-            return self._too_late(order, OrderModifyFailed)
         _check_changes(order, changes)
-        if not (order.has_evidence or order.is_acknowledged):
+        if order.is_open and not (order.has_evidence or order.is_acknowledged):
             raise InvalidRequestError(
                 f"{order.client_order_id} is not known to stand yet, so there is nothing to amend: "
                 'wait(..., until="accepted") first'
             )
         body = BybitOrderTranslator.to_amend_body(order.symbol, changes, **_ids(order))
         sent_ms = self._recovery.reads.venue_ms()
-        self._state.absorb([AmendIntended(**_ids(order), changes=changes, sent_ms=sent_ms, **self._now())])
+        intent = AmendIntended(**_ids(order), changes=changes, sent_ms=sent_ms, **self._now())
+        if too_late := self._intend(order, intent):
+            return too_late
         fact = self._send(
             lambda: self._client.post_signed(AMEND, body),
             accepted=lambda _reply: None,
@@ -298,12 +301,17 @@ class BybitWrites:
             self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
             self._state.bus.deliver()
 
-    def _too_late(self, order: Order, event: type[OrderCancelFailed | OrderModifyFailed]) -> SubmitAck:
-        assert order.end is not None
-        reason = f"the order ended before: {order.end.kind.name}"
-        self._state.publish([event(**_ids(order), external=order.external, origin="submit", reason=reason)])
+    def _intend(self, order: Order, intent: CancelIntended | AmendIntended) -> SubmitAck | None:
+        """Record a wish before it is sent; an answer at once when the order has ended, then nothing is sent.
+
+        Whether it ended is decided where ends are learnt: a frame may end the order while we get here.
+        """
+        self._state.absorb([intent])
+        known = self._state.order(order.client_order_id or None, order.broker_order_id)
+        if known.end is None:
+            return None
         self._state.bus.deliver()
-        return _answer(order, SubmitOutcome.REJECTED, reason)
+        return _answer(known, SubmitOutcome.REJECTED, f"the order ended before: {known.end.kind.name}")
 
     def _now(self) -> dict[str, Any]:
         return {"at_ms": self._clock.now_ms(), "origin": "submit"}
@@ -311,6 +319,12 @@ class BybitWrites:
 
 def _ids(order: Order) -> dict[str, Any]:
     return {"client_order_id": order.client_order_id, "broker_order_id": order.broker_order_id}
+
+
+def _drawer(order: Order) -> str:
+    """Where the venue keeps an order that has not come alive yet; "" for every other."""
+    waits = order.status in (None, VenueStatus.UNTRIGGERED, VenueStatus.UNKNOWN)
+    return order.order_filter if waits else ""
 
 
 def _order_id(reply: Mapping[str, Any]) -> str:
