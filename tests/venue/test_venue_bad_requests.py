@@ -215,7 +215,7 @@ GETS = [
     "/v5/market/orderbook",
     "/v5/market/instruments-info",
 ]
-_FUZZ = {"deadline": None, "max_examples": 150, "suppress_health_check": list(HealthCheck)}
+_FUZZ = {"deadline": None, "max_examples": 80, "suppress_health_check": list(HealthCheck)}
 
 
 @pytest.fixture(scope="module")
@@ -257,7 +257,7 @@ def test_no_query_crashes_the_venue(door, path, query):
 
 
 @given(message=values)
-@settings(**_FUZZ | {"max_examples": 60})
+@settings(**_FUZZ | {"max_examples": 25})
 def test_no_control_body_crashes_the_venue(door, message):
     for path in ("/_venue/faults", "/_venue/price", "/_venue/fill", "/_venue/place", "/_venue/deposit"):
         answer = requests.post(

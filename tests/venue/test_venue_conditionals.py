@@ -136,3 +136,13 @@ def test_the_frames_of_a_trigger_pass_through_triggered(rest, venue, connect):
     venue.set_price("BTCUSDT", "61000")
     statuses = [row["orderStatus"] for row in stream.next("order")["data"]]
     assert statuses == ["Triggered", "New"]
+
+
+def test_attached_exits_can_be_moved_and_removed_before_the_fill(rest, venue):
+    rest.create(orderLinkId="entry", takeProfit="62000", stopLoss="58000")
+    assert rest.amend(orderLinkId="entry", takeProfit="63000", tpLimitPrice="64000", stopLoss="0")["retCode"] == 0
+    row = rest.order(orderLinkId="entry")
+    assert (row["takeProfit"], row["tpLimitPrice"], row["stopLoss"]) == ("63000.0", "64000.0", "0.0")
+    venue.fill("entry")
+    (exit_row,) = rest.rows("/v5/order/realtime")
+    assert (exit_row["stopOrderType"], exit_row["triggerPrice"]) == ("tpslOrder", "63000.0")

@@ -199,7 +199,7 @@ class VenueMachine(RuleBasedStateMachine):
 
 _COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 TestConservation = VenueMachine.TestCase
-TestConservation.settings = settings(max_examples=80, stateful_step_count=40, **_COMMON)
+TestConservation.settings = settings(max_examples=60, stateful_step_count=40, **_COMMON)
 
 
 class LongerVenueMachine(VenueMachine):

@@ -75,6 +75,28 @@ def test_a_large_market_order_walks_the_book(rest, venue):
     assert len({fill["seq"] for fill in fills}) == 1
 
 
+@pytest.mark.parametrize(
+    ("tolerance", "traded"), [(("TickSize", "1"), "10"), (("Percent", "0.01"), "12"), (("TickSize", "2"), "12")]
+)
+def test_slippage_tolerance_bounds_a_market_order(rest, venue, tolerance, traded):
+    """5 BTC stand on each tick; 0.01 % of 60,000 are sixty ticks."""
+    venue.deposit("USDT", 10_000_000)
+    kind, value = tolerance
+    common = {"orderType": "Market", "price": None, "marketUnit": "baseCoin"}
+    rest.create(**common, qty="12", slippageToleranceType=kind, slippageTolerance=value, orderLinkId="m")
+    row = rest.order(orderLinkId="m")
+    assert (row["cumExecQty"], row["slippageToleranceType"], row["slippageTolerance"]) == (traded, kind, value)
+    assert row["rejectReason"] == ("EC_NoError" if traded == "12" else "EC_ReachRiskPriceLimit")
+
+
+@pytest.mark.parametrize("tolerance", [("TickSize", "0"), ("TickSize", "1.5"), ("Percent", "11"), ("Feet", "1")])
+def test_slippage_tolerance_out_of_range_is_refused(rest, tolerance):
+    kind, value = tolerance
+    common = {"orderType": "Market", "price": None, "qty": "100"}
+    assert rest.create(**common, slippageToleranceType=kind, slippageTolerance=value)["retCode"] == 170130
+    assert rest.create(slippageToleranceType="TickSize", slippageTolerance="1")["retCode"] == 170130
+
+
 def test_post_only_that_would_take_is_accepted_then_cancelled(rest):
     assert rest.create(timeInForce="PostOnly", price="60500", orderLinkId="p")["retCode"] == 0
     row = rest.order(orderLinkId="p")

@@ -36,6 +36,8 @@ class Sweep:
     trades: list[Trade] = field(default_factory=list)
     cancelled_makers: list[Order] = field(default_factory=list)
     stopped_by: Order | None = None
+    reached_limit: bool = False
+    """Whether there was more on offer, but beyond the limit price."""
 
     @property
     def quantity(self) -> Decimal:
@@ -105,10 +107,11 @@ class Book:
         plan = Sweep()
         step = self.instrument.base_step
         for price, offered, maker in self._offers("Sell" if order.is_buy else "Buy"):
-            if limit is not None and (price > limit if order.is_buy else price < limit):
-                break
             wanted = base if base is not None else floor_to_step((quote or ZERO) / price, step)
             if wanted <= 0:
+                break
+            if limit is not None and (price > limit if order.is_buy else price < limit):
+                plan.reached_limit = True
                 break
             if maker is not None and maker.account is order.account and order.smp_type != "None":
                 if order.smp_type in ("CancelMaker", "CancelBoth"):

@@ -21,6 +21,7 @@ from .retcodes import Refusal
 from .rows import stop_order_type
 from .wallets import Account
 
+_PROTECTION = Decimal("0.05")
 _ID_STEP = 256  # a generated spot link id is orderId + 1, so neighbours must keep their distance
 
 
@@ -107,7 +108,7 @@ class Engine:
         elif plan.stopped_by is not None:
             self.cancel(order, cancel_type="CancelBySmp", reject_reason="EC_BySelfMatch")
         elif order.order_type == "Market" or order.time_in_force in ("IOC", "FOK"):
-            self._close_remainder(order)
+            self._close_remainder(order, plan)
         else:
             self.rest(order)
 
@@ -202,9 +203,15 @@ class Engine:
         return book.sweep(order, limit, base=order.quantity - order.cum_quantity, quote=None)
 
     def protective_price(self, order: Order) -> Decimal:
-        """A market order is a limit order at a price 5 % away (docs v5/order/create-order; the size is captured)."""
+        """A market order is a limit order: 5 % away (captured), or as far as its own slippage tolerance allows."""
         book = self.books[order.instrument.key]
-        return book.last_price * (Decimal("1.05") if order.is_buy else Decimal("0.95"))
+        sign = 1 if order.is_buy else -1
+        best = book.best_ask() if order.is_buy else book.best_bid()
+        if order.slippage_type == "TickSize":
+            return best + sign * order.slippage * order.instrument.tick
+        if order.slippage_type == "Percent":
+            return best * (1 + sign * order.slippage / 100)
+        return book.last_price * (1 + sign * _PROTECTION)
 
     def funds_needed(self, order: Order) -> Decimal:
         """What an order must hold back in its lock coin; fees are taken from what it receives."""
@@ -282,11 +289,15 @@ class Engine:
             self.hold(order, self.funds_needed(order))
             self.changed(order)
 
-    def _close_remainder(self, order: Order) -> None:
+    def _close_remainder(self, order: Order, plan: Sweep) -> None:
+        """What an immediate order could not get: for want of quantity, or because the rest was too dear."""
+        too_dear = plan.reached_limit and order.order_type == "Market"
         if order.cum_quantity:
-            self.close(order, "PartiallyFilledCanceled", reject_reason="EC_CancelForNoFullFill")
+            reason = "EC_ReachRiskPriceLimit" if too_dear else "EC_CancelForNoFullFill"
+            self.close(order, "PartiallyFilledCanceled", reject_reason=reason)
         else:
-            self.close(order, "Cancelled", reject_reason="EC_NoImmediateQtyToFill")
+            reason = "EC_ReachRiskPriceLimit" if too_dear else "EC_NoImmediateQtyToFill"
+            self.close(order, "Cancelled", reject_reason=reason)
 
     def _is_complete(self, order: Order) -> bool:
         return order.cum_value == order.quantity if order.in_quote else order.cum_quantity == order.quantity

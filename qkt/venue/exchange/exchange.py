@@ -88,6 +88,7 @@ class Exchange:
             raise Refusal(170312)
         amended = parse_amend(body, order, self.books[order.instrument.key])
         order.take_profit, order.stop_loss = amended.take_profit, amended.stop_loss
+        order.tp_limit_price, order.sl_limit_price = amended.tp_limit_price, amended.sl_limit_price
         self.engine.amend(order, quantity=amended.quantity, price=amended.price, trigger_price=amended.trigger_price)
         self.outbox.flush()
         return order

@@ -54,6 +54,8 @@ class Order:
     sl_order_type: str = "Market"
     oco_trigger_by: str = ""
     smp_type: str = "None"
+    slippage_type: str = "UNKNOWN"
+    slippage: Decimal = ZERO
     status: str = "New"
     cancel_type: str = "UNKNOWN"
     reject_reason: str = "EC_NoError"

@@ -24,6 +24,14 @@ Books = Mapping[tuple[str, str], Book]
 
 _LINK_ID = re.compile(r"[A-Za-z0-9_-]{1,36}")
 _TIMES_IN_FORCE = ("GTC", "IOC", "FOK", "PostOnly", "RPI")
+_ONE, _CENT = Decimal(1), Decimal("0.01")
+_MOST_TICKS, _MOST_PERCENT = Decimal(10_000), Decimal(10)
+_EXIT_PRICES = {
+    "takeProfit": "take_profit",
+    "stopLoss": "stop_loss",
+    "tpLimitPrice": "tp_limit_price",
+    "slLimitPrice": "sl_limit_price",
+}
 _MAX_OPEN = 500
 _MAX_CONDITIONAL_PER_SYMBOL = 30
 
@@ -37,6 +45,21 @@ class Amendment:
     trigger_price: Decimal
     take_profit: Decimal
     stop_loss: Decimal
+    tp_limit_price: Decimal
+    sl_limit_price: Decimal
+
+    @classmethod
+    def of(cls, order: Order) -> Amendment:
+        """The values an order has."""
+        return cls(
+            order.quantity,
+            order.price,
+            order.trigger_price,
+            order.take_profit,
+            order.stop_loss,
+            order.tp_limit_price,
+            order.sl_limit_price,
+        )
 
 
 def category_of(body: Body) -> str:
@@ -111,6 +134,7 @@ def parse_create(body: Body, account: Account, books: Books) -> Order:
         sl_order_type=str(body.get("slOrderType") or ("Limit" if body.get("slLimitPrice") else "Market")),
         smp_type=_smp_type(body),
     )
+    _set_slippage(order, body)
     _check_size(order, book)
     _check_tpsl(order)
     if order_type == "Limit" and not trigger_price:
@@ -131,10 +155,12 @@ def parse_amend(body: Body, order: Order, book: Book) -> Amendment:
     trigger_price = order.trigger_price
     if _given(body, "triggerPrice") and order.is_conditional:
         trigger_price = _price(body, "triggerPrice", instrument) or order.trigger_price
-    take_profit = _price(body, "takeProfit", instrument) if _given(body, "takeProfit") else order.take_profit
-    stop_loss = _price(body, "stopLoss", instrument) if _given(body, "stopLoss") else order.stop_loss
-    amended = Amendment(quantity, price, trigger_price, take_profit, stop_loss)
-    if amended == Amendment(order.quantity, order.price, order.trigger_price, order.take_profit, order.stop_loss):
+    exits = {
+        field: _price(body, name, instrument) if _given(body, name) else getattr(order, field)
+        for name, field in _EXIT_PRICES.items()
+    }
+    amended = Amendment(quantity, price, trigger_price, **exits)
+    if amended == Amendment.of(order):
         raise parameter_error("The order remains unchanged as the parameters entered match the existing ones.")
     if not order.in_quote and quantity < order.cum_quantity:
         raise Refusal(170313)
@@ -212,6 +238,20 @@ def _smp_type(body: Body) -> str:
     if value not in ("None", "CancelMaker", "CancelTaker", "CancelBoth"):
         raise Refusal(170130, "smpType")
     return str(value)
+
+
+def _set_slippage(order: Order, body: Body) -> None:
+    """Tolerance of a market order: 1 to 10,000 ticks, or 0.01 to 10 per cent (docs v5/order/create-order)."""
+    kind = body.get("slippageToleranceType")
+    if not kind:
+        return
+    value = parse(body.get("slippageTolerance"))
+    if order.order_type != "Market" or order.order_filter != "Order" or kind not in ("TickSize", "Percent"):
+        raise Refusal(170130, "slippageToleranceType")
+    step, least, most = (_ONE, _ONE, _MOST_TICKS) if kind == "TickSize" else (_CENT, _CENT, _MOST_PERCENT)
+    if value is None or not least <= value <= most or not is_multiple(value, step):
+        raise Refusal(170130, "slippageTolerance")
+    order.slippage_type, order.slippage = str(kind), value
 
 
 def _link_id(body: Body, account: Account, category: str) -> str:

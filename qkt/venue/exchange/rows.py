@@ -75,8 +75,8 @@ def order_row(order: Order, *, stream: bool) -> Row:
         "smpType": order.smp_type,
         "smpGroup": 0,
         "smpOrderId": "",
-        "slippageToleranceType": "UNKNOWN",
-        "slippageTolerance": "",
+        "slippageToleranceType": order.slippage_type,
+        "slippageTolerance": wire(order.slippage) if order.slippage else "",
         "createdTime": str(order.created_ms),
         "updatedTime": str(order.updated_ms),
         "extraFees": "",
@@ -189,6 +189,7 @@ def coin_row(coin: str, balance: Balance, in_usd: PriceInUsd) -> Row:
         "locked": wire(balance.locked),
         "spotHedgingQty": "0",
         "spotBorrow": "0",
+        "colRes": "0",
     }
 
 
