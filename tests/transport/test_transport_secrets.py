@@ -60,7 +60,7 @@ def failing(call):
 
 def test_nothing_the_stack_says_holds_a_key_or_a_signature(venue, make_client, said, capfd):
     venue.add_account(KEY, SECRET, balances={"USDT": 1_000})
-    client = make_client(KEY, SECRET, timeout_ms=800, read_timeout_ms=200)
+    client = make_client(KEY, SECRET, timeout_ms=250, read_timeout_ms=100)
     shown = [repr(client)]
     fault_news, losses = Recorder(), Recorder()
     client.on_fault(fault_news)

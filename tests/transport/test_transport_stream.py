@@ -140,8 +140,8 @@ def test_a_bad_key_is_a_connect_error_that_says_so(make_client, key, secret):
 def test_an_unreachable_host_is_a_connect_error_in_time(make_client):
     began = time.monotonic()
     with pytest.raises(BybitConnectError, match="no session with"):
-        make_client(rest_url="http://127.0.0.1:1").connect()
-    assert time.monotonic() - began < 10
+        make_client(rest_url="http://127.0.0.1:1", timeout_ms=800).connect()
+    assert time.monotonic() - began < 2
     assert qkt_threads() == []
 
 
@@ -374,7 +374,6 @@ def test_S82_a_jump_of_the_clock_is_noticed_and_told(venue, make_client):
     clock = Stepped()
     client = make_client(clock=clock)
     _, news = listening(client)
-    threading.Event().wait(1.1)  # one look at the clocks
     clock.wrong_ms = 3_600_000
     eventually(lambda: news["gap"], "the jump is told")
     assert "jump" in news["gap"][0]

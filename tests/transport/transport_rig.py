@@ -14,7 +14,7 @@ from qkt.net.backoff import ExponentialBackoff
 
 SOON = 8.0  # seconds: far more than anything here needs
 QUICK = Timing(ping_interval_ms=200, pong_timeout_ms=300, grace_ms=100, answer_timeout_ms=600, retry_refused_ms=300)
-FAST_BACKOFF = ExponentialBackoff(initial_ms=20, max_ms=200)
+FAST_BACKOFF = ExponentialBackoff(initial_ms=20, max_ms=80)
 
 
 def eventually(condition: Callable[[], object], what: str = "", within_s: float = SOON) -> None:

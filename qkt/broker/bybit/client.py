@@ -258,13 +258,14 @@ class BybitClient:
 
     def _check_rest(self, deadline_ms: int) -> None:
         """The clock first: a signature by a wrong clock is refused whatever the key."""
+        check_ms = min(_REST_CHECK_MS, self._rest.patience.call_ms)
         try:
-            self._rest.measure_clock(_CLOCK_SAMPLES, call_ms=_REST_CHECK_MS)
+            self._rest.measure_clock(_CLOCK_SAMPLES, call_ms=check_ms)
         except QktError as error:
             if not _is_about_the_endpoint(error):
                 raise
             log.warning("the venue does not tell its time error=%s", error)
-        left_ms = max(1, min(_REST_CHECK_MS, deadline_ms - self._machine.monotonic_ms()))
+        left_ms = max(1, min(check_ms, deadline_ms - self._machine.monotonic_ms()))
         self._rest.get("/v5/account/wallet-balance", {"accountType": self._account_type}, call_ms=left_ms)
 
     def _open_stream(self, deadline_ms: int) -> None:

@@ -137,7 +137,7 @@ class RestClient:
         self._scheduler = scheduler
         self._clock = clock or SystemClock()
         self._machine = SystemClock()  # waits and deadlines are real, whatever clock dates the requests
-        self._patience = patience or Patience()
+        self.patience = patience or Patience()
         self._pool = HttpPool(proxy=proxy, trust_env=trust_env)
         self._stopping = threading.Event()
         self._lock = threading.Lock()
@@ -255,7 +255,7 @@ class _Exchange:
         self._category = category
         self._is_signed = is_signed
         self._is_write = method == "POST"
-        self._deadline_ms = rest._machine.monotonic_ms() + (call_ms or rest._patience.call_ms)
+        self._deadline_ms = rest._machine.monotonic_ms() + (call_ms or rest.patience.call_ms)
         self._clock_tries = 0
         self._attempts = 0
         self._last_failure = ""
@@ -359,8 +359,8 @@ class _Exchange:
                 rest._base_url + self._target,
                 headers=self._headers(),
                 body=self._payload.encode() if self._is_write else None,
-                connect_timeout_ms=min(rest._patience.connect_ms, left_ms),
-                read_timeout_ms=min(rest._patience.read_ms, left_ms),
+                connect_timeout_ms=min(rest.patience.connect_ms, left_ms),
+                read_timeout_ms=min(rest.patience.read_ms, left_ms),
             )
         except (requests.RequestException, OSError) as error:
             failure = self._failed(error, call)
@@ -409,7 +409,7 @@ class _Exchange:
         if self._is_signed and not rest._venue_clock.is_trustworthy and rest.may_measure_again():
             self._resynchronise()
         left_ms = self._deadline_ms - rest._machine.monotonic_ms()
-        patience_ms = max(0, min(left_ms, rest._patience.write_budget_ms) if self._is_write else left_ms)
+        patience_ms = max(0, min(left_ms, rest.patience.write_budget_ms) if self._is_write else left_ms)
         waited_ms = 0
         if self._is_signed:
             waited_ms += rest._account.acquire(
@@ -542,7 +542,7 @@ class _Exchange:
     def _resynchronise(self) -> bool:
         left_ms = self._deadline_ms - self._rest._machine.monotonic_ms()
         try:
-            self._rest.measure_clock(call_ms=max(1, min(left_ms, self._rest._patience.connect_ms)), repeats=False)
+            self._rest.measure_clock(call_ms=max(1, min(left_ms, self._rest.patience.connect_ms)), repeats=False)
         except QktError as error:
             self._rest.clock_measurement_failed()
             log.warning("clock not measured error=%s", error)
