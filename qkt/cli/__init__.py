@@ -40,6 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(arguments)
     except KeyboardInterrupt:
+        if sys.stderr.isatty():
+            print(file=sys.stderr)  # the shell's prompt on a line of its own, below ^C
         _quietly_drop_stdout()
         return exits.INTERRUPTED
     except BrokenPipeError:  # somebody reads no further: `qkt orders | head -1`

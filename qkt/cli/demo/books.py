@@ -68,35 +68,28 @@ def page(rows: Iterable[BookRow], verdict: Verdict, *, sabotage: Sabotage | None
 
 def _counts(verdict: Verdict) -> list[Line]:
     counts = verdict.counts
+    fills = {
+        "lost": counts["fills_lost"],
+        "duplicated": counts["fills_duplicated"],
+        "invented": counts["fills_invented"] + counts["fills_distorted"],
+    }
+    orders = {
+        "falsely ended": counts["orders_falsely_ended"],
+        "with an end untold": counts["ends_not_told"],
+        "unresolved": counts["unresolved"],
+    }
+    differences = {"differ": len(verdict.differences)}
     return [
-        _counted(
-            f"fills: {verdict.executions_at_venue} at the venue, {verdict.executions_told} told",
-            {
-                "lost": counts["fills_lost"],
-                "duplicated": counts["fills_duplicated"],
-                "invented": counts["fills_invented"] + counts["fills_distorted"],
-            },
-        ),
-        _counted(
-            "orders:",
-            {
-                "falsely ended": counts["orders_falsely_ended"],
-                "ended untold": counts["ends_not_told"],
-                "unresolved": counts["unresolved"],
-            },
-        ),
-        _counted(
-            f"{verdict.events_heard} events heard, each held against the venue's journal:",
-            {"differ": len(verdict.differences)},
-        ),
+        _counted("fills", f"{verdict.executions_at_venue} at the venue, {verdict.executions_told} told: ", fills),
+        _counted("orders", "", orders),
+        _counted("events", f"{verdict.events_heard} heard, each held against the venue's journal: ", differences),
     ]
 
 
-def _counted(label: str, numbers: Mapping[str, int]) -> Line:
-    pieces = [(f"  {label}  ", "")]
-    for at, (what, number) in enumerate(numbers.items()):
-        text = f"{number} {what}" if what != "differ" else f"{number} differ"
-        pieces.append((("" if at == 0 else ", ") + text, "bold red" if number else ""))
+def _counted(label: str, before: str, numbers: Mapping[str, int]) -> Line:
+    pieces = [(f"  {label:<8}", "dim"), (before, "")]
+    for what, number in numbers.items():
+        pieces += [(", " if len(pieces) > 2 else "", ""), (f"{number} {what}", "bold red" if number else "")]
     return pieces
 
 

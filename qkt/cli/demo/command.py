@@ -63,7 +63,7 @@ def _play(options: argparse.Namespace) -> int:
     naive = RULES[options.sabotage] if options.sabotage else None
     pace = FAST if options.fast else STROLL
     if naive is not None:
-        pace = attrs.evolve(pace, patience_ms=pace.patience_ms // 2)  # it waits for what a naive rule never tells
+        pace = attrs.evolve(pace, patience_ms=pace.patience_ms // 4)  # it waits for what a naive rule never tells
         screen.line()
         screen.lines([(text, "bold red")] for text in wrapped(f'Tonight a naive rule holds: "{naive.rule}".'))
     screen.line()

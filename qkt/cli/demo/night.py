@@ -35,7 +35,11 @@ SYMBOL = "BYBIT_SPOT:BTCUSDT"
 
 @attrs.frozen(kw_only=True)
 class Pace:
-    """How fast the night passes. ``reading`` stretches the pauses in which a person reads; zero for tests."""
+    """How fast the night passes.
+
+    ``reading`` stretches the pauses in which a person reads; zero for tests. ``patience_ms`` is how long the story waits
+    for the bot to learn something before it says that the bot was told nothing.
+    """
 
     reading: float
     poll_interval_ms: int
@@ -44,7 +48,7 @@ class Pace:
     patience_ms: int
 
 
-STROLL = Pace(reading=1.0, poll_interval_ms=3_000, read_timeout_ms=1_500, reconnect_ms=300, patience_ms=7_000)
+STROLL = Pace(reading=1.0, poll_interval_ms=3_000, read_timeout_ms=1_500, reconnect_ms=300, patience_ms=16_000)
 FAST = Pace(reading=0.0, poll_interval_ms=400, read_timeout_ms=300, reconnect_ms=20, patience_ms=2_500)
 
 
@@ -142,7 +146,7 @@ class Night:
         def is_over() -> bool:
             return any(isinstance(e, BalancesUpdated) and e.origin == "reconcile" for e in self.ear.events[since:])
 
-        self.ear.wait(is_over, self.pace.poll_interval_ms * 2)
+        self.ear.wait(is_over, self.pace.poll_interval_ms * 3 // 2)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

@@ -120,8 +120,8 @@ class Story:
         lag = self._venue.faults.add("stale_realtime", lag_ms=30_000)
         report = night.broker.reconcile()
         lag.remove()
-        asked = f"; asked the venue about {report.questions_asked} by id" if report.questions_asked else ""
-        tell.bot(f"read the list, E is not in it{asked}")
+        asked = "; asks for it by id: not known either" if report.questions_asked else ""
+        tell.bot(f"reads the list, E is not in it{asked}")
         tell.bot(f"believes {belief(night.view('E'))}")
         night.pause()
         tell.venue("E trades in full")

@@ -1,0 +1,145 @@
+"""`qkt demo`: the night ends in agreement, the check can fail, and a stranger can read it."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from cli_rig import Ended, end, environment, on_a_terminal, start
+
+from qkt.cli import main
+
+RUNS = {
+    "honest": ("--json",),
+    "plain": (),
+    "absence-is-cancel": ("--json", "--sabotage", "absence-is-cancel"),
+    "timeout-is-reject": ("--json", "--sabotage", "timeout-is-reject"),
+    "no-reconcile": ("--json", "--sabotage", "no-reconcile"),
+}
+
+
+@pytest.fixture(scope="module")
+def runs() -> dict[str, Ended]:
+    """All the runs, side by side: they mostly wait."""
+    with ThreadPoolExecutor(1) as beside:
+        seen = beside.submit(on_a_terminal, "demo", "--fast")
+        begun = {name: start("demo", "--fast", *options) for name, options in RUNS.items()}
+        return {"terminal": seen.result(), **{name: end(process) for name, process in begun.items()}}
+
+
+def test_the_night_ends_in_agreement(runs):
+    assert (runs["honest"].code, runs["honest"].err) == (0, "")
+    told = json.loads(runs["honest"].out)
+    assert told["agrees"] is True
+    assert set(told["counts"].values()) == {0}
+    assert told["differences"] == []
+    assert told["executions_told"] == told["executions_at_venue"] >= 5
+    assert all(row["agrees"] for row in told["books"])
+
+
+def test_what_no_frame_told_was_learned_by_asking(runs):
+    story = json.loads(runs["honest"].out)["story"]
+    learned = {line["what"]: line["origin"] for line in story if line.get("origin")}
+
+    assert learned["OrderCancelled C: CancelByUser"] == "reconcile"
+    assert learned["OrderAccepted D"] == "reconcile"
+    assert next(origin for what, origin in learned.items() if what.startswith("OrderFilled B")) == "reconcile"
+    assert all(line["known_after_ms"] is None or line["known_after_ms"] < 5_000 for line in story if "origin" in line)
+
+
+@pytest.mark.parametrize(
+    ("rule", "counted"),
+    [
+        ("absence-is-cancel", "orders_falsely_ended"),
+        ("timeout-is-reject", "orders_falsely_ended"),
+        ("no-reconcile", "fills_lost"),
+    ],
+)
+def test_a_naive_rule_is_found_out(runs, rule, counted):
+    assert runs[rule].code == 1
+    told = json.loads(runs[rule].out)
+    assert told["agrees"] is False
+    assert told["counts"][counted] >= 1
+    assert told["sabotage"] == rule
+
+
+def test_a_rule_is_taken_out_again_after_the_night():
+    from qkt.broker.bybit import recovery, writes
+    from qkt.cli.demo.sabotage import RULES, sabotaged
+    from qkt.reconcile.plan import settled_requests
+
+    before = (settled_requests, writes.BybitWrites._unanswered_submit, recovery.BybitStateRecovery._round)
+    for name in RULES:
+        with sabotaged(name):
+            now = (
+                vars(recovery)["settled_requests"],
+                writes.BybitWrites._unanswered_submit,
+                recovery.BybitStateRecovery._round,
+            )
+            assert now != before
+    after = (
+        vars(recovery)["settled_requests"],
+        writes.BybitWrites._unanswered_submit,
+        recovery.BybitStateRecovery._round,
+    )
+    assert after == before
+
+
+def test_piped_it_is_plain_text_within_eighty_columns(runs):
+    plain = runs["plain"]
+    assert plain.code == 0
+    assert "\x1b" not in plain.out
+    assert max(map(len, plain.lines)) <= 80
+    assert "The bot believes exactly what the venue has." in plain.text
+    assert "0 lost, 0 duplicated, 0 invented" in plain.text
+
+
+def test_on_a_terminal_it_is_the_same_text_in_colour(runs):
+    seen = runs["terminal"]
+
+    assert seen.code == 0
+    assert "\x1b[" in seen.out
+    assert max(map(len, seen.lines)) <= 80
+    headings = [line for line in runs["plain"].lines if line[:1].isdigit()]
+    assert [line.rstrip() for line in seen.lines if line[:1].isdigit()] == headings
+    assert len(headings) == 7
+
+
+def test_ctrl_c_ends_it_at_once_without_a_traceback():
+    seen = on_a_terminal("demo", answer=("OrderAccepted A", "\x03"), timeout_s=20)
+
+    assert seen.code == 130
+    assert "Traceback" not in seen.text
+
+
+def test_without_the_extra_it_says_which_one(monkeypatch, capsys):
+    monkeypatch.setitem(__import__("sys").modules, "aiohttp", None)
+
+    assert main(["demo"]) == 2
+    assert "pip install 'qkt[venue]'" in capsys.readouterr().err
+
+
+def test_an_unknown_rule_is_a_wrong_call(capsys):
+    assert main(["demo", "--sabotage", "hope"]) == 2
+    assert "absence-is-cancel" in capsys.readouterr().err
+
+
+@pytest.mark.verify
+@pytest.mark.timeout(300)
+def test_ten_seeds_agree():
+    for first in range(2, 12, 2):
+        pair = [start("demo", "--fast", "--json", "--seed", str(seed)) for seed in (first, first + 1)]
+        for process in pair:
+            ended = end(process)
+            assert ended.code == 0, ended.out
+
+
+@pytest.mark.verify
+@pytest.mark.timeout(120)
+def test_the_whole_story_takes_half_a_minute():
+    begun = start("demo", "--json", env=environment())
+    ended = end(begun, timeout_s=60)
+    told = json.loads(ended.out)
+    assert ended.code == 0
+    assert 15_000 < told["story"][-1]["at_ms"] < 40_000
