@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from stage import CREATE, EXECUTIONS, LOST, REALTIME, WALLET, Stage, assert_lawful, kinds_of, words
 
-from qkt import BybitClient, BybitSpotBroker, EventBus, LimitOrder, Side
+from qkt import BybitClient, BybitLinearBroker, BybitSpotBroker, EventBus, LimitOrder, Side
 from qkt.broker.bybit.session import Timing
 from qkt.broker.bybit.stream import StreamFault
 from qkt.errors import BybitApiError
@@ -331,6 +331,22 @@ def test_S43_once_the_topic_is_acknowledged_the_pace_and_the_health_are_as_befor
     assert len(stage.broker.reports) - before == 3
     assert stage.broker.health.ok
     assert [one for one in stage.story() if one.startswith("restored")] == ["restored topics"]
+
+
+def test_S43_a_fault_of_another_brokers_topic_is_not_ours(stage):
+    hooks = hang_up_faults(stage)
+    stage.has_open_order()
+    refuse_topic(stage, hooks, "order.linear")
+    assert stage.story() == []
+
+
+def test_S43_a_linear_broker_counts_its_position_topic(stage):
+    hooks = hang_up_faults(stage)
+    with BybitLinearBroker(stage.client, stage.bus, stage.clock, poll_scheduler=stage.scheduler) as linear:
+        stage.forget()
+        refuse_topic(stage, hooks, "position.linear")
+        assert stage.story() == ["degraded topics"]
+        assert "position.linear" in linear.health.degraded["topics"]
 
 
 def test_S43_a_closed_broker_leaves_no_faster_rounds_behind(stage):

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from qkt.broker.bybit.broker import BybitBroker
 from qkt.broker.bybit.reads import parse_rows
 from qkt.broker.bybit.symbol import BybitSymbol
 from qkt.broker.bybit.translate.positions import to_position
+from qkt.broker.bybit.transport import Envelope
 from qkt.broker.protocol import OrderTypeCapability
 from qkt.events import PositionReconciled
 from qkt.model.positions import Position
@@ -43,6 +44,7 @@ class BybitLinearBroker(BybitBroker):
             OrderTypeCapability.MODIFY,
             OrderTypeCapability.POST_ONLY,
             OrderTypeCapability.BRACKET,
+            OrderTypeCapability.BATCH,
         }
     )
 
@@ -54,8 +56,11 @@ class BybitLinearBroker(BybitBroker):
 
     def _listen(self) -> None:
         super()._listen()
-        self._client.subscribe(f"position.{self.category}", self._on_position_frame)
         self._recovery.add_path(self._reconcile_positions)
+
+    @property
+    def _topics(self) -> dict[str, Callable[[Envelope], None]]:
+        return {**super()._topics, f"position.{self.category}": self._on_position_frame}
 
     def _on_position_frame(self, frame: Mapping[str, Any]) -> None:
         if self._is_closed:
