@@ -37,8 +37,8 @@ SYMBOL = "BYBIT_SPOT:BTCUSDT"
 class Pace:
     """How fast the night passes.
 
-    ``reading`` stretches the pauses in which a person reads; zero for tests. ``patience_ms`` is how long the story waits
-    for the bot to learn something before it says that the bot was told nothing.
+    ``reading`` stretches the pauses in which a person reads; zero for tests. ``patience_ms`` is how long the
+    story waits for the bot to learn something before it says that the bot was told nothing.
     """
 
     reading: float
