@@ -10,6 +10,7 @@ from qkt.broker.bybit.client import BybitClient
 from qkt.broker.bybit.linear import BybitLinearBroker
 from qkt.broker.bybit.spot import BybitSpotBroker
 from qkt.broker.composite import CompositeBroker, SymbolPattern
+from qkt.broker.guards import Guards
 from qkt.broker.log import LogBroker
 from qkt.broker.paper import PaperBroker
 from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck, SubmitOutcome
@@ -49,6 +50,7 @@ from qkt.health import Health
 from qkt.ids import new_client_order_id
 from qkt.model.balances import CoinBalance, Wallet
 from qkt.model.executions import Execution
+from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import (
     IfTouchedOrder,
     LimitOrder,
@@ -90,10 +92,12 @@ __all__ = [
     "ExponentialBackoff",
     "FillEvent",
     "FixedDelayBackoff",
+    "Guards",
     "Health",
     "HealthDegraded",
     "HealthRestored",
     "IfTouchedOrder",
+    "InstrumentRules",
     "InvalidRequestError",
     "LimitOrder",
     "LogBroker",

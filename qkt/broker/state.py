@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
 import attrs
@@ -24,7 +24,7 @@ from qkt.ids import nonce_of, run_nonce, was_issued_here
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderView
 from qkt.model.reports import VenueStatus
-from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported, SubmitIntended
+from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported, SubmitIntended, SubmitWithdrawn
 from qkt.orders.ledger import Change, Ledger
 from qkt.orders.order import Order, TrailEntry
 
@@ -80,6 +80,20 @@ class BrokerState:
         with self._lock:
             self.check_open()
             self._journal.extend(self._ledger.apply(fact))
+
+    def begin_submits(self, facts: Sequence[SubmitIntended]) -> None:
+        """`begin_submit`, for several: all are recorded, or it raises and none is."""
+        with self._lock:
+            self.check_open()
+            changes: list[Change] = []
+            for number, fact in enumerate(facts):
+                try:
+                    changes.extend(self._ledger.apply(fact))
+                except InvalidRequestError:
+                    for begun in facts[:number]:
+                        self._ledger.apply(SubmitWithdrawn(client_order_id=begun.client_order_id))
+                    raise
+            self._journal.extend(changes)
 
     def publish(self, events: list[BrokerEvent]) -> None:
         """Queue events that are not about one order; deliver afterwards."""

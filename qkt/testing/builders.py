@@ -171,6 +171,27 @@ def refusal(ret_code: int, ret_msg: str = "") -> dict[str, Any]:
     return {"retCode": ret_code, "retMsg": ret_msg, "result": {}, "retExtInfo": {}, "time": 0}
 
 
+def batch_reply(request: Mapping[str, Any], *codes: int, time_ms: int = 0) -> dict[str, Any]:
+    """A reply to a batch request, item by item: 0 for taken, else the code of its refusal."""
+    rows = [
+        {
+            "category": request["category"],
+            "symbol": item.get("symbol", ""),
+            "orderId": item.get("orderId") or ("" if code else f"batch-{item.get('orderLinkId')}"),
+            "orderLinkId": item.get("orderLinkId", ""),
+        }
+        for item, code in zip(request["request"], codes, strict=True)
+    ]
+    verdicts = [{"code": code, "msg": "refused" if code else "OK"} for code in codes]
+    return {
+        "retCode": 0,
+        "retMsg": "OK",
+        "result": {"list": rows},
+        "retExtInfo": {"list": verdicts},
+        "time": time_ms,
+    }
+
+
 def wallet_envelope(**totals: str) -> dict[str, Any]:
     """A wallet reply, e.g. ``wallet_envelope(USDT="1000.5", BTC="0")``."""
     coins = [{"coin": coin, "walletBalance": total, "locked": "0"} for coin, total in totals.items()]

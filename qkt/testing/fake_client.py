@@ -253,9 +253,26 @@ class FakeBybitClient:
         elif request.path == "/v5/order/create":
             order_id = f"fake-{next(self._order_ids)}"
             result = {"orderId": order_id, "orderLinkId": request.get("orderLinkId", "")}
+        elif request.path in ("/v5/order/create-batch", "/v5/order/cancel-batch", "/v5/order/amend-batch"):
+            return self._batch(request)
         elif request.is_write:
             result = {"orderId": request.get("orderId", ""), "orderLinkId": request.get("orderLinkId", "")}
         return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": 0}
+
+    def _batch(self, request: RecordedRequest) -> Envelope:
+        """Every item of a batch is taken; creates get ids (docs v5/order/batch-place)."""
+        is_create = request.path.endswith("create-batch")
+        rows = [
+            {
+                "category": request["category"],
+                "symbol": item.get("symbol", ""),
+                "orderId": f"fake-{next(self._order_ids)}" if is_create else item.get("orderId", ""),
+                "orderLinkId": item.get("orderLinkId", ""),
+            }
+            for item in request["request"]
+        ]
+        verdicts = [{"code": 0, "msg": "OK"} for _row in rows]
+        return {"retCode": 0, "retMsg": "OK", "result": {"list": rows}, "retExtInfo": {"list": verdicts}, "time": 0}
 
     def _check(self, request: RecordedRequest) -> None:
         """What the venue would refuse is a mistake in the code under test, so it fails loudly."""

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
+from qkt.broker.bybit.batch import BybitBatchWrites
 from qkt.broker.bybit.frames import FrameFacts, execution_facts, order_facts
+from qkt.broker.bybit.gate import BybitGate
+from qkt.broker.bybit.instruments import instrument_desk
 from qkt.broker.bybit.recovery import BybitStateRecovery
 from qkt.broker.bybit.symbol import BybitSymbol
 from qkt.broker.bybit.transport import BybitTransport, Envelope
-from qkt.broker.bybit.writes import BybitWrites
+from qkt.broker.guards import GuardRail, Guards
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck
 from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
@@ -29,6 +32,7 @@ from qkt.errors import (
 )
 from qkt.health import Health
 from qkt.model.executions import Execution
+from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.net.reconciler import PeriodicReconciler
 from qkt.net.scheduler import ThreadScheduler
@@ -39,6 +43,9 @@ from qkt.reconcile.plan import Limits
 from qkt.reconcile.report import ReconcileReport
 
 log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=OrderRequest)
+T = TypeVar("T")
 
 _QUEUE_ALARM = 10_000
 
@@ -60,6 +67,7 @@ class BybitBroker:
         poll_scheduler: runs rounds and lookups; by default a thread of the broker's own. Never closed if given.
         max_staleness_ms: refuse to submit while the state is older than this; off by default.
         retain_closed_ms: how long `order`, `fills` and `explain` know an order after it closed.
+        guards: limits no order of this broker may exceed; none by default.
 
     Raises ReconcileError when the first round could not read everything: a bot must not start on half a picture.
     """
@@ -79,6 +87,7 @@ class BybitBroker:
         poll_scheduler: Scheduler | None = None,
         max_staleness_ms: int | None = None,
         retain_closed_ms: int = 24 * 3_600_000,
+        guards: Guards | None = None,
         limits: Limits | None = None,
     ) -> None:
         _require_positive_ms(poll_interval_ms, "poll_interval_ms")
@@ -92,6 +101,13 @@ class BybitBroker:
         self._extra_rounds_left = _MOST_EXTRA_ROUNDS
         self._close_lock = threading.Lock()
         self._is_closed = False
+        self._gate = BybitGate(
+            instrument_desk(client),
+            GuardRail(guards, self._clock, self.source),
+            category=self.category,
+            source=self.source,
+            capabilities=self.capabilities,
+        )
         self._state = BrokerState(source=self.source, bus=bus, clock=self._clock)
         self._recovery = BybitStateRecovery(
             client,
@@ -105,13 +121,14 @@ class BybitBroker:
         )
         self._owns_scheduler = poll_scheduler is None
         self._scheduler: Scheduler = poll_scheduler or ThreadScheduler(workers=1, name="qkt-reconcile")
-        self._writes = BybitWrites(client, self._state, self._recovery, self._scheduler, self._clock)
+        self._writes = BybitBatchWrites(client, self._state, self._recovery, self._scheduler, self._clock)
         self._reconciler = PeriodicReconciler(poll_interval_ms, self._tick, scheduler=self._scheduler)
         try:
             self._listen()
             report = self._recovery.reconcile("construction")
             if not report.ok:
                 raise ReconcileError(f"{self.source} could not read the venue's state:\n{report}", report=report)
+            self._gate.desk.refresh(self.category, self._clock)
             self._reconciler.start()
         except BaseException:
             self.close()
@@ -215,6 +232,8 @@ class BybitBroker:
         else:
             self._state.restore("delivery")
         self._look_again_soon(report)
+        if self._gate.desk.is_due(self.category, self._clock.monotonic_ms()):
+            self._soon(lambda: self._gate.desk.refresh(self.category, self._clock))
         self._bus.deliver()
         return report
 
@@ -256,14 +275,37 @@ class BybitBroker:
         """Send an order.
 
         Returns an ack whose ``outcome`` is ACCEPTED (the venue has the request), REJECTED (proved) or UNKNOWN (qkt is
-        finding out; never resend). Raises InvalidRequestError for what cannot be right and VenueUnavailableError when
-        nothing was sent; the id is free again in both cases.
+        finding out; never resend). Raises InvalidRequestError for what cannot be right, what the venue's rules or a
+        guard forbid, and VenueUnavailableError when nothing was sent; the id is free again in both cases.
+        A spot stop or if-touched order reads the last price first: spot has no direction field, so the venue would
+        take a trigger that is already crossed for the opposite order. If it cannot be read the order goes out.
         Source: POST /v5/order/create (docs v5/order/create-order).
         """
         self._state.check_open()
-        self._check(request)
         self._check_staleness()
+        self._gate.admit([request])
         return self._writes.submit(request)
+
+    def submit_many(self, requests: Iterable[OrderRequest]) -> list[SubmitAck]:
+        """Send orders in as few requests as the venue allows; one ack per order, in the order given.
+
+        All or none pass the checks: one that cannot be right raises as in `submit`, and nothing is sent. From then on
+        each order has its own outcome: one may be REJECTED beside others that stand. When a request of the batch gets
+        no answer, each of its orders is UNKNOWN and looked up. If the budget runs out, or the broker is frozen, after
+        part of the orders left, the rest are REJECTED as "never sent".
+        Source: POST /v5/order/create-batch (docs v5/order/batch-place).
+        """
+        self._state.check_open()
+        orders = _several(requests, "submit_many", "orders")
+        if not orders:
+            return []
+        self._check_staleness()
+        self._gate.admit(orders)
+        return self._writes.submit_many(orders, self._check_may_go_on)
+
+    def check(self, request: OrderRequest) -> None:
+        """Raise what `submit` would raise for this order, guards left out, and send nothing."""
+        self._gate.check([request])
 
     def cancel(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> SubmitAck:
         """Ask for an order's end, ours or an outside one, by exactly one of its ids.
@@ -276,17 +318,36 @@ class BybitBroker:
         return self._writes.cancel(self._named_order(client_order_id, broker_order_id))
 
     def cancel_all(self, symbol: str | None = None, *, include_external: bool = False) -> list[SubmitAck]:
-        """Cancel every open order of ours (and the outside ones, if told), each on its own evidence (S84)."""
+        """Cancel every open order of ours (and the outside ones, if told), each on its own evidence (S84).
+
+        Sent as `cancel_many` sends them: the venue's own cancel-all would leave nothing to tell one order by.
+        """
         self._state.check_open()
         chosen = [
             view
             for view in self._state.open_orders()
             if symbol in (None, view.symbol) and (include_external or not view.external)
         ]
-        return [
-            self._writes.cancel(self._state.order(view.client_order_id or None, view.broker_order_id))
-            for view in chosen
-        ]
+        return self._writes.cancel_many(
+            [self._state.order(view.client_order_id or None, view.broker_order_id) for view in chosen]
+        )
+
+    def cancel_many(
+        self, client_order_ids: Iterable[str] = (), *, broker_order_ids: Iterable[str] = ()
+    ) -> list[SubmitAck]:
+        """Ask for the end of orders, in few requests; one ack per order, client ids first, in the order given.
+
+        An unknown id, or one named twice, raises InvalidRequestError and nothing is sent. Each order has its own
+        outcome, as with `cancel`; nothing is sent twice. Conditional spot orders go one by one, since the venue's
+        batch cannot name their kind.
+        Source: POST /v5/order/cancel-batch (docs v5/order/batch-cancel).
+        """
+        self._state.check_open()
+        orders = [self._named_order(name, None) for name in _several(client_order_ids, "cancel_many", "ids")]
+        orders += [self._named_order(None, name) for name in _several(broker_order_ids, "cancel_many", "ids")]
+        if len({(order.client_order_id, order.broker_order_id) for order in orders}) < len(orders):
+            raise InvalidRequestError("cancel_many names an order twice; nothing was sent")
+        return self._writes.cancel_many(orders)
 
     def modify(
         self,
@@ -302,15 +363,41 @@ class BybitBroker:
         self._state.check_open()
         if not isinstance(changes, OrderModification):
             raise InvalidRequestError(f"modify takes an OrderModification(...); got {changes!r}")
-        return self._writes.modify(self._named_order(client_order_id, broker_order_id), changes)
+        order = self._named_order(client_order_id, broker_order_id)
+        if order.is_open:
+            self._gate.admit_changes(order.view(), changes)
+        return self._writes.modify(order, changes)
 
-    # -- checks ------------------------------------------------------------------------------------------------------
+    # -- rules and guards --------------------------------------------------------------------------------------------
 
-    def _check(self, request: OrderRequest) -> None:
-        if not isinstance(request, OrderRequest):
-            raise InvalidRequestError(f"submit takes an order, e.g. LimitOrder(...); got {type(request).__name__}")
-        if BybitSymbol.parse(request.symbol).category != self.category:
-            raise InvalidRequestError(f"{self.source} does not serve {request.symbol!r}")
+    def rules(self, symbol: str) -> InstrumentRules | None:
+        """The venue's rules for a symbol as last read (at most about an hour ago); None when it did not list them."""
+        return self._gate.desk.rules(symbol)
+
+    def quantize(self, request: R) -> R:
+        """The nearest order that fits the venue's steps and is no worse for you; the same object when it fits already.
+
+        A buy's prices never go up, a sell's never down, quantities never up. Without rules (a WARNING) nothing is
+        changed. Raises InvalidRequestError when nothing would be left of the quantity.
+        """
+        return self._gate.quantize(request)
+
+    def freeze(self, reason: str = "asked") -> None:
+        """The kill switch: refuse submits and amends until `unfreeze`; cancels pass, orders at the venue stay."""
+        self._gate.rail.freeze(reason)
+
+    def unfreeze(self) -> None:
+        """Let orders pass again."""
+        self._gate.rail.unfreeze()
+
+    @property
+    def is_frozen(self) -> bool:
+        """True between `freeze` and `unfreeze`."""
+        return self._gate.rail.is_frozen
+
+    def _check_may_go_on(self) -> None:
+        self._state.check_open()
+        self._gate.rail.check_not_frozen()
 
     def _check_staleness(self) -> None:
         if self._max_staleness_ms is None:
@@ -437,8 +524,15 @@ class BybitBroker:
         health = self.health
         return (
             f"<{type(self).__name__} {self.source} stream={health.stream} age_ms={health.staleness_ms} "
-            f"open_orders={len(self.open_orders())} unresolved={len(health.unresolved)}>"
+            f"open_orders={len(self.open_orders())} unresolved={len(health.unresolved)}"
+            f"{' frozen' if self.is_frozen else ''}>"
         )
+
+
+def _several(given: Iterable[T], asked: str, what: str) -> list[T]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidRequestError(f"{asked} takes a list of {what}; got {given!r}")
+    return list(given)
 
 
 def _require_positive_ms(value: object, name: str) -> None:

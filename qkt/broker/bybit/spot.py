@@ -28,5 +28,6 @@ class BybitSpotBroker(BybitBroker):
             OrderTypeCapability.POST_ONLY,
             OrderTypeCapability.QUOTE_SIZED,
             OrderTypeCapability.BRACKET,
+            OrderTypeCapability.BATCH,
         }
     )

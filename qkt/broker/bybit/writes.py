@@ -143,7 +143,7 @@ class BybitWrites:
 
     def _intend_cancel(self, order: Order, *, is_remembered: bool, is_again: bool = False) -> CancelIntended:
         return CancelIntended(
-            **_ids(order),
+            **ids_of(order),
             sent_ms=self._recovery.reads.venue_ms(),
             is_remembered=is_remembered,
             is_again=is_again,
@@ -151,14 +151,14 @@ class BybitWrites:
         )
 
     def _send_cancel(self, order: Order) -> SubmitAck:
-        body = BybitOrderTranslator.to_cancel_body(order.symbol, **_ids(order), order_filter=_drawer(order))
+        body = BybitOrderTranslator.to_cancel_body(order.symbol, **ids_of(order), order_filter=drawer_of(order))
         sent_ms = self._recovery.reads.venue_ms()
         fact = self._send(
             lambda: self._client.post_signed(CANCEL, body),
             accepted=lambda _reply: None,
             refused=lambda error: self._refused_cancel(order, error, sent_ms),
             unanswered=lambda error: self._unanswered_cancel(order, error, sent_ms),
-            withdrawn=CancelWithdrawn(**_ids(order), **self._now()),
+            withdrawn=CancelWithdrawn(**ids_of(order), **self._now()),
         )
         return self._settle_cancel(order, fact)
 
@@ -184,11 +184,11 @@ class BybitWrites:
             known = self._state.order(order.client_order_id or None, order.broker_order_id)
             if known.is_open and not known.has_evidence:
                 return self._intend_cancel(known, is_remembered=True, is_again=True)
-        return CancelRefused(**_ids(order), reason=str(error), **self._now())
+        return CancelRefused(**ids_of(order), reason=str(error), **self._now())
 
     def _unanswered_cancel(self, order: Order, error: BaseException, sent_ms: int) -> CancelUnanswered:
         return CancelUnanswered(
-            **_ids(order),
+            **ids_of(order),
             reason=str(error) or repr(error),
             provable_from_ms=self._provable_from_ms(error, sent_ms),
             **self._now(),
@@ -214,9 +214,9 @@ class BybitWrites:
                 f"{order.client_order_id} is not known to stand yet, so there is nothing to amend: "
                 'wait(..., until="accepted") first'
             )
-        body = BybitOrderTranslator.to_amend_body(order.symbol, changes, **_ids(order))
+        body = BybitOrderTranslator.to_amend_body(order.symbol, changes, **ids_of(order))
         sent_ms = self._recovery.reads.venue_ms()
-        intent = AmendIntended(**_ids(order), changes=changes, sent_ms=sent_ms, **self._now())
+        intent = AmendIntended(**ids_of(order), changes=changes, sent_ms=sent_ms, **self._now())
         if too_late := self._intend(order, intent):
             return too_late
         fact = self._send(
@@ -224,7 +224,7 @@ class BybitWrites:
             accepted=lambda _reply: None,
             refused=lambda error: self._refused_amend(order, error, sent_ms),
             unanswered=lambda error: self._unanswered_amend(order, error, sent_ms),
-            withdrawn=AmendWithdrawn(**_ids(order), **self._now()),
+            withdrawn=AmendWithdrawn(**ids_of(order), **self._now()),
         )
         self._state.bus.deliver()
         match fact:
@@ -242,11 +242,11 @@ class BybitWrites:
             return self._unanswered_amend(order, error, sent_ms)
         if found is Verdict.GONE:
             self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
-        return AmendRefused(**_ids(order), reason=str(error), **self._now())
+        return AmendRefused(**ids_of(order), reason=str(error), **self._now())
 
     def _unanswered_amend(self, order: Order, error: BaseException, sent_ms: int) -> AmendUnanswered:
         return AmendUnanswered(
-            **_ids(order),
+            **ids_of(order),
             reason=str(error) or repr(error),
             provable_from_ms=self._provable_from_ms(error, sent_ms),
             **self._now(),
@@ -317,11 +317,12 @@ class BybitWrites:
         return {"at_ms": self._clock.now_ms(), "origin": "submit"}
 
 
-def _ids(order: Order) -> dict[str, Any]:
+def ids_of(order: Order) -> dict[str, Any]:
+    """What every fact about an order names it by."""
     return {"client_order_id": order.client_order_id, "broker_order_id": order.broker_order_id}
 
 
-def _drawer(order: Order) -> str:
+def drawer_of(order: Order) -> str:
     """Where the venue keeps an order that has not come alive yet; "" for every other."""
     waits = order.status in (None, VenueStatus.UNTRIGGERED, VenueStatus.UNKNOWN)
     return order.order_filter if waits else ""
@@ -333,7 +334,7 @@ def _order_id(reply: Mapping[str, Any]) -> str:
 
 
 def _answer(order: Order, outcome: SubmitOutcome, reason: str = "") -> SubmitAck:
-    return SubmitAck(**_ids(order), outcome=outcome, reject_reason=reason)
+    return SubmitAck(**ids_of(order), outcome=outcome, reject_reason=reason)
 
 
 def _ack_for(order: Order) -> SubmitAck:

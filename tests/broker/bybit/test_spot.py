@@ -49,6 +49,7 @@ def test_construction_reads_orders_executions_and_balances_before_it_returns(des
         "/v5/order/realtime",
         "/v5/execution/list",
         WALLET,
+        "/v5/market/instruments-info",
     }
     assert desk.client.balances == {"USDT": Decimal("1000.5")}
 
