@@ -6,10 +6,11 @@ bending happens here, on rows, so that a client sees well-formed answers that ar
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
 from urllib.parse import quote, unquote
 
 from ..exchange import queries
+from ..exchange.book import Book
 from ..exchange.exchange import Exchange
 from ..exchange.money import wire
 from ..exchange.queries import Query, View
@@ -19,17 +20,14 @@ from ..exchange.rows import Row, wallet_row
 from ..exchange.wallets import Account
 from ..faults import Fault, Faults
 
-_LAG_OF = {
-    "/v5/order/realtime": "stale_realtime",
-    "/v5/order/history": "history_lag",
-    "/v5/execution/list": "execution_lag",
+_REALTIME, _HISTORY, _EXECUTIONS = "/v5/order/realtime", "/v5/order/history", "/v5/execution/list"
+_WALLET = "/v5/account/wallet-balance"
+_BENT_BY = {
+    _REALTIME: {"lag": "stale_realtime", "hide": "hidden_conditionals"},
+    _HISTORY: {"lag": "history_lag", "purge": "expired_history"},
+    _EXECUTIONS: {"lag": "execution_lag", "purge": "expired_history"},
 }
-_PURGE_OF = {
-    "/v5/order/realtime": (),
-    "/v5/order/history": ("expired_history",),
-    "/v5/execution/list": ("expired_history",),
-}
-_HIDE_OF = {"/v5/order/realtime": ("hidden_conditionals",), "/v5/order/history": (), "/v5/execution/list": ()}
+"""Which fault bends which list, and how."""
 _MOST_DEPTH = 200
 
 
@@ -43,25 +41,18 @@ class ReadEndpoints:
     # -- private -------------------------------------------------------------------------------------------------
 
     def realtime(self, account: Account, query: Query) -> Row:
-        path = "/v5/order/realtime"
-        if self._struck(path, account, query, "cache_wiped"):
+        if self._struck(_REALTIME, account, query, "cache_wiped"):
             self._exchange.restart()
-        view = self._view(path, account, query)
-        return self._bent(path, account, query, queries.realtime(account, query, self._exchange.now_ms(), view))
+        return self._list(_REALTIME, queries.realtime, account, query)
 
     def history(self, account: Account, query: Query) -> Row:
-        path = "/v5/order/history"
-        view = self._view(path, account, query)
-        return self._bent(path, account, query, queries.history(account, query, self._exchange.now_ms(), view))
+        return self._list(_HISTORY, queries.history, account, query)
 
     def executions(self, account: Account, query: Query) -> Row:
-        path = "/v5/execution/list"
-        view = self._view(path, account, query)
-        return self._bent(path, account, query, queries.executions(account, query, self._exchange.now_ms(), view))
+        return self._list(_EXECUTIONS, queries.executions, account, query)
 
     def wallet(self, account: Account, query: Query) -> Row:
         """The whole wallet, or the coins asked for; a coin worth nothing is left out unless named."""
-        path = "/v5/account/wallet-balance"
         kind = query.get("accountType")
         if not kind:
             raise parameter_error("params error: accountType is required")
@@ -70,10 +61,10 @@ class ReadEndpoints:
         named = [coin for coin in str(query.get("coin") or "").split(",") if coin]
         coins = named or [coin for coin, balance in account.wallet.items() if balance.total or balance.locked]
         answer: Row = {"list": [wallet_row(account, coins, self._exchange.engine.price_in_usd)]}
-        for fault in self._struck(path, account, query, "stale_wallet"):
+        for fault in self._struck(_WALLET, account, query, "stale_wallet"):
             fault.memory = fault.memory or answer
             return dict(fault.memory)
-        return self._bent(path, account, query, answer)
+        return self._bent(_WALLET, account, query, answer)
 
     def fee_rate(self, account: Account, query: Query) -> Row:
         category = category_of(query)
@@ -184,9 +175,13 @@ class ReadEndpoints:
             raise parameter_error(f"params error: limit must be between 1 and {_MOST_DEPTH}")
         return book_snapshot(book, int(raw_depth), self._exchange.now_ms())
 
+    def _list(self, path: str, read: Callable[[Account, Query, int, View], Row], account: Account, query: Query) -> Row:
+        view = self._view(path, account, query)
+        return self._bent(path, account, query, read(account, query, self._exchange.now_ms(), view))
+
     # -- bending -------------------------------------------------------------------------------------------------
 
-    def _books(self, query: Query, category: str) -> list[Any]:
+    def _books(self, query: Query, category: str) -> list[Book]:
         symbol = query.get("symbol")
         if symbol:
             book = self._exchange.books.get((category, symbol))
@@ -206,12 +201,17 @@ class ReadEndpoints:
             return queries.PLAIN
         if query.get("cursor") and self._struck(path, account, query, "cursor_expired"):
             raise parameter_error("params error: cursor invalid")
-        lags = [int(fault["lag_ms"]) for fault in self._struck(path, account, query, _LAG_OF[path])]
-        purges = [int(fault["older_than_ms"]) for fault in self._struck(path, account, query, *_PURGE_OF[path])]
+        bends = _BENT_BY[path]
+
+        def struck(bend: str) -> list[Fault]:
+            return self._struck(path, account, query, bends[bend]) if bend in bends else []
+
+        lags = [int(fault["lag_ms"]) for fault in struck("lag")]
+        purges = [int(fault["older_than_ms"]) for fault in struck("purge")]
         return View(
             lag_ms=max(lags, default=0),
             page_by_position=bool(self._struck(path, account, query, "page_shift")),
-            hides_conditionals=bool(self._struck(path, account, query, *_HIDE_OF[path])),
+            hides_conditionals=bool(struck("hide")),
             purged_before_ms=self._exchange.now_ms() - min(purges) if purges else 0,
         )
 
@@ -231,7 +231,7 @@ def _without(rows: list[Row], fault: Fault) -> list[Row]:
     return [row for at, row in enumerate(rows) if at != int(fault["row"])]
 
 
-def book_snapshot(book: Any, depth: int, now_ms: int) -> Row:
+def book_snapshot(book: Book, depth: int, now_ms: int) -> Row:
     """One market's book as ``market/orderbook`` and the public stream show it."""
     return {
         "s": book.instrument.symbol,

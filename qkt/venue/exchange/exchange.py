@@ -16,7 +16,7 @@ from .engine import Engine
 from .instruments import Instrument
 from .money import ZERO, floor_to_step, wire
 from .orders import Order
-from .requests import Body, book_of, category_of, order_filter_of, parse_amend, parse_create
+from .requests import Amendment, Body, book_of, category_of, order_filter_of, parse_amend, parse_create
 from .retcodes import Refusal, parameter_error
 from .rows import Row, execution_row, order_row
 from .wallets import Account
@@ -87,9 +87,15 @@ class Exchange:
         if batch and order.is_conditional:
             raise Refusal(170312)
         amended = parse_amend(body, order, self.books[order.instrument.key])
-        order.take_profit, order.stop_loss = amended.take_profit, amended.stop_loss
-        order.tp_limit_price, order.sl_limit_price = amended.tp_limit_price, amended.sl_limit_price
-        self.engine.amend(order, quantity=amended.quantity, price=amended.price, trigger_price=amended.trigger_price)
+        before = Amendment.of(order)
+        _set_exits(order, amended)  # first: an amend that crosses fills, and a fill leaves the exits behind
+        try:
+            self.engine.amend(
+                order, quantity=amended.quantity, price=amended.price, trigger_price=amended.trigger_price
+            )
+        except Refusal:
+            _set_exits(order, before)
+            raise
         self.outbox.flush()
         return order
 
@@ -232,6 +238,11 @@ class Exchange:
         """All of a coin on the venue, over clients, house and fee pot; equals what was deposited."""
         everyone: list[Any] = [*self.accounts.values(), self.engine.house, self.engine.fee_pot]
         return sum((account.wallet[coin].total for account in everyone if coin in account.wallet), ZERO)
+
+
+def _set_exits(order: Order, values: Amendment) -> None:
+    order.take_profit, order.stop_loss = values.take_profit, values.stop_loss
+    order.tp_limit_price, order.sl_limit_price = values.tp_limit_price, values.sl_limit_price
 
 
 def _listed_as(order: Order) -> str:
