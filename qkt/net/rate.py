@@ -212,8 +212,11 @@ class AccountBudget:
         self._lock = threading.Lock()
         self._windows: dict[tuple[str, str], Window] = {}
 
-    def acquire(self, path: str, category: str, *, max_wait_ms: int, stopping: threading.Event) -> int:
+    def acquire(self, path: str, category: str, *, max_wait_ms: int, stopping: threading.Event, units: int = 1) -> int:
         """Wait for room for one request to ``path``; returns the milliseconds waited.
+
+        A batch spends as many ``units`` as it has items (docs v5/rate-limit); one larger than the limit waits until
+        nothing else is in the window.
 
         Raises:
             BybitRateLimitError: there is none within ``max_wait_ms``.
@@ -224,9 +227,10 @@ class AccountBudget:
         def try_take(now_ms: int) -> int:
             with self._lock:
                 window = self._window(path, category)
-                wait_ms = window.wait_ms(now_ms)
+                wait_ms = window.wait_ms(now_ms, window.limit - units + 1)
                 if wait_ms <= 0:
-                    window.take(now_ms)
+                    for _ in range(units):
+                        window.take(now_ms)
                 return wait_ms
 
         def refuse(wait_ms: int) -> Exception:

@@ -103,6 +103,18 @@ def test_categories_and_endpoints_have_budgets_of_their_own():
     assert budget.acquire("/v5/order/cancel", "spot", max_wait_ms=0, stopping=NEVER) == 0
 
 
+def test_a_batch_spends_a_unit_per_item():
+    clock = HandClock()
+    budget, batch = AccountBudget(clock), "/v5/order/create-batch"
+    budget.acquire(batch, "spot", max_wait_ms=0, stopping=NEVER, units=8)
+    with pytest.raises(BybitRateLimitError) as caught:
+        budget.acquire(batch, "spot", max_wait_ms=0, stopping=NEVER, units=3)
+    assert caught.value.retry_after_ms == 1_000
+    assert budget.acquire(batch, "spot", max_wait_ms=0, stopping=NEVER, units=2) == 0
+    clock.ms = 1_000
+    assert budget.acquire(batch, "spot", max_wait_ms=0, stopping=NEVER, units=15) == 0
+
+
 def test_market_data_has_no_account_limit():
     budget = AccountBudget(HandClock())
     for _ in range(200):

@@ -169,7 +169,9 @@ class RestClient:
             VenueUnavailableError, BybitRateLimitError: nothing was sent, or it was turned away unread.
         """
         payload = body_text(body)
-        exchange = _Exchange(self, "POST", path, payload, str(body.get("category", "")))
+        items = body.get("request")
+        units = len(items) if isinstance(items, list | tuple) else 1
+        exchange = _Exchange(self, "POST", path, payload, str(body.get("category", "")), units=units)
         try:
             return exchange.write()
         except OutcomeUnknownError:
@@ -246,8 +248,10 @@ class _Exchange:
         is_signed: bool = True,
         call_ms: int | None = None,
         repeats: bool = True,
+        units: int = 1,
     ) -> None:
         self._rest = rest
+        self._units = units
         self._repeats = repeats
         self._method = method
         self._path = path
@@ -413,7 +417,7 @@ class _Exchange:
         waited_ms = 0
         if self._is_signed:
             waited_ms += rest._account.acquire(
-                self._path, self._category, max_wait_ms=patience_ms, stopping=rest._stopping
+                self._path, self._category, max_wait_ms=patience_ms, stopping=rest._stopping, units=self._units
             )
         waited_ms += rest._address.acquire(
             _priority(self._path, self._is_write),
