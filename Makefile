@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help demo test check verify clean
+.PHONY: help install demo test check verify docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?(.*)/\1|\2/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -30,6 +30,13 @@ check: $(INSTALLED)  ## ruff, mypy --strict and the architecture test
 
 verify: $(INSTALLED)  ## What is longer than the fast suite: at most fifteen minutes
 	@$(BIN)/python -m pytest -q -m verify
+
+$(VENV)/.docs: $(INSTALLED)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
+docs: $(VENV)/.docs  ## Build the documentation without a warning into docs/_build
+	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build
 
 clean:  ## Remove the virtual environment and every build product
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis docs/_build
