@@ -29,7 +29,7 @@ from qkt.orders.facts import (
     SubmitWithdrawn,
 )
 from qkt.orders.machine import apply, new_order
-from qkt.orders.order import Order, TrailEntry
+from qkt.orders.order import NEVER_ARRIVED, EndKind, Order, TrailEntry
 from qkt.orders.trail import describe
 
 _TRAIL_LENGTH = 200
@@ -115,16 +115,14 @@ class Ledger:
     def _apply_shown(self, fact: OrderReported | ExecutionReported) -> Change | None:
         shown = fact.report if isinstance(fact, OrderReported) else fact.execution
         key = self._by_broker_id.get(shown.broker_order_id)
-        if key is None and shown.client_order_id:
+        if key is None:
+            if self._is_undecided(fact) and (self._is_parked(shown) or len(self._parked) < _PARKED_AT_MOST):
+                if not self._is_parked(shown):
+                    self._parked.append(fact)
+                return None
             key = self._own_order_named(fact)
         if key is not None:
             return self._advance(key, fact)
-        may_be_ours = self._may_be_an_unnamed_order_of_ours(shown.client_order_id, shown.symbol, shown.side)
-        if may_be_ours and self._is_parked(shown):
-            return None
-        if may_be_ours and len(self._parked) < _PARKED_AT_MOST:
-            self._parked.append(fact)
-            return None
         order = new_order(fact)
         key = self._add(order)
         return self._advance(key, fact, is_first=True)
@@ -144,25 +142,33 @@ class Ledger:
         if order.broker_order_id and order.broker_order_id != shown.broker_order_id:
             return None
         if order.external or (order.symbol, order.side) == (shown.symbol, shown.side):
-            return None if self._is_older_namesake(order, fact) else key
+            return None if self._is_namesake(order, fact) else key
         return None
 
     @staticmethod
-    def _is_older_namesake(order: Order, fact: OrderReported | ExecutionReported) -> bool:
-        """When the venue says the id is taken, only a matching order created after our send is ours (S16)."""
-        if order.doubt is None or not order.doubt.is_duplicate_id or order.sent_ms is None:
+    def _is_namesake(order: Order, fact: OrderReported | ExecutionReported) -> bool:
+        """When the venue refused the id, only a matching order created after our send is ours (S16)."""
+        if order.sent_ms is None or not (_is_disputed(order) or _is_refused(order)):
             return False
         if isinstance(fact, ExecutionReported):
-            return fact.execution.exec_time_ms < order.sent_ms - _SAME_MOMENT_MS
+            return _is_refused(order) or fact.execution.exec_time_ms < order.sent_ms - _SAME_MOMENT_MS
         if fact.report.created_ms < order.sent_ms - _SAME_MOMENT_MS:
             return True
         return fact.report.quantity not in (None, order.terms.quantity)
 
-    def _may_be_an_unnamed_order_of_ours(self, client_order_id: str, symbol: str, side: Side) -> bool:
-        """A row without a link id may be about an order whose acknowledgement is still on its way (S48)."""
-        if client_order_id or not self._unnamed:
-            return False
-        return any((self._orders[key].symbol, self._orders[key].side) == (symbol, side) for key in self._unnamed)
+    def _is_undecided(self, fact: OrderReported | ExecutionReported) -> bool:
+        """True for a row that only a later answer can place.
+
+        One without a link id may be about an order whose acknowledgement is still on its way (S48). An execution under
+        an id that the venue calls taken does not say how old its order is; the order's row will (S16).
+        """
+        shown = fact.report if isinstance(fact, OrderReported) else fact.execution
+        if shown.client_order_id:
+            key = self._by_client_id.get(shown.client_order_id)
+            return isinstance(fact, ExecutionReported) and key is not None and _is_disputed(self._orders[key])
+        return any(
+            (self._orders[key].symbol, self._orders[key].side) == (shown.symbol, shown.side) for key in self._unnamed
+        )
 
     def _is_parked(self, shown: OrderReport | Execution) -> bool:
         """A row that waits already is one row, however often the venue repeats it."""
@@ -343,6 +349,17 @@ class Ledger:
     def apply_all(self, facts: Iterable[AnyFact]) -> list[Change]:
         """`apply`, for several."""
         return [change for fact in facts for change in self.apply(fact)]
+
+
+def _is_disputed(order: Order) -> bool:
+    """The venue said that somebody has the id, and nobody has looked yet who."""
+    return order.doubt is not None and order.doubt.is_duplicate_id and not order.has_evidence
+
+
+def _is_refused(order: Order) -> bool:
+    """The venue never took it: what shows itself under its id is another order."""
+    end = order.end
+    return end is not None and end.kind is EndKind.REJECTED and end.reason != NEVER_ARRIVED and not order.has_evidence
 
 
 def _is_known_to_venue(order: Order) -> bool:

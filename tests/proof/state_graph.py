@@ -1,0 +1,360 @@
+"""Every schedule of a history, as a graph of states.
+
+A schedule is an order in which the steps happen, with messages repeated or left out and with rounds in between. They are
+far too many to run one by one; but what the bot will do depends only on what it knows, what it has told and what can
+still happen. So the graph has one state for each such triple, every edge is run once through the real code (the ledger
+behind a real `BrokerState`, rounds by the real `BybitStateRecovery`), and each state and each edge is held to law 3.
+
+From every state: any step that its causes allow, any delivered message once more (a duplicate must tell nothing and
+lead nowhere), a complete round, and a complete round in the middle of whose reading any step happens (the open orders
+were read before it, the executions after it). Where the history is over, whatever was not delivered is lost: complete
+rounds must then reach the venue's truth, and quiet ones after them tell nothing but balances.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections import deque
+from collections.abc import Iterable
+
+import attrs
+from histories import NOW, History
+from law import Told, Violation, check_end, learn
+from model_venue import EXECUTIONS, ModelVenue
+
+from qkt.broker.bybit.recovery import BybitStateRecovery
+from qkt.broker.state import BrokerState
+from qkt.bus import EventBus
+from qkt.events import BalancesUpdated, BrokerEvent, OrderEvent
+from qkt.orders.facts import SubmitAcknowledged
+from qkt.orders.ledger import Ledger
+from qkt.testing import FakeBybitClient, FixedClock
+
+QUIET_ROUNDS = 2
+
+
+@attrs.frozen(kw_only=True)
+class Result:
+    """What was walked. ``states`` of the graph, ``edges`` run through the product, ``schedules`` they stand for."""
+
+    name: str
+    states: int
+    beliefs: int
+    edges: int
+    schedules: int
+    ends: int
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: {self.states:,} states ({self.beliefs:,} beliefs, {self.edges:,} edges run, "
+            f"{self.ends:,} ends) stand for {self.schedules:.3g} schedules"
+        )
+
+
+class Heard(EventBus):
+    """A bus that keeps what is queued and delivers to nobody."""
+
+    def __init__(self, clock) -> None:
+        super().__init__(clock)
+        self.events: list[BrokerEvent] = []
+
+    def enqueue(self, events, *, source=None) -> None:
+        self.events.extend(events)
+
+    def take(self) -> list[BrokerEvent]:
+        events, self.events = self.events, []
+        return events
+
+
+@attrs.frozen(eq=False)
+class Belief:
+    """A ledger as it is at one state, and what has been told by then."""
+
+    number: int
+    ledger: Ledger
+    told: Told
+
+
+class World:
+    """The real state and the real recovery on a model venue, put at any belief and moment we like."""
+
+    def __init__(self, history: History) -> None:
+        self.history = history
+        self.clock = FixedClock(NOW)
+        self.venue = ModelVenue(history.moments, page_size=history.page_size)
+        self.client = FakeBybitClient()
+        self.venue.wire(self.client)
+        self.bus = Heard(self.clock)
+        self.state = BrokerState(source="BYBIT_SPOT", bus=self.bus, clock=self.clock)
+        self.recovery = BybitStateRecovery(self.client, self.state, category="spot", clock=self.clock)
+        assert self.recovery.reconcile("construction").ok
+        self._recovery_at_start = _copied(vars(self.recovery))
+        self._numbers: dict[object, int] = {}
+        self._names: dict[object, int] = {}
+        self._beliefs: dict[object, Belief] = {}
+        self.start = self._belief(self.state._ledger, Told())
+        self.edges = 0
+
+    # -- moving ------------------------------------------------------------------------------------------------------
+
+    def put(self, belief: Belief, moment: int, clock_ms: int) -> None:
+        """Believe this, at that moment of the venue."""
+        self.state._ledger = copied(belief.ledger)
+        self.state._journal.clear()
+        vars(self.recovery).update(_copied(self._recovery_at_start))
+        self.venue.now = moment
+        self.venue.on_read = lambda path, query: None
+        self.venue.asked.clear()
+        self.client.gets.clear()
+        self.clock.step_wall_ms(clock_ms - self.clock.now_ms())
+        self.bus.take()
+
+    def learn(self, belief: Belief, facts) -> Belief:
+        """Deliver facts."""
+        self.put(belief, self.venue.now, self.clock.now_ms())
+        self.edges += 1
+        self.state.absorb(facts)
+        return self.heard(belief)
+
+    def round(self, belief: Belief, moment: int, clock_ms: int, *, during=None) -> Belief:
+        """A complete round; ``during`` happens after the open orders were read and before the executions are."""
+        self.put(belief, moment, clock_ms)
+        self.edges += 1
+        too_young: set[str] = set()
+        if during is not None:
+            self.venue.on_read = self._once_at_executions(during)
+            known = {order.broker_order_id for order in belief.ledger}
+            acknowledged = (fact.broker_order_id for fact in during.facts if isinstance(fact, SubmitAcknowledged))
+            too_young = set(acknowledged) - known
+        report = self.recovery.reconcile("proof")
+        if not report.ok:
+            raise Violation(f"a round over a healthy venue is not ok:\n{report}")
+        if young := too_young.intersection(self.venue.asked):
+            raise Violation(f"asked for {young}, which the bot did not know before the snapshot was taken (S24)")
+        return self.heard(belief)
+
+    def _once_at_executions(self, during):
+        def happens(path, query):
+            if path == EXECUTIONS:
+                self.venue.on_read = lambda path, query: None
+                if during.moment is not None:
+                    self.venue.now = during.moment
+                self.state.absorb(during.facts)
+
+        return happens
+
+    def heard(self, belief: Belief) -> Belief:
+        told = learn(belief.told, self.bus.take(), self.history)
+        return self._belief(self.state._ledger, told)
+
+    def end(self, belief: Belief, moment: int, clock_ms: int) -> Belief:
+        """Whatever was not delivered is lost; complete rounds follow, then quiet ones."""
+        for wait_ms in self.history.settle_ms:
+            clock_ms += wait_ms
+            belief = self.round(belief, moment, clock_ms)
+        check_end(belief.ledger, belief.told, self.history, moment)
+        quiet = belief
+        for _ in range(QUIET_ROUNDS):
+            clock_ms += 30_000
+            self.put(quiet, moment, clock_ms)
+            self.recovery.reconcile("quiet")
+            loud = [event for event in self.bus.events if not isinstance(event, BalancesUpdated)]
+            if loud:
+                raise Violation(f"a quiet round told {loud}")
+            quiet = self.heard(quiet)
+        return belief
+
+    # -- naming states -----------------------------------------------------------------------------------------------
+
+    def _belief(self, ledger: Ledger, told: Told) -> Belief:
+        key = (self._ledger_key(ledger), told)
+        known = self._beliefs.get(key)
+        if known is None:
+            known = self._beliefs[key] = Belief(len(self._beliefs), ledger, told)
+        return known
+
+    def _ledger_key(self, ledger: Ledger):
+        orders = frozenset(
+            (
+                self._number(_order_key(order)),
+                key in ledger._unnamed,
+                key in ledger._unsettled,
+                key in ledger._due_cancels,
+            )
+            for key, order in ledger._orders.items()
+        )
+        parked = tuple(sorted(self._number(repr(fact)) for fact in ledger._parked))
+        return orders, parked
+
+    def _number(self, value) -> int:
+        return self._numbers.setdefault(value, len(self._numbers))
+
+    @property
+    def beliefs(self) -> int:
+        return len(self._beliefs)
+
+
+def copied(ledger: Ledger) -> Ledger:
+    """The same knowledge, learning on its own; trails stay behind, nothing is decided by them."""
+    twin = Ledger()
+    vars(twin).update(_copied(vars(ledger)))
+    twin._trails = {}
+    return twin
+
+
+def _copied(fields: dict) -> dict:
+    return {
+        name: copy.copy(value) if isinstance(value, dict | set | list | deque) else value
+        for name, value in fields.items()
+    }
+
+
+_ORDER_FIELDS: tuple[str, ...] = ()
+
+
+def _order_key(order) -> tuple:
+    """All that is known of an order but when qkt's clock learnt it; the order of its fills is no knowledge."""
+    return tuple(
+        frozenset(value) if name == "fills" else value
+        for name, value in zip(_field_names(type(order)), attrs.astuple(order, recurse=False), strict=True)
+        if name != "updated_ms"
+    )
+
+
+def _field_names(cls) -> tuple[str, ...]:
+    global _ORDER_FIELDS
+    if not _ORDER_FIELDS:
+        _ORDER_FIELDS = tuple(field.name for field in attrs.fields(cls))
+    return _ORDER_FIELDS
+
+
+# -- the walk ---------------------------------------------------------------------------------------------------------
+
+
+class Walk:
+    """All schedules of one history."""
+
+    def __init__(self, history: History, *, rounds_in_between: bool = True) -> None:
+        self.history = history
+        self.world = World(history)
+        self.steps = history.steps
+        bit = {step.name: 1 << index for index, step in enumerate(self.steps)}
+        self._after = [sum(bit[name] for name in step.after) for step in self.steps]
+        self._before = [sum(bit[name] for name in step.before) for step in self.steps]
+        self._must = sum(bit[step.name] for step in self.steps if step.must_happen)
+        self._rounds_in_between = rounds_in_between
+        self._memo: dict[object, Belief] = {}
+
+    def run(self) -> Result:
+        world = self.world
+        first = (0, world.start)
+        came: dict[tuple[int, Belief], tuple[tuple[int, Belief] | None, str]] = {first: (None, "")}
+        queue = deque([first])
+        ends = set()
+        while queue:
+            here = queue.popleft()
+            done, belief = here
+            label = ""
+            try:
+                for label, target in self._edges(done, belief):
+                    if target not in came:
+                        came[target] = (here, label)
+                        queue.append(target)
+                if done & self._must == self._must:
+                    label = "the end"
+                    moment, clock_ms = self._when(done)
+                    ends.add(self._run_once(("end", belief, moment, clock_ms), world.end, belief, moment, clock_ms))
+            except Violation as broken:
+                raise Violation(f"{self.history.name}: {broken}\n  after: {_story(came, here)}, then {label or broken.edge}") from None
+        return Result(
+            name=self.history.name,
+            states=len(came),
+            beliefs=world.beliefs,
+            edges=world.edges,
+            schedules=self.count_schedules(),
+            ends=len(ends),
+        )
+
+    def _edges(self, done: int, belief: Belief) -> Iterable[tuple[str, tuple[int, Belief]]]:
+        moment, clock_ms = self._when(done)
+        world = self.world
+        for index, step in enumerate(self.steps):
+            if done >> index & 1:
+                if step.may_repeat:
+                    again = self._act(f"{step.name} (again)", ("learn", belief, index), world.learn, belief, step.facts)
+                    yield f"{step.name} (again)", (done, again)
+                continue
+            if not self._may(index, done):
+                continue
+            then = belief
+            if step.facts:
+                then = self._act(step.name, ("learn", belief, index), world.learn, belief, step.facts)
+            yield step.name, (done | 1 << index, then)
+            if self._rounds_in_between and step.clock_ms is None:
+                label = f"a round during which: {step.name}"
+                key = ("round", belief, moment, clock_ms, index)
+                then = self._act(label, key, world.round, belief, moment, clock_ms, during=step)
+                yield label, (done | 1 << index, then)
+        if self._rounds_in_between:
+            key = ("round", belief, moment, clock_ms)
+            yield "a round", (done, self._act("a round", key, world.round, belief, moment, clock_ms))
+
+    def _act(self, label, key, action, *args, **more) -> Belief:
+        try:
+            return self._run_once(key, action, *args, **more)
+        except Violation as broken:
+            broken.edge = label
+            raise
+
+    def _run_once(self, key, action, *args, **more) -> Belief:
+        found = self._memo.get(key)
+        if found is None:
+            found = self._memo[key] = action(*args, **more)
+        return found
+
+    def _may(self, index: int, done: int) -> bool:
+        return done & self._after[index] == self._after[index] and not done & self._before[index]
+
+    def _when(self, done: int) -> tuple[int, int]:
+        """The venue's moment and the time after these steps."""
+        happened = [step for index, step in enumerate(self.steps) if done >> index & 1]
+        moment = max((step.moment for step in happened if step.moment is not None), default=0)
+        return moment, max((step.clock_ms for step in happened if step.clock_ms is not None), default=NOW)
+
+    # -- counting ----------------------------------------------------------------------------------------------------
+
+    def count_schedules(self) -> int:
+        """How many different sequences: each message delivered, repeated once at any later time, or left out.
+
+        Rounds in between are not counted (with them the number has no bound); each schedule ends with the complete ones.
+        """
+        memo: dict[tuple[int, int], int] = {}
+        steps = range(len(self.steps))
+
+        def ways(done: int, again: int) -> int:
+            key = (done, again)
+            if key not in memo:
+                total = int(done & self._must == self._must)
+                for index in steps:
+                    bit = 1 << index
+                    if not done & bit:
+                        if self._may(index, done):
+                            total += ways(done | bit, again)
+                    elif self.steps[index].may_repeat and not again & bit:
+                        total += ways(done, again | bit)
+                memo[key] = total
+            return memo[key]
+
+        return ways(0, 0)
+
+
+def _story(came, here) -> str:
+    labels = []
+    while here is not None:
+        here, label = came[here]
+        labels.append(label)
+    return ", ".join(reversed(labels[:-1])) or "the start"
+
+
+def order_events(events: Iterable[BrokerEvent]) -> list[OrderEvent]:
+    return [event for event in events if isinstance(event, OrderEvent)]
