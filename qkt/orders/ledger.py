@@ -17,7 +17,6 @@ import attrs
 from qkt.errors import InvalidRequestError
 from qkt.events import OrderEvent
 from qkt.model.executions import Execution
-from qkt.model.orders import Side
 from qkt.model.reports import OrderReport
 from qkt.orders.facts import (
     AboutOrder,
