@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from http.cookiejar import DefaultCookiePolicy
 from typing import Any
 
 import requests
@@ -189,6 +190,7 @@ class HttpPool:
     ) -> None:
         self._session = requests.Session()
         self._session.trust_env = trust_env
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # a jar is not safe from many threads
         self._session.headers.clear()
         self._session.headers.update({"User-Agent": "qkt", "Accept": "application/json"})
         if proxy:

@@ -97,13 +97,13 @@ def test_a_thousand_frames_a_second_with_a_slow_handler_and_rounds_every_300_ms_
             if ahead_s > 0:
                 threading.Event().wait(ahead_s)
         eventually(lambda: len(fills) >= number, "every fill", within_s=30)
+        eventually(lambda: client.stats.frames >= 3 * number, "every frame", within_s=30)
         stats = client.stats
         tell(f"frames={stats.frames} per_s={stats.frames / seconds:.0f} most_lag_ms={stats.most_lag_ms}")
         broker.close()
         client.close()
         assert sorted(fills) == true_fills(venue)
         assert stats.losses == 0
-        assert stats.frames >= 0.9 * 3 * number
 
 
 @pytest.mark.parametrize(

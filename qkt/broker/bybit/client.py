@@ -270,32 +270,32 @@ class BybitClient:
 
     def _open_stream(self, deadline_ms: int) -> None:
         scheduler = self._link_scheduler()
-        stream = PrivateStream(
-            self._ws_url,
-            self._signer,
-            self._venue_clock,
-            StreamHooks(
-                on_frame=self._frame_came,
-                on_ready=self._stream_is_ready,
-                on_lost=self._stream_is_lost,
-                on_fault=self._fault_came,
-                on_malformed=lambda reason: self._gap_noticed(f"unreadable frame: {reason}"),
-                resynchronise=self._resynchronise,
-            ),
-            topics=[listening.topic for listening in self._listening],
-            scheduler=scheduler,
-            address=self._address,
-            stats=self._stream_stats,
-            timing=self._timing,
-            backoff=self._backoff,
-            proxy=self._proxy,
-            ca_bundle=self._ca_bundle,
+        hooks = StreamHooks(
+            on_frame=self._frame_came,
+            on_ready=self._stream_is_ready,
+            on_lost=self._stream_is_lost,
+            on_fault=self._fault_came,
+            on_malformed=lambda reason: self._gap_noticed(f"unreadable frame: {reason}"),
+            resynchronise=self._resynchronise,
         )
-        with self._lock:
+        with self._lock:  # a topic wanted meanwhile is either among these, or finds the stream
             if self._is_closed:
                 raise BybitConnectError("the client was closed while it connected")
-            self._stream = stream
             self._notices = _Notices(scheduler)
+            self._stream = stream = PrivateStream(
+                self._ws_url,
+                self._signer,
+                self._venue_clock,
+                hooks,
+                topics=self._topics(),
+                scheduler=scheduler,
+                address=self._address,
+                stats=self._stream_stats,
+                timing=self._timing,
+                backoff=self._backoff,
+                proxy=self._proxy,
+                ca_bundle=self._ca_bundle,
+            )
         stream.open(max(1, deadline_ms - self._machine.monotonic_ms()))
         if self._is_closed:  # by a handler, which was told of the session before we are
             raise BybitConnectError("the client was closed while it connected")

@@ -15,17 +15,19 @@ import logging
 import threading
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import quote
 
 import attrs
 import requests
+from urllib3.exceptions import HTTPError
 
 from qkt.broker.bybit.envelope import check_envelope, decode
 from qkt.broker.bybit.retcodes import Operation, Verdict, operation_for, verdict
 from qkt.broker.bybit.signer import BybitSigner
 from qkt.broker.bybit.transport import Envelope
-from qkt.clock import Clock, SystemClock
+from qkt.clock import SystemClock
 from qkt.errors import (
     BybitApiError,
     BybitRateLimitError,
@@ -123,7 +125,6 @@ class RestClient:
         address: AddressBudget,
         account: AccountBudget,
         scheduler: Callable[[], Scheduler],
-        clock: Clock | None = None,
         patience: Patience | None = None,
         proxy: str | None = None,
         trust_env: bool = False,
@@ -135,7 +136,6 @@ class RestClient:
         self._address = address
         self._account = account
         self._scheduler = scheduler
-        self._clock = clock or SystemClock()
         self._machine = SystemClock()  # waits and deadlines are real, whatever clock dates the requests
         self.patience = patience or Patience()
         self._pool = HttpPool(proxy=proxy, trust_env=trust_env)
@@ -366,7 +366,7 @@ class _Exchange:
                 connect_timeout_ms=min(rest.patience.connect_ms, left_ms),
                 read_timeout_ms=min(rest.patience.read_ms, left_ms),
             )
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, HTTPException, OSError) as error:
             failure = self._failed(error, call)
         finally:
             limit.cancel()
