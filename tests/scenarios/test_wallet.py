@@ -1,4 +1,4 @@
-"""S60-S64, S81: what the account holds: dated words, zeroed coins, failed reads, fees in kind, and one wallet for two."""
+"""S60-S64, S81: what the account holds: dated words, zeroed coins, failed reads, fees in kind, one wallet for two."""
 
 from __future__ import annotations
 
