@@ -5,10 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from qkt.venue.exchange import queries
 from qkt.venue.exchange.exchange import Exchange
 from qkt.venue.exchange.instruments import instrument_for
+from qkt.venue.exchange.paging import Cursor, Timeline
 from qkt.venue.exchange.retcodes import Refusal
 
 HOUR_MS = 3_600_000
@@ -253,3 +256,29 @@ def test_a_stale_view_shows_the_past(desk):
     desk.exchange.cancel(desk.account, {"category": "spot", "symbol": "BTCUSDT", "orderLinkId": "a"})
     assert links(desk.realtime()) == []
     assert [row["orderStatus"] for row in desk.realtime(stale)["list"]] == ["New"]
+
+
+@given(
+    times=st.lists(st.integers(0, 20), max_size=40),
+    limit=st.integers(1, 7),
+    start_ms=st.integers(0, 10),
+    end_ms=st.integers(5, 20),
+)
+def test_pages_put_together_are_the_list_whatever_the_clock_did(times, limit, start_ms, end_ms):
+    timeline: Timeline[int] = Timeline()
+    for number, time_ms in enumerate(times):
+        timeline.add(time_ms, number, number)
+    walked, cursor = [], None
+    while True:
+        rows, cursor = timeline.page(
+            lambda number: number if number % 3 else None, limit=limit, cursor=cursor, start_ms=start_ms, end_ms=end_ms
+        )
+        if cursor is None:
+            break
+        assert 1 <= len(rows) <= limit
+        cursor = Cursor.parse(str(cursor))
+        walked += rows
+    expected = [
+        (time_ms, number) for number, time_ms in enumerate(times) if start_ms <= time_ms <= end_ms and number % 3
+    ]
+    assert walked == [number for _, number in sorted(expected, reverse=True)]

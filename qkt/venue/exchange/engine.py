@@ -73,13 +73,10 @@ class Engine:
         order.link_id = order.link_id or str(self._order_number + 1)
         order.created_ms = order.updated_ms = now_ms
         order.last_on_created = book.last_price
-        account = order.account
-        account.orders[order.order_id] = order
-        account.open_orders[order.order_id] = order
-        account.links[(order.instrument.category, order.link_id)] = order
+        order.account.book_order(order)
         self.journal.note(
             "order placed",
-            account.key,
+            order.account.key,
             orderId=order.order_id,
             orderLinkId=order.link_id,
             symbol=order.instrument.symbol,

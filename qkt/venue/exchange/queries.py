@@ -8,26 +8,23 @@ A `View` is how reality is bent: rows as of an earlier moment, rows not indexed 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from itertools import takewhile
-from operator import attrgetter
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import quote, unquote
 
 from .book import Book
 from .money import wire
 from .orders import ALL_STATUSES, CLOSED_STATUSES, Execution, Order
+from .paging import Cursor, Timeline
 from .requests import category_of, order_filter_of
 from .retcodes import Refusal, parameter_error
 from .rows import Row, execution_row, order_row, padded
 from .wallets import Account
 
 Query = Mapping[str, str]
-T = TypeVar("T")
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
-_CLOCK_SLACK_MS = 3_600_000
 _SHORT_LIVED = frozenset({"Cancelled", "Rejected", "Deactivated"})
 
 
@@ -65,15 +62,21 @@ def realtime(account: Account, query: Query, now_ms: int, view: View = PLAIN) ->
         candidates = list(account.open_orders.values())
         if view.lag_ms:
             candidates += list(cached)  # what closed just now is still open in a stale view
-    rows = _seen(candidates, now_ms, view)
-    if not (order_id or link_id):
-        only_closed = _integer(query, "openOnly") == 1
-        rows = [order for order in rows if order.is_open != only_closed]
-        rows = [order for order in rows if _matches(order, query, order_filter)]
-        if view.hides_conditionals and order_filter is None:
-            rows = [order for order in rows if not order.is_conditional]
-    rows.sort(key=_newest_first)
-    return _page(category, rows, limit, query, view)
+    only_closed = _integer(query, "openOnly") == 1
+    hides = view.hides_conditionals and order_filter is None
+
+    def keep(order: Order) -> Row | None:
+        seen = _seen(order, now_ms, view)
+        if seen is None:
+            return None
+        if not (order_id or link_id) and (
+            seen.is_open == only_closed or not _matches(seen, query, order_filter) or (hides and seen.is_conditional)
+        ):
+            return None
+        return order_row(seen, stream=False)
+
+    timeline = Timeline((order.created_ms, int(order.order_id), order) for order in candidates)
+    return _orders(category, timeline, keep, limit, query, view)
 
 
 def history(account: Account, query: Query, now_ms: int, view: View = PLAIN) -> Row:
@@ -89,25 +92,27 @@ def history(account: Account, query: Query, now_ms: int, view: View = PLAIN) -> 
         raise Refusal(181017)
     order_id, link_id = query.get("orderId"), query.get("orderLinkId")
     start_ms, end_ms = _window(query, now_ms)
+    timeline = account.order_timeline
     if order_id or link_id:
         found = account.find(category, order_id, link_id)
-        candidates = [found] if found is not None else []
+        timeline = Timeline([(found.created_ms, 0, found)] if found is not None else [])
         if not (query.get("startTime") or query.get("endTime")):
             start_ms = 0
-    else:
-        candidates = _since(reversed(account.orders.values()), start_ms, attrgetter("created_ms"))
-    rows = [
-        order
-        for order in _seen(candidates, now_ms, view)
-        if order.status in CLOSED_STATUSES
-        and start_ms <= order.created_ms <= end_ms
-        and not _aged_out(order, now_ms)
-        and order.created_ms >= view.purged_before_ms
-        and (not status or order.status == status)
-        and (order_id or link_id or _matches(order, query, order_filter))
-    ]
-    rows.sort(key=_newest_first)
-    return _page(category, rows, limit, query, view)
+
+    def keep(order: Order) -> Row | None:
+        seen = _seen(order, now_ms, view)
+        if (
+            seen is None
+            or seen.status not in CLOSED_STATUSES
+            or _aged_out(seen, now_ms)
+            or seen.created_ms < view.purged_before_ms
+            or (status and seen.status != status)
+            or not (order_id or link_id or _matches(seen, query, order_filter))
+        ):
+            return None
+        return order_row(seen, stream=False)
+
+    return _orders(category, timeline, keep, limit, query, view, start_ms, end_ms)
 
 
 def executions(account: Account, query: Query, now_ms: int, view: View = PLAIN) -> Row:
@@ -117,54 +122,41 @@ def executions(account: Account, query: Query, now_ms: int, view: View = PLAIN) 
     limit = _limit(query, 50, 100)
     start_ms, end_ms = _window(query, now_ms)
     order_id, link_id = query.get("orderId"), query.get("orderLinkId")
-    visible_until = now_ms - view.lag_ms
-    if order_id or link_id:
+    symbol, base, kind = query.get("symbol"), query.get("baseCoin"), query.get("execType")
+    visible_until_ms = now_ms - view.lag_ms if view.lag_ms else None
+    timeline = account.execution_timeline
+    by_order = bool(order_id or link_id)
+    if by_order:
         found = account.find(category, order_id, link_id)
-        rows = list(account.executions_of.get(found.order_id, ())) if found is not None else []
-    else:
-        rows = _since(reversed(account.executions), start_ms, attrgetter("time_ms"))
-        symbol, base, kind = query.get("symbol"), query.get("baseCoin"), query.get("execType")
-        rows = [
-            fill
-            for fill in rows
-            if fill.instrument.category == category
-            and start_ms <= fill.time_ms <= end_ms
-            and (not symbol or fill.instrument.symbol == symbol)
-            and (bool(symbol) or not base or fill.instrument.base == base)
-            and (not kind or kind == "Trade")
-        ]
-    rows = [fill for fill in rows if fill.time_ms <= visible_until or not view.lag_ms]
-    rows = [fill for fill in rows if fill.time_ms >= view.purged_before_ms]
-    rows.sort(key=_latest_execution_first)
-    start = _start_of_page(query, [fill.exec_id for fill in rows], view)
-    page = rows[start : start + limit]
-    last = f"{start + len(page)}:{page[-1].exec_id}" if page else ""
-    return {
-        "nextPageCursor": quote(f"{last},{last}", safe="") if page else "",
-        "category": category,
-        "list": [execution_row(fill, stream=False) for fill in page],
-    }
+        timeline = account.executions_of.get(found.order_id, Timeline()) if found is not None else Timeline()
+        start_ms, end_ms = 0, now_ms + DAY_MS
+
+    def keep(fill: Execution) -> Row | None:
+        if (visible_until_ms is not None and fill.time_ms > visible_until_ms) or fill.time_ms < view.purged_before_ms:
+            return None
+        if not by_order and (
+            fill.instrument.category != category
+            or (symbol and fill.instrument.symbol != symbol)
+            or (base and not symbol and fill.instrument.base != base)
+            or (kind and kind != "Trade")
+        ):
+            return None
+        return execution_row(fill, stream=False)
+
+    rows, cursor = timeline.page(
+        keep,
+        limit=limit,
+        cursor=Cursor.parse(query.get("cursor")),
+        start_ms=start_ms,
+        end_ms=end_ms,
+        by_position=view.page_by_position,
+    )
+    token = quote(f"{cursor},{cursor}", safe="") if cursor is not None else ""
+    return {"nextPageCursor": token, "category": category, "list": rows}
 
 
-def _since(newest_first: Iterator[T], start_ms: int, time_ms_of: Callable[[T], int]) -> list[T]:
-    """Rows back to a time, and an hour beyond it, because a venue's clock may have jumped."""
-    return list(takewhile(lambda row: time_ms_of(row) >= start_ms - _CLOCK_SLACK_MS, newest_first))
-
-
-def _latest_execution_first(fill: Execution) -> tuple[int, int]:
-    # Rows of one millisecond come back in no helpful order (docs v5/order/execution): here, shuffled by a hash.
-    return (-fill.time_ms, fill.number * 2654435761 % 4294967296)
-
-
-def _newest_first(order: Order) -> tuple[int, int]:
-    return (-order.created_ms, -int(order.order_id))
-
-
-def _seen(orders: list[Order], now_ms: int, view: View) -> list[Order]:
-    if not view.lag_ms:
-        return orders
-    past = (order.as_of(now_ms - view.lag_ms) for order in orders)
-    return [order for order in past if order is not None]
+def _seen(order: Order, now_ms: int, view: View) -> Order | None:
+    return order.as_of(now_ms - view.lag_ms) if view.lag_ms else order
 
 
 def _aged_out(order: Order, now_ms: int) -> bool:
@@ -226,29 +218,26 @@ def _window(query: Query, now_ms: int) -> tuple[int, int]:
     return start_ms, end_ms
 
 
-def _page(category: str, rows: list[Order], limit: int, query: Query, view: View) -> Row:
-    start = _start_of_page(query, [order.order_id for order in rows], view)
-    page = rows[start : start + limit]
-    cursor = quote(f"page_token={start + len(page)}:{page[-1].order_id}&", safe="") if page else ""
-    return {
-        "list": [order_row(order, stream=False) for order in page],
-        "nextPageCursor": cursor,
-        "category": category,
-    }
-
-
-def _start_of_page(query: Query, ids: list[str], view: View) -> int:
-    """Where the next page begins: after the row the cursor names, wherever that row is by now."""
-    cursor = query.get("cursor")
-    if not cursor:
-        return 0
-    text = unquote(unquote(cursor)).removeprefix("page_token=").rstrip("&").split(",")[0]
-    position, _, last_id = text.partition(":")
-    if not position.isdigit() or not last_id.isdigit():
-        raise parameter_error("params error: cursor invalid")
-    if not view.page_by_position and last_id in ids:
-        return ids.index(last_id) + 1
-    return int(position)
+def _orders(
+    category: str,
+    timeline: Timeline[Order],
+    keep: Callable[[Order], Row | None],
+    limit: int,
+    query: Query,
+    view: View,
+    start_ms: int = 0,
+    end_ms: int | None = None,
+) -> Row:
+    rows, cursor = timeline.page(
+        keep,
+        limit=limit,
+        cursor=Cursor.parse(query.get("cursor")),
+        start_ms=start_ms,
+        end_ms=end_ms,
+        by_position=view.page_by_position,
+    )
+    token = quote(f"page_token={cursor}&", safe="") if cursor is not None else ""
+    return {"list": rows, "nextPageCursor": token, "category": category}
 
 
 def tickers(books: list[Book]) -> list[Row]:

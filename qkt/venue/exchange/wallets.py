@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from .money import ZERO
+from .paging import Timeline
 
 if TYPE_CHECKING:
     from .orders import Execution, Order
@@ -52,7 +53,9 @@ class Account:
     open_orders: dict[str, Order] = field(default_factory=dict)
     links: dict[tuple[str, str], Order] = field(default_factory=dict)
     executions: list[Execution] = field(default_factory=list)
-    executions_of: dict[str, list[Execution]] = field(default_factory=dict)
+    executions_of: dict[str, Timeline[Execution]] = field(default_factory=dict)
+    order_timeline: Timeline[Order] = field(default_factory=Timeline)
+    execution_timeline: Timeline[Execution] = field(default_factory=Timeline)
     closed_cache: dict[str, deque[Order]] = field(default_factory=dict)
     listeners: int = 0
     """How many live private connections would hear of a change; none, and no frame is written."""
@@ -78,8 +81,17 @@ class Account:
         order.locked = amount
 
     def book_execution(self, execution: Execution) -> None:
+        # Rows of one millisecond come back in no helpful order (docs v5/order/execution): the tie-break is a hash.
+        tie = execution.number * 2654435761 % 4294967296
         self.executions.append(execution)
-        self.executions_of.setdefault(execution.order_id, []).append(execution)
+        self.execution_timeline.add(execution.time_ms, tie, execution)
+        self.executions_of.setdefault(execution.order_id, Timeline()).add(execution.time_ms, tie, execution)
+
+    def book_order(self, order: Order) -> None:
+        self.orders[order.order_id] = order
+        self.open_orders[order.order_id] = order
+        self.links[(order.instrument.category, order.link_id)] = order
+        self.order_timeline.add(order.created_ms, int(order.order_id), order)
 
     def cache_closed(self, order: Order) -> None:
         category = order.instrument.category
