@@ -209,6 +209,32 @@ def test_S21_an_amend_the_venue_took_and_then_refused_is_told_by_the_frame(stage
     stage.assert_settled()
 
 
+def test_S21_an_amend_without_an_answer_fails_once_when_the_order_fills_first(stage: Stage):
+    stage.has_open_order()
+    stage.answers(AMEND, LOST)
+    stage.broker.modify("c1", CHEAPER)
+    stage.venue.trades("e1", "1")
+    stage.venue.push_order()
+    stage.venue.push_execution("e1")
+    stage.pass_ms(60_000)
+    assert stage.story() == ["modify failed", "filled e1"]
+    stage.assert_settled()
+
+
+def test_S21_an_amend_and_a_cancel_that_both_lost_fail_once_each(stage: Stage):
+    stage.has_open_order()
+    stage.broker.modify("c1", CHEAPER)
+    stage.broker.cancel("c1")
+    stage.venue.trades("e1", "1")
+    stage.venue.push_execution("e1")
+    stage.venue.push_order()
+    stage.venue.push_order(cancelType="CancelByUser", rejectReason="EC_OrigClOrdIDDoesNotExist")
+    stage.venue.push_order(rejectReason="EC_TooLateToCancel")
+    assert sorted(stage.story()) == ["cancel failed", "filled e1", "modify failed"]
+    assert stage.story()[-1] == "filled e1"
+    stage.assert_settled()
+
+
 def test_S21_the_order_is_not_resurrected_by_a_row_from_before_its_end(stage: Stage):
     stage.has_open_order()
     before = dict(stage.venue.orders["b1"])
@@ -272,6 +298,43 @@ def test_S22_an_amend_that_never_arrived_fails_once_and_changes_nothing(stage: S
     assert stage.story() == ["modify failed"]
     assert stage.said(OrderModifyFailed).reason == "never_arrived"
     assert stage.broker.order("c1").limit_price == 100
+    stage.assert_settled()
+
+
+def test_S22_a_fill_and_the_new_terms_in_one_row_are_both_told(stage: Stage):
+    stage.has_open_order()
+    done_and_lost(
+        stage,
+        AMEND,
+        lambda: stage.venue.amends("b1", price="99"),
+        lambda: stage.pass_ms(1),
+        lambda: stage.venue.trades("e1", "0.4"),
+    )
+    stage.broker.modify("c1", CHEAPER)
+    stage.pass_ms(1_000)
+    assert stage.story() == ["modified", "part e1"]
+    stage.assert_settled()
+
+
+@pytest.mark.parametrize("body", ["<html>", "", '{"retCode":0,"res', "[]"])
+@pytest.mark.parametrize("path", [CANCEL, AMEND])
+def test_S37_a_cancel_or_amend_with_a_broken_reply_is_unknown_and_looked_up(stage: Stage, path: str, body: str):
+    stage.has_open_order()
+
+    def answer(_body):
+        if path == CANCEL:
+            stage.venue.ends("b1")
+        else:
+            stage.venue.amends("b1", price="99")
+        return body
+
+    stage.answers(path, answer)
+    ack = stage.broker.cancel("c1") if path == CANCEL else stage.broker.modify("c1", CHEAPER)
+    assert ack.outcome is SubmitOutcome.UNKNOWN
+    assert stage.story() == []
+    stage.pass_ms(1_000)
+    assert stage.story() == (["cancelled"] if path == CANCEL else ["modified"])
+    assert len(stage.client.posts) == 1
     stage.assert_settled()
 
 

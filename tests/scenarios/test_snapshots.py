@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from stage import REALTIME, Stage, kinds_of, words
+from stage import EXECUTIONS, REALTIME, Stage, kinds_of, words
 
 from qkt import OrderCancelled
 from qkt.errors import BybitApiError, VenueUnavailableError
@@ -249,6 +249,54 @@ def test_S27_health_is_degraded_when_it_happens_again_once_and_restored_once(sta
     stage.round()
     assert stage.story() == ["degraded orders", "restored orders"]
     assert stage.broker.health.orders == 0
+
+
+def test_S27_when_one_drawer_fails_nobody_is_missed_in_it(stage: Stage):
+    """Conditionals are listed apart: without their list nobody's absence is known."""
+    stage.venue.rests("s1", "cs1", stopOrderType="Stop", orderStatus="Untriggered", triggerPrice="90")
+    stage.venue.rests("o1", "m1")
+    _ = stage.broker
+    assert len(stage.broker.open_orders()) == 2
+    stage.venue.ends("o1")
+
+    def answer(query: Mapping[str, Any]) -> dict[str, Any]:
+        if query.get("orderFilter") == "StopOrder":
+            raise VenueUnavailableError("502")
+        return stage.venue.answer_realtime(query)
+
+    heal = stage.always(REALTIME, answer)
+    report = stage.round()
+    assert report.path("orders").completeness.value == "partial"
+    assert stage.lookups() == []
+    assert stage.story() == []
+    heal()
+    stage.round()
+    assert stage.story() == ["cancelled"]
+    assert [lookup["orderId"] for lookup in stage.lookups()] == ["o1"]
+
+
+def test_S27_of_executions_that_fail_on_page_two_the_first_page_is_told_and_the_rest_later(stage: Stage):
+    stage.has_open_order(quantity=Decimal(150))
+    for n in range(150):
+        stage.pass_ms(1)
+        stage.venue.trades(f"e{n}", "1")
+    stage.answers(EXECUTIONS, stage.venue.answer_executions, *[VenueUnavailableError("502")] * 2)
+    stage.round()
+    assert stage.story() == [f"part e{n}" for n in range(50, 150)], "the venue lists the newest first"
+    view = stage.broker.order("c1")
+    assert (view.is_open, view.venue_status, view.missing_quantity) == (False, "Filled", 50) or view.is_open
+    stage.round()
+    assert stage.story()[100:] == [f"part e{n}" for n in range(49)] + ["filled e49"]
+    stage.assert_settled()
+
+
+def test_S28_an_expired_cursor_among_executions_tells_nothing_twice(stage: Stage):
+    stage.has_open_order(quantity=Decimal(150))
+    for n in range(150):
+        stage.venue.trades(f"e{n}", "1")
+    stage.answers(EXECUTIONS, stage.venue.answer_executions, BybitApiError(10001, "cursor expired"))
+    assert stage.round().ok
+    assert stage.story() == [f"part e{n}" for n in range(149)] + ["filled e149"]
 
 
 # -- S28: cursors ------------------------------------------------------------------------------------------------------

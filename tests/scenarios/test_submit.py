@@ -181,6 +181,53 @@ def test_S13_the_executions_that_lag_behind_the_row_are_waited_for(stage: Stage)
     assert stage.story() == ["accepted", "filled e1"]
 
 
+@pytest.mark.parametrize("ret_code", [None, 10016, 170141])
+def test_S13_its_execution_without_a_link_id_waits_to_learn_whose_it_is(stage: Stage, ret_code: int | None):
+    """Until the order has a name nobody can say whether the fill is ours: it must not become an outside order's."""
+
+    def create(body):
+        stage.venue.create(body)
+        stage.venue.trades("e1", "1", orderLinkId="")
+        stage.venue.push_execution("e1")
+        if ret_code is None:
+            raise LOST
+        return refusal(ret_code, "?")
+
+    stage.answers(CREATE, create)
+    stage.submit()
+    stage.pass_ms(200)
+    assert stage.story() == ["accepted", "filled e1"]
+    assert not any(event.external for event in stage.heard)
+    stage.assert_settled()
+
+
+def test_S14_rows_that_waited_for_an_order_that_never_arrived_are_an_outside_orders(stage: Stage):
+    stage.answers(CREATE, LOST)
+    stage.submit()
+    stage.venue.rests("m1", "")
+    stage.venue.push_order("m1")
+    stage.venue.trades("e1", "0.5", order_id="m1")
+    stage.venue.push_execution("e1")
+    stage.pass_ms(PROVED_MS)
+    assert stage.story("c1") == ["rejected"]
+    assert stage.story("") == ["accepted", "part e1"]
+    assert all(event.external for event in stage.heard if getattr(event, "client_order_id", None) == "")
+    stage.assert_settled()
+
+
+def test_S14_rows_that_waited_for_a_submit_that_provably_never_left_are_an_outside_orders_at_once(stage: Stage):
+    def create(_body):
+        stage.venue.rests("m1", "")
+        stage.venue.push_order("m1")
+        raise VenueUnavailableError("nothing was sent")
+
+    stage.answers(CREATE, create)
+    with pytest.raises(VenueUnavailableError):
+        stage.submit()
+    assert stage.story() == ["accepted"]
+    assert stage.heard[0].external
+
+
 # -- S14: never arrived ------------------------------------------------------------------------------------------------
 
 

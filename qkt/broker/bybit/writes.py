@@ -269,6 +269,7 @@ class BybitWrites:
             fact = accepted(send())
         except (VenueUnavailableError, InvalidRequestError):
             self._state.absorb([withdrawn])  # provably nothing left
+            self._state.bus.deliver()  # rows that waited to learn whose they are are an outside order's after all
             raise
         except BybitApiError as error:
             fact = refused(error)
