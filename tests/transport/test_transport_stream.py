@@ -1,6 +1,7 @@
 """The private stream on real sockets: it never dies in silence, never storms, never runs user code."""
 
 import contextlib
+import socket
 import threading
 import time
 
@@ -143,6 +144,21 @@ def test_an_unreachable_host_is_a_connect_error_in_time(make_client):
         make_client(rest_url="http://127.0.0.1:1", timeout_ms=800).connect()
     assert time.monotonic() - began < 2
     assert qkt_threads() == []
+
+
+@pytest.mark.timeout(30)
+def test_a_name_server_that_does_not_answer_is_a_connect_error_in_time(make_client, monkeypatch):
+    released = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **more: released.wait(20) and [])
+    monkeypatch.setattr("qkt.broker.bybit.client._CONNECT_MS", 700)
+    began = time.monotonic()
+    try:
+        with pytest.raises(BybitConnectError, match="did not answer in time"):
+            make_client(rest_url="http://a-host.example").connect()
+        assert time.monotonic() - began < 2
+    finally:
+        released.set()
+    eventually(lambda: qkt_threads() == [], "the thread left behind ends")
 
 
 def test_a_refused_login_is_a_connect_error(venue, client):

@@ -250,28 +250,13 @@ class PrivateStream:
 
     # -- from outside --------------------------------------------------------------------------------------------------
 
-    def open(self, timeout_ms: int) -> None:
-        """Connect, log in and subscribe; raises what went wrong, within ``timeout_ms``."""
-        done = threading.Event()
-        failure: list[Exception] = []
-
-        def first_attempt() -> None:
-            try:
-                self._attempt()
-            except Exception as error:  # noqa: BLE001 - told to the caller, on the caller's thread
-                failure.append(error)
-            finally:
-                done.set()
-
+    def open(self) -> None:
+        """Connect, log in and subscribe: one attempt, on the caller's thread; raises what went wrong."""
         self._is_opening = True
         try:
-            self._scheduler.schedule_once(first_attempt, 0)
-            if not done.wait(timeout_ms / 1000):
-                raise TimeoutError(f"no session within {timeout_ms} ms")
+            self._attempt()
         finally:
             self._is_opening = False
-        if failure:
-            raise failure[0]
 
     def close(self) -> None:
         """End it; idempotent, from any thread. Joins the reader unless it is the caller."""
