@@ -190,11 +190,9 @@ def _check_price(rules: InstrumentRules, name: str, price: Decimal, *, wants_dow
             f"{nearest} (broker.quantize gives {_w(hint)})"
         )
     if rules.min_price is not None and price < rules.min_price:
-        raise InvalidRequestError(
-            f"{name} {_w(price)} of {rules.symbol} is below the least price {_w(rules.min_price)}"
-        )
+        raise InvalidRequestError(f"{name} {_w(price)} of {rules.symbol} is below the minimum, {_w(rules.min_price)}")
     if rules.max_price is not None and price > rules.max_price:
-        raise InvalidRequestError(f"{name} {_w(price)} of {rules.symbol} is above the most price {_w(rules.max_price)}")
+        raise InvalidRequestError(f"{name} {_w(price)} of {rules.symbol} is above the maximum, {_w(rules.max_price)}")
 
 
 def _check_quantity(rules: InstrumentRules, quantity: Decimal, most: Decimal | None, kind: str) -> None:
