@@ -17,9 +17,16 @@ from qkt.cli import exits
 from qkt.cli.screen import complain
 
 COMMANDS = {
-    "demo": ("qkt.cli.demo.command", "watch a bot survive a bad night, half a minute, no account"),
-    "venue": ("qkt.cli.venue", "run the simulated Bybit on this machine"),
-    "version": ("qkt.cli.version", "the versions of qkt and of what it stands on"),
+    "demo": ("qkt.cli.demo.command:run", "watch a bot survive a bad night, half a minute, no account"),
+    "orders": ("qkt.cli.listing:run_orders", "the open orders"),
+    "fills": ("qkt.cli.listing:run_fills", "what has traded lately"),
+    "balances": ("qkt.cli.listing:run_balances", "what the account holds"),
+    "submit": ("qkt.cli.submit:run", "send one order and say what became of it"),
+    "modify": ("qkt.cli.changing:run_modify", "change the terms of a working order"),
+    "cancel": ("qkt.cli.changing:run_cancel", "cancel orders by id"),
+    "cancel-all": ("qkt.cli.changing:run_cancel_all", "cancel every open order"),
+    "venue": ("qkt.cli.venue:run", "run the simulated Bybit on this machine"),
+    "version": ("qkt.cli.version:run", "the versions of qkt and of what it stands on"),
 }
 
 _USAGE = """usage: qkt COMMAND [options]
@@ -62,8 +69,8 @@ def _dispatch(arguments: list[str]) -> int:
     if arguments[0] not in COMMANDS:
         complain("qkt", f"there is no command {arguments[0]!r}; there are: {', '.join(COMMANDS)}")
         return exits.USAGE
-    module, _ = COMMANDS[arguments[0]]
-    code = importlib.import_module(module).run(arguments[1:])
+    module, _, function = COMMANDS[arguments[0]][0].partition(":")
+    code = getattr(importlib.import_module(module), function)(arguments[1:])
     sys.stdout.flush()
     return int(code)
 

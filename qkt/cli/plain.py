@@ -1,0 +1,88 @@
+"""qkt's values as plain JSON types, and as the words of a table."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import attrs
+
+from qkt.cli.session import bare_symbol
+from qkt.model.orders import OrderView
+from qkt.money import to_wire
+
+
+def plain(value: Any) -> Any:
+    """Decimals as strings, enums as their words, attrs values as objects; every number exact."""
+    match value:
+        case None | bool() | int() | str() | float():
+            return value
+        case Decimal():
+            return number(value)
+        case enum.Enum():
+            return value.value
+        case Mapping():
+            return {str(name): plain(item) for name, item in value.items()}
+        case list() | tuple():
+            return [plain(item) for item in value]
+        case set() | frozenset():
+            return sorted(plain(item) for item in value)
+        case _ if attrs.has(type(value)):
+            fields = attrs.fields(type(value))
+            return {field.name: plain(getattr(value, field.name)) for field in fields}
+        case _:
+            return str(value)
+
+
+def number(value: Decimal | None, unknown: str = "-") -> str:
+    """A number without an exponent and without trailing zeros."""
+    if value is None:
+        return unknown
+    text = to_wire(value)
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def clock_time(at_ms: int) -> str:
+    """A moment in UTC, to the second."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
+
+
+def span(age_ms: int | None) -> str:
+    """A duration as a person says it: 840 ms, 12 s, 5 min, 3 h."""
+    if age_ms is None:
+        return "never"
+    for unit, in_ms in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
+        if age_ms >= (2 if unit != "s" else 1) * in_ms:
+            return f"{age_ms / in_ms:.1f} {unit}" if unit == "s" and age_ms < 10_000 else f"{age_ms // in_ms} {unit}"
+    return f"{age_ms} ms"
+
+
+def terms(view: OrderView) -> str:
+    """At what price an order trades: ``59350``, ``market``, ``stop 58000``, ``stop 58000 limit 57900``."""
+    parts = []
+    if view.stop_price is not None:
+        kind = "touch" if view.order_type.value == "IF_TOUCHED" else "stop"
+        parts.append(f"{kind} {number(view.stop_price)}")
+    if view.limit_price is not None:
+        parts.append(f"limit {number(view.limit_price)}" if parts else number(view.limit_price))
+    return " ".join(parts) or ("market" if view.order_type.value == "MARKET" else "-")
+
+
+ORDER_COLUMNS = ("ID", "SYMBOL", "SIDE", ">QUANTITY", ">PRICE", ">FILLED", "STATUS")
+
+
+def order_row(view: OrderView) -> list[str]:
+    """An order for a table with `ORDER_COLUMNS`."""
+    quantity = number(view.quantity) + (" quote" if view.quote_sized else "")
+    return [
+        view.client_order_id or view.broker_order_id,
+        bare_symbol(view.symbol),
+        "-" if view.side is None else view.side.value.lower(),
+        quantity,
+        terms(view),
+        number(view.cum_quantity),
+        view.status.value.lower() + (" (unresolved)" if view.is_unresolved else ""),
+    ]
