@@ -483,6 +483,14 @@ def test_moving_an_order_costs_its_place_and_shrinking_it_does_not(desk):
     assert [desk.fills(each) for each in (shrunk, last, moved)] == [[("1", "100")], [("2", "100")], [("1", "100")]]
 
 
+def test_growing_an_order_costs_its_place(desk):
+    desk.price("101")
+    grown, other = desk.send(limit("BUY", "1", "100")), desk.send(limit("BUY", "1", "100"))
+    desk.broker.modify(grown, OrderModification(new_quantity=Decimal(2)))
+    desk.price("100", liquidity="1.5")
+    assert [desk.fills(each) for each in (other, grown)] == [[("1", "100")], [("0.5", "100")]]
+
+
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
@@ -599,6 +607,15 @@ def test_a_resting_order_locks_what_it_needs_and_gives_it_back():
     assert desk.broker.wallet["USDT"].available == 800
     desk.broker.cancel(order)
     assert desk.broker.wallet["USDT"].available == 1000
+
+
+def test_what_one_resting_order_holds_back_the_next_cannot_spend():
+    desk = Desk(balances={"USDT": Decimal(150), "BTC": Decimal(1)})
+    desk.price("101")
+    assert desk.broker.submit(limit("BUY", "1", "100")).accepted
+    assert "available 50" in desk.broker.submit(limit("BUY", "1", "100")).reject_reason
+    assert desk.broker.submit(limit("SELL", "1", "105")).accepted
+    assert "available 0" in desk.broker.submit(market("SELL", "1")).reject_reason
 
 
 @pytest.mark.parametrize(
