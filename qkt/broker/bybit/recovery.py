@@ -168,6 +168,8 @@ class BybitStateRecovery:
         if self._watermark_ms is None:
             start_ms = self._publish_from_ms = max(0, fence_ms - self._recovery_window_ms)
         else:
+            # after a clock that ran ahead was set back, what lies between is not read yet (S82)
+            self._watermark_ms = min(self._watermark_ms, fence_ms)
             start_ms = self._window_start_ms()
         reads = []
         for until_ms, read in self.reads.executions(start_ms, max(fence_ms, start_ms)):
