@@ -99,6 +99,7 @@ def test_many_orders_go_ten_at_a_time_in_order(desk, broker):
 
 def test_S85_each_item_has_its_own_outcome_beside_retcode_zero(desk, broker):
     desk.client.responses[CREATE_BATCH] = lambda request: batch_reply(request, 0, 170131, 10006, 0, 170007)
+    desk.heard.clear()
 
     acks = broker.submit_many(orders("c1", "c2", "c3", "c4", "c5"))
 

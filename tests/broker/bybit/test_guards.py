@@ -161,7 +161,7 @@ def test_a_frozen_broker_sends_no_orders_and_no_amends_and_every_cancel(desk, br
         lambda: broker.submit_many([a_limit_order()]),
         lambda: broker.modify(acks[0].client_order_id, OrderModification(new_quantity=D(1))),
     ):
-        with pytest.raises(InvalidRequestError, match="is frozen .fat finger.; cancels pass"):
+        with pytest.raises(InvalidRequestError, match=r"is frozen .fat finger.; cancels pass"):
             forbidden()
     assert desk.client.posts == []
     assert broker.cancel(acks[0].client_order_id).accepted
