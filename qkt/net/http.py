@@ -20,7 +20,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
 
 from qkt.clock import SystemClock
 from qkt.net.sockets import open_tcp, shut
@@ -88,8 +88,6 @@ class _Tracked(HTTPConnection):
         try:
             timeout_s = self.timeout if isinstance(self.timeout, int | float) else None
             sock = open_tcp(self._dns_host, self.port, timeout_s, on_socket=call.use if call else None)
-        except socket.gaierror as error:
-            raise NameResolutionError(self.host, self, error) from error
         except TimeoutError as error:
             raise ConnectTimeoutError(self, f"connecting to {self.host} timed out after {self.timeout} s") from error
         except OSError as error:

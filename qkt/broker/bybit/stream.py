@@ -576,6 +576,9 @@ def _proxy_options(proxy: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         "http_proxy_host": parts.hostname,
         "http_proxy_port": parts.port or 80,
+        "http_no_proxy": [
+            "nobody-is-exempt.invalid"
+        ],  # the proxy was asked for; the library exempts loopback otherwise
         "proxy_type": "http" if parts.scheme in ("", "http", "https") else parts.scheme,
     }
     if parts.username:
