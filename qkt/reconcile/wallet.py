@@ -28,7 +28,7 @@ class WalletBook:
         """Join a complete read started at ``begun_ms``."""
         dated = dict(self.dated)
         for coin, balance in coins.items():
-            if coin not in dated or begun_ms >= dated[coin][0]:
+            if begun_ms >= self._dated_ms(coin):
                 dated[coin] = (begun_ms, _kept_where_unknown(balance, dated.get(coin)))
         for coin, (dated_ms, _balance) in self.dated.items():
             if coin not in coins and begun_ms > dated_ms:
@@ -39,9 +39,13 @@ class WalletBook:
         """Join a frame's coins; the coins it does not list stay as they are."""
         dated = dict(self.dated)
         for coin, balance in coins.items():
-            if coin not in dated or creation_ms >= dated[coin][0]:
+            if creation_ms >= self._dated_ms(coin):
                 dated[coin] = (creation_ms, _kept_where_unknown(balance, dated.get(coin)))
         return attrs.evolve(self, dated=dated)
+
+    def _dated_ms(self, coin: str) -> int:
+        """When the newest word about a coin was said. A complete read that does not list it is a word: zero."""
+        return self.dated[coin][0] if coin in self.dated else self.read_ms or 0
 
     def changed_from(self, before: WalletBook) -> frozenset[str]:
         """Coins whose balance is not what it was."""

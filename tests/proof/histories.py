@@ -23,7 +23,7 @@ from qkt.events import BrokerEvent
 from qkt.model.orders import OrderModification, OrderRequest
 from qkt.orders.facts import AnyFact
 from qkt.testing import FakeBybitClient, FixedClock, TickScheduler
-from qkt.testing.builders import a_limit_order, acknowledged, execution_row, frame, order_reported, order_row, refusal
+from qkt.testing.builders import a_limit_order, execution_row, frame, order_reported, order_row, refusal
 
 T0 = 10_000_000  # when our requests are signed
 NOW = T0 + 100  # when everything happens that does not wait: the venue's times lie in between
@@ -55,8 +55,8 @@ class Step:
 class End:
     """What must be believed and have been told of one order, whatever happened on the way.
 
-    ``is_optional``: nobody has to know it. ``terminal`` is None for an order that rests, ``fills`` its executions. ``notes`` are the other events that must
-    have been told exactly once, ``may_note`` those that may have been told, at most once.
+    ``is_optional``: nobody has to know it. ``terminal`` is None for an order that rests, ``fills`` its executions.
+    ``notes`` are the other events that must have been told exactly once, ``may_note`` those that may have been.
     """
 
     is_optional: bool = False
@@ -107,7 +107,15 @@ class Story:
         self._last_time = name
 
     def venue(
-        self, name, *after, order=None, execution=None, says=("order", "execution"), before=(), must_happen=True, **hides
+        self,
+        name,
+        *after,
+        order=None,
+        execution=None,
+        says=("order", "execution"),
+        before=(),
+        must_happen=True,
+        **hides,
     ):
         """The venue moves on. ``order`` and ``execution`` are rows that change; ``says`` which of them it sends."""
         truth = self._moments[-1]
@@ -250,7 +258,7 @@ def _three_fills(name: str) -> Story:
     amend, _ = Desk().standing(order, "c1", "b1").modify("c1", OrderModification(new_quantity=Decimal(4)))
     cancel, _ = Desk().standing(order, "c1", "b1").cancel("c1")
     story.ours("submit", [sent])
-    story.venue("created", "submit", order={"orderId": "b1", "qty": "3", "leavesQty": "3", **_at(1)})
+    story.venue("created", "submit", order={"orderId": "b1", "qty": "3", "leavesQty": "3", **_at(1)}, unlisted=["b1"])
     story.ours("ack", ack, "created")
     story.venue(
         "fill 1",
@@ -329,7 +337,7 @@ def amend_then_cancel_beats_fill() -> History:
 
 
 def two_orders_of_two_fills() -> History:
-    """Two orders on one symbol and side: rows without link ids, lists that lag, one order cancelled by somebody else."""
+    """Two orders on one symbol and side: rows without link ids, lists that lag, one cancelled by somebody else."""
     story = Story("two orders, two fills each", A_ours="c1", A="b1", B_ours="c2", B="b2")
     for name, ours, theirs, size in (("A", "c1", "b1", "2"), ("B", "c2", "b2", "3")):
         order = a_limit_order(client_order_id=ours, quantity=Decimal(size))

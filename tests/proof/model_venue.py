@@ -1,4 +1,4 @@
-"""A venue small enough to be obviously right: a list of moments, each with all its rows, read through `FakeBybitClient`.
+"""A venue small enough to be obviously right: a list of moments with all their rows, read through `FakeBybitClient`.
 
 It shares nothing with qkt but the row builders, and nothing with `qkt.venue`. What a row may hide is said per moment:
 ``unlisted`` orders are missing from the open list and ``unseen`` ones from every lookup as well (a fresh order may not
@@ -28,7 +28,7 @@ class Moment:
 
 
 class ModelVenue:
-    """Serves one moment at a time. ``on_read(path, query)`` is called before each answer; ``asked``: whose rows were."""
+    """Serves one moment at a time. ``on_read(path, query)`` hears each request first; ``asked`` are ids looked up."""
 
     def __init__(self, moments, *, page_size: int = 1) -> None:
         self.moments = moments

@@ -1,9 +1,9 @@
 """Every schedule of a history, as a graph of states.
 
-A schedule is an order in which the steps happen, with messages repeated or left out and with rounds in between. They are
-far too many to run one by one; but what the bot will do depends only on what it knows, what it has told and what can
-still happen. So the graph has one state for each such triple, every edge is run once through the real code (the ledger
-behind a real `BrokerState`, rounds by the real `BybitStateRecovery`), and each state and each edge is held to law 3.
+A schedule is an order in which the steps happen, with messages repeated or left out and with rounds in between. There
+are far too many to run one by one; but what the bot will do depends only on what it knows, what it has told and what
+can still happen. So the graph has one state for each such triple, every edge is run once through the real code (the
+ledger behind a real `BrokerState`, rounds by the real `BybitStateRecovery`), and every edge is held to law 3.
 
 From every state: any step that its causes allow, any delivered message once more (a duplicate must tell nothing and
 lead nowhere), a complete round, and a complete round in the middle of whose reading any step happens (the open orders
@@ -14,18 +14,20 @@ rounds must then reach the venue's truth, and quiet ones after them tell nothing
 from __future__ import annotations
 
 import copy
+import enum
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cache
 
 import attrs
 from histories import NOW, History
-from law import Told, Violation, check_end, learn
+from law import ACCEPTED, Told, Violation, check_end, learn
 from model_venue import EXECUTIONS, ModelVenue
 
 from qkt.broker.bybit.recovery import BybitStateRecovery
 from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
-from qkt.events import BalancesUpdated, BrokerEvent, OrderEvent
+from qkt.events import BalancesUpdated, BrokerEvent
 from qkt.orders.facts import SubmitAcknowledged
 from qkt.orders.ledger import Ledger
 from qkt.testing import FakeBybitClient, FixedClock
@@ -33,11 +35,25 @@ from qkt.testing import FakeBybitClient, FixedClock
 QUIET_ROUNDS = 2
 
 
+class Rounds(enum.Enum):
+    """How rounds mix with the steps of a history."""
+
+    AT_THE_END = "only at the end"
+    BETWEEN = "between any two steps"
+    TORN = "between any two steps, and with any step in the middle of one"
+
+
 @attrs.frozen(kw_only=True)
 class Result:
-    """What was walked. ``states`` of the graph, ``edges`` run through the product, ``schedules`` they stand for."""
+    """What was walked.
+
+    ``states`` of the graph, ``beliefs`` among them that differ in what is known or told, ``edges`` run through the
+    product, ``ends`` taken to complete and quiet rounds, and the ``schedules`` they all stand for (counted without the
+    rounds in between, which have no bound).
+    """
 
     name: str
+    rounds: Rounds
     states: int
     beliefs: int
     edges: int
@@ -47,7 +63,7 @@ class Result:
     def __str__(self) -> str:
         return (
             f"{self.name}: {self.states:,} states ({self.beliefs:,} beliefs, {self.edges:,} edges run, "
-            f"{self.ends:,} ends) stand for {self.schedules:.3g} schedules"
+            f"{self.ends:,} ends) stand for {self.schedules:.3g} schedules, rounds {self.rounds.value}"
         )
 
 
@@ -66,6 +82,18 @@ class Heard(EventBus):
         return events
 
 
+class _DirectClient(FakeBybitClient):
+    """Reads go straight to the model venue: a hundred thousand rounds are read here."""
+
+    def __init__(self, venue: ModelVenue) -> None:
+        super().__init__()
+        venue.wire(self)
+
+    def get_signed(self, path, query):
+        response = self.responses[path]
+        return response(query) if callable(response) else response
+
+
 @attrs.frozen(eq=False)
 class Belief:
     """A ledger as it is at one state, and what has been told by then."""
@@ -82,8 +110,7 @@ class World:
         self.history = history
         self.clock = FixedClock(NOW)
         self.venue = ModelVenue(history.moments, page_size=history.page_size)
-        self.client = FakeBybitClient()
-        self.venue.wire(self.client)
+        self.client = _DirectClient(self.venue)
         self.bus = Heard(self.clock)
         self.state = BrokerState(source="BYBIT_SPOT", bus=self.bus, clock=self.clock)
         self.recovery = BybitStateRecovery(self.client, self.state, category="spot", clock=self.clock)
@@ -105,7 +132,6 @@ class World:
         self.venue.now = moment
         self.venue.on_read = lambda path, query: None
         self.venue.asked.clear()
-        self.client.gets.clear()
         self.clock.step_wall_ms(clock_ms - self.clock.now_ms())
         self.bus.take()
 
@@ -194,6 +220,19 @@ class World:
         return len(self._beliefs)
 
 
+def seen_by_the_user(belief: Belief, history: History) -> object:
+    """Views, fills and what was told at an end, but for when qkt's clock learnt them and for notes of requests."""
+    orders = []
+    for order in belief.ledger:
+        name = history.names.get(order.broker_order_id) or history.names[order.client_order_id]
+        if name == "old":
+            continue
+        view = attrs.asdict(order.view(), filter=lambda field, _: field.name not in ("updated_ms", "created_ms"))
+        core = frozenset(w for w in belief.told.words(name) if w.startswith(("fill", "terminal")) or w == ACCEPTED)
+        orders.append((name, repr(view), frozenset(order.fills.items()), core))
+    return tuple(sorted(orders, key=lambda order: order[0]))
+
+
 def copied(ledger: Ledger) -> Ledger:
     """The same knowledge, learning on its own; trails stay behind, nothing is decided by them."""
     twin = Ledger()
@@ -232,9 +271,12 @@ def _field_names(cls) -> tuple[str, ...]:
 
 
 class Walk:
-    """All schedules of one history."""
+    """All schedules of one history.
 
-    def __init__(self, history: History, *, rounds_in_between: bool = True) -> None:
+    ``rounds``: whether rounds may come in between, and whether steps may happen in the middle of one.
+    """
+
+    def __init__(self, history: History, *, rounds: Rounds = Rounds.TORN) -> None:
         self.history = history
         self.world = World(history)
         self.steps = history.steps
@@ -242,7 +284,7 @@ class Walk:
         self._after = [sum(bit[name] for name in step.after) for step in self.steps]
         self._before = [sum(bit[name] for name in step.before) for step in self.steps]
         self._must = sum(bit[step.name] for step in self.steps if step.must_happen)
-        self._rounds_in_between = rounds_in_between
+        self._rounds = rounds
         self._memo: dict[object, Belief] = {}
 
     def run(self) -> Result:
@@ -250,7 +292,7 @@ class Walk:
         first = (0, world.start)
         came: dict[tuple[int, Belief], tuple[tuple[int, Belief] | None, str]] = {first: (None, "")}
         queue = deque([first])
-        ends = set()
+        ends: dict[int, dict[object, Belief]] = {}
         while queue:
             here = queue.popleft()
             done, belief = here
@@ -263,16 +305,23 @@ class Walk:
                 if done & self._must == self._must:
                     label = "the end"
                     moment, clock_ms = self._when(done)
-                    ends.add(self._run_once(("end", belief, moment, clock_ms), world.end, belief, moment, clock_ms))
+                    end = self._run_once(("end", belief, moment, clock_ms), world.end, belief, moment, clock_ms)
+                    alike = ends.setdefault(moment, {})
+                    alike[seen_by_the_user(end, self.history)] = end
+                    if len(alike) > 1:
+                        raise Violation("\n  ".join(["the end depends on the schedule:", *map(str, alike)]))
             except Violation as broken:
-                raise Violation(f"{self.history.name}: {broken}\n  after: {_story(came, here)}, then {label or broken.edge}") from None
+                raise Violation(
+                    f"{self.history.name}: {broken}\n  after: {_story(came, here)}, then {broken.edge or label}"
+                ) from None
         return Result(
             name=self.history.name,
+            rounds=self._rounds,
             states=len(came),
             beliefs=world.beliefs,
             edges=world.edges,
             schedules=self.count_schedules(),
-            ends=len(ends),
+            ends=sum(key[0] == "end" for key in self._memo),
         )
 
     def _edges(self, done: int, belief: Belief) -> Iterable[tuple[str, tuple[int, Belief]]]:
@@ -290,12 +339,12 @@ class Walk:
             if step.facts:
                 then = self._act(step.name, ("learn", belief, index), world.learn, belief, step.facts)
             yield step.name, (done | 1 << index, then)
-            if self._rounds_in_between and step.clock_ms is None:
+            if self._rounds is Rounds.TORN and step.clock_ms is None:
                 label = f"a round during which: {step.name}"
                 key = ("round", belief, moment, clock_ms, index)
                 then = self._act(label, key, world.round, belief, moment, clock_ms, during=step)
                 yield label, (done | 1 << index, then)
-        if self._rounds_in_between:
+        if self._rounds is not Rounds.AT_THE_END:
             key = ("round", belief, moment, clock_ms)
             yield "a round", (done, self._act("a round", key, world.round, belief, moment, clock_ms))
 
@@ -326,7 +375,7 @@ class Walk:
     def count_schedules(self) -> int:
         """How many different sequences: each message delivered, repeated once at any later time, or left out.
 
-        Rounds in between are not counted (with them the number has no bound); each schedule ends with the complete ones.
+        Rounds in between are not counted (with them there is no bound); each schedule ends with the complete ones.
         """
         memo: dict[tuple[int, int], int] = {}
         steps = range(len(self.steps))
@@ -356,5 +405,7 @@ def _story(came, here) -> str:
     return ", ".join(reversed(labels[:-1])) or "the start"
 
 
-def order_events(events: Iterable[BrokerEvent]) -> list[OrderEvent]:
-    return [event for event in events if isinstance(event, OrderEvent)]
+@cache
+def walked(make: Callable[[], History], rounds: Rounds) -> Result:
+    """Walk a history, once for all who ask; never with a mistake planted."""
+    return Walk(make(), rounds=rounds).run()

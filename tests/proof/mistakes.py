@@ -1,0 +1,161 @@
+"""Ten mistakes that trading engines are known to make, each planted into the real code by one small patch.
+
+They are here to prove the proof: the checks of this folder must fail with any of them in (`test_planted_mistakes.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import attrs
+import pytest
+
+from qkt.broker.bybit import reads, recovery, writes
+from qkt.broker.bybit.reads import BybitReads
+from qkt.broker.bybit.recovery import BybitStateRecovery
+from qkt.broker.bybit.retcodes import Operation, Verdict
+from qkt.broker.bybit.writes import BybitWrites
+from qkt.orders import machine, telling
+from qkt.orders.facts import AgedOut, SubmitAcknowledged, SubmitRefused
+from qkt.orders.order import Order
+from qkt.orders.rows import end_of, terms_of
+from qkt.reconcile.snapshot import Completeness, Read
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+MISTAKES: dict[str, Plant] = {}
+
+
+def mistake(plant: Plant) -> Plant:
+    MISTAKES[plant.__name__] = plant
+    return plant
+
+
+@mistake
+def absence_is_cancel(patch: pytest.MonkeyPatch) -> None:
+    """What is missing from the open list has been cancelled: why ask?"""
+    ask = BybitStateRecovery._ask
+
+    def conclude(self, order: Order, *, only_fills: bool = False) -> bool:
+        if only_fills or not (order.is_acknowledged or order.has_evidence):
+            return ask(self, order, only_fills=only_fills)
+        ids = {"client_order_id": order.client_order_id, "broker_order_id": order.broker_order_id}
+        self._state.absorb([AgedOut(**ids, origin="reconcile")])
+        return True
+
+    patch.setattr(BybitStateRecovery, "_ask", conclude)
+
+
+@mistake
+def timeout_is_reject(patch: pytest.MonkeyPatch) -> None:
+    """Nobody answered, so it did not work."""
+
+    def refused(self, client_order_id, error, sent_ms):
+        return SubmitRefused(client_order_id=client_order_id, reason=str(error), origin="submit")
+
+    patch.setattr(BybitWrites, "_unanswered_submit", refused)
+
+
+@mistake
+def last_write_wins(patch: pytest.MonkeyPatch) -> None:
+    """The row that came last is the truth."""
+
+    def overwrite(order, report, fact):
+        order = machine._with_evidence(order, report.broker_order_id)
+        end = end_of(order, report, fact) if report.status.is_final else None
+        order = attrs.evolve(
+            order,
+            reported_quantity=report.cum_quantity,
+            status=report.status,
+            venue_status=report.venue_status,
+            terms=terms_of(report, fact.as_of_ms),
+            end=end,
+        )
+        return order, None, ()
+
+    patch.setattr(machine, "_learn_report", overwrite)
+
+
+@mistake
+def terminal_before_fills(patch: pytest.MonkeyPatch) -> None:
+    """The order says it is over: tell it at once, the executions will come."""
+    patch.setattr(telling, "_may_end", lambda order: order.end is not None and not order.is_end_told)
+
+
+@mistake
+def dedupe_after_publish(patch: pytest.MonkeyPatch) -> None:
+    """Publish the execution, then notice that it is known."""
+    learn = machine._learn_execution
+
+    def publish_first(order, execution, fact):
+        if execution.exec_id in order.fills:
+            return attrs.evolve(order), execution, ()
+        return learn(order, execution, fact)
+
+    patch.setattr(machine, "_learn_execution", publish_first)
+
+
+@mistake
+def known_orders_read_after_the_snapshot(patch: pytest.MonkeyPatch) -> None:
+    """Compare the list with what is known now, not with what was known when it was asked for."""
+    patch.setattr(
+        recovery,
+        "absent_candidates",
+        lambda ledger, _fence: [order for order in ledger.open_orders() if order.is_acknowledged or order.has_evidence],
+    )
+
+
+@mistake
+def stop_paging_at_a_seen_page(patch: pytest.MonkeyPatch) -> None:
+    """Executions come newest first, so a page of known ones means that the rest is known too."""
+    build, walk = BybitStateRecovery.__init__, reads.walk
+    known: list[Callable[[str], bool]] = []
+
+    def build_and_listen(self, client, state, **more):
+        build(self, client, state, **more)
+        known[:] = [lambda exec_id: any(exec_id in order.fills for order in state._ledger)]
+
+    def walk_lazily(path, fetch, **more):
+        def fetch_unless_seen(cursor):
+            page = fetch(cursor)
+            if path == "executions" and page.rows and all(known[0](row.exec_id) for row in page.rows):
+                return attrs.evolve(page, cursor="")
+            return page
+
+        return walk(path, fetch_unless_seen, **more)
+
+    patch.setattr(BybitStateRecovery, "__init__", build_and_listen)
+    patch.setattr(reads, "walk", walk_lazily)
+
+
+@mistake
+def error_is_empty_wallet(patch: pytest.MonkeyPatch) -> None:
+    """The wallet could not be read, so there is nothing in it."""
+    read_wallet = BybitReads.wallet
+
+    def read_or_nothing(self, account_type):
+        read = read_wallet(self, account_type)
+        if read.is_complete:
+            return read
+        return Read(path="balances", completeness=Completeness.COMPLETE, begun_ms=read.begun_ms, pages=1)
+
+    patch.setattr(BybitReads, "wallet", read_or_nothing)
+
+
+@mistake
+def duplicate_id_is_acceptance(patch: pytest.MonkeyPatch) -> None:
+    """The venue has an order under this id, so it must be the one we sent."""
+    refused = BybitWrites._refused_submit
+
+    def accepted(self, client_order_id, error, sent_ms):
+        if writes.verdict(error.ret_code, Operation.CREATE) is Verdict.DUPLICATE_ID:
+            return SubmitAcknowledged(client_order_id=client_order_id, origin="submit")
+        return refused(self, client_order_id, error, sent_ms)
+
+    patch.setattr(BybitWrites, "_refused_submit", accepted)
+
+
+@mistake
+def completion_by_remembered_quantity(patch: pytest.MonkeyPatch) -> None:
+    """It is filled when the fills add up to what was asked for."""
+    patch.setattr(machine, "_is_complete", lambda order: order.filled_quantity == order.terms.quantity)
