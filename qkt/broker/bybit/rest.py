@@ -375,7 +375,7 @@ class _Exchange:
         took_ms = rest._machine.monotonic_ms() - began_ms
         rest.stats.last_round_trip_ms = took_ms
         log.debug(
-            "%s %s status=%d took_ms=%d attempt=%d",
+            "answered verb=%s path=%s status=%d took_ms=%d attempt=%d",
             self._method,
             self._path,
             response.status_code,
