@@ -18,6 +18,8 @@ from qkt.cli.screen import complain
 
 COMMANDS = {
     "demo": ("qkt.cli.demo.command:run", "watch a bot survive a bad night, half a minute, no account"),
+    "doctor": ("qkt.cli.doctor:run", "key, clock, connections, account: a light per line, with its remedy"),
+    "watch": ("qkt.cli.watch:run", "orders, fills, balances and health, live"),
     "orders": ("qkt.cli.listing:run_orders", "the open orders"),
     "fills": ("qkt.cli.listing:run_fills", "what has traded lately"),
     "balances": ("qkt.cli.listing:run_balances", "what the account holds"),
@@ -25,6 +27,7 @@ COMMANDS = {
     "modify": ("qkt.cli.changing:run_modify", "change the terms of a working order"),
     "cancel": ("qkt.cli.changing:run_cancel", "cancel orders by id"),
     "cancel-all": ("qkt.cli.changing:run_cancel_all", "cancel every open order"),
+    "reconcile": ("qkt.cli.reconcile:run", "what differed, with the evidence; --html for a page"),
     "venue": ("qkt.cli.venue:run", "run the simulated Bybit on this machine"),
     "version": ("qkt.cli.version:run", "the versions of qkt and of what it stands on"),
 }

@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from qkt.cli import exits
-from qkt.cli.plain import ORDER_COLUMNS, clock_time, number, order_row, plain
+from qkt.cli.plain import ORDER_COLUMNS, clock_time, counted, number, order_row, plain
 from qkt.cli.running import command_parser, run_command
 from qkt.cli.screen import Screen
 from qkt.cli.session import KEYS_HELP, add_account_options, bare_symbol, full_symbol, session
@@ -57,7 +57,7 @@ def _orders(options: argparse.Namespace, screen: Screen) -> int:
     screen.result({"place": account.place, "orders": plain(views), "unresolved": list(unresolved)})
     if views:
         screen.lines(table(ORDER_COLUMNS, [order_row(view) for view in views]))
-    screen.line([(f"{_counted(len(views), 'open order')} at {account.place}", "dim")])
+    screen.line([(f"{counted(len(views), 'open order')} at {account.place}", "dim")])
     return exits.OK
 
 
@@ -78,7 +78,7 @@ def _fills(options: argparse.Namespace, screen: Screen) -> int:
     columns = ("TIME UTC", "ID", "SYMBOL", "SIDE", ">QUANTITY", ">PRICE", ">FEE", "")
     if fills:
         screen.lines(table(columns, [_fill_row(fill) for fill in fills]))
-    screen.line([(f"{_counted(len(fills), 'fill')} in the last {options.since} at {account.place}", "dim")])
+    screen.line([(f"{counted(len(fills), 'fill')} in the last {options.since} at {account.place}", "dim")])
     return exits.OK
 
 
@@ -103,7 +103,7 @@ def _balances(options: argparse.Namespace, screen: Screen) -> int:
     rows = [[coin, number(held.total), number(held.locked), number(held.available)] for coin, held in coins.items()]
     if rows:
         screen.lines(table(("COIN", ">TOTAL", ">LOCKED", ">AVAILABLE"), rows))
-    screen.line([(f"{_counted(len(rows), 'coin')} at {account.place}", "dim")])
+    screen.line([(f"{counted(len(rows), 'coin')} at {account.place}", "dim")])
     return exits.OK
 
 
@@ -113,7 +113,3 @@ def span_ms(text: str) -> int:
     if match is None:
         raise InvalidRequestError(f"a span is a number and one of s, m, h, d, e.g. 12h; got {text!r}")
     return int(match[1]) * _UNITS_MS[match[2]]
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"

@@ -50,6 +50,16 @@ def clock_time(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
 
 
+def time_of_day(at_ms: int) -> str:
+    """The time of a moment in UTC, to the second."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%H:%M:%S")
+
+
+def counted(count: int, what: str) -> str:
+    """``no open orders``, ``1 open order``, ``2 open orders``."""
+    return f"{count or 'no'} {what}{'' if count == 1 else 's'}"
+
+
 def span(age_ms: int | None) -> str:
     """A duration as a person says it: 840 ms, 12 s, 5 min, 3 h."""
     if age_ms is None:

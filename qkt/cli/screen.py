@@ -27,7 +27,7 @@ class Screen:
         self.is_json = is_json
         self._out = out or sys.stdout
         self._lock = threading.Lock()
-        self._console = None if is_json else _rich_console(self._out)
+        self.console = None if is_json else _rich_console(self._out)
 
     def line(self, line: Line = "") -> None:
         """Print one line, whole, from any thread."""
@@ -35,12 +35,12 @@ class Screen:
             return
         pieces = [(line, "")] if isinstance(line, str) else list(line)
         with self._lock:
-            if self._console is None:
+            if self.console is None:
                 print("".join(text for text, _ in pieces).rstrip(), file=self._out, flush=True)
             else:
                 from rich.text import Text
 
-                self._console.print(Text.assemble(*pieces), soft_wrap=True)
+                self.console.print(Text.assemble(*pieces), soft_wrap=True)
 
     def lines(self, lines: Iterable[Line]) -> None:
         """Print several lines."""

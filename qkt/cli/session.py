@@ -19,6 +19,7 @@ from qkt.broker.bybit.client import BybitClient
 from qkt.bus import EventBus
 from qkt.cli.progress import progress
 from qkt.cli.screen import Screen
+from qkt.clock import SystemClock
 from qkt.errors import InvalidRequestError
 from qkt.events import BrokerEvent
 from qkt.model.orders import OrderView
@@ -39,6 +40,10 @@ class Session:
     bus: EventBus
     place: str
 
+    def now_ms(self) -> int:
+        """This machine's wall time, which dates what brokers tell."""
+        return SystemClock().now_ms()
+
 
 def add_account_options(parser: argparse.ArgumentParser, *, has_category: bool = True) -> None:
     """``--live`` and, where no symbol tells it, ``--category``."""
@@ -47,7 +52,7 @@ def add_account_options(parser: argparse.ArgumentParser, *, has_category: bool =
         parser.add_argument("--category", choices=tuple(PREFIXES), default="spot", help="default: spot")
 
 
-def new_client(options: argparse.Namespace) -> BybitClient:
+def new_client(options: argparse.Namespace, **client_options: Any) -> BybitClient:
     """A client for the environment's account, not yet connected; raises InvalidRequestError without keys."""
     missing = [name for name in ("BYBIT_API_KEY", "BYBIT_API_SECRET") if not os.environ.get(name)]
     if missing:
@@ -59,7 +64,7 @@ def new_client(options: argparse.Namespace) -> BybitClient:
     host = urlsplit(rest_url).hostname or ""
     if host.startswith(_LIVE_HOSTS) and not options.live:
         raise InvalidRequestError(f"BYBIT_REST_URL is the live venue ({host}): say --live if you mean it")
-    return BybitClient(testnet=not options.live)
+    return BybitClient(testnet=not options.live, **client_options)
 
 
 def place_of(options: argparse.Namespace) -> str:

@@ -1,0 +1,154 @@
+"""``qkt watch``: the account as qkt knows it, live, with the age of every number; it changes nothing.
+
+On a terminal a page that follows its size; piped, a line per event; with ``--json`` a JSON line per event and per
+state. It stays through lost connections and shows them. Exit codes: 0 the time given by ``--for-s`` is over, 2 wrong
+call, 3 the venue could not be reached at the start, 130 Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from qkt.cli import exits
+from qkt.cli.plain import plain
+from qkt.cli.running import command_parser, run_command
+from qkt.cli.screen import Line, Screen
+from qkt.cli.session import KEYS_HELP, Session, add_account_options, session
+from qkt.cli.watch_page import Memory, event_line, page
+from qkt.errors import InvalidRequestError
+from qkt.events import BrokerEvent
+
+_AT_LEAST_EVERY_S, _AT_MOST_EVERY_S = 1.0, 0.2
+
+
+def run(argv: Sequence[str]) -> int:
+    """``qkt watch``."""
+    parser = command_parser(
+        "watch", "Watch orders, fills, balances and health live; change nothing. Ctrl-C ends it.", epilog=KEYS_HELP
+    )
+    add_account_options(parser)
+    parser.add_argument("--once", action="store_true", help="one page, then the end")
+    parser.add_argument("--for-s", type=float, metavar="SECONDS", help="end after so long; default: until Ctrl-C")
+    parser.add_argument("--poll-ms", type=int, default=5_000, help="the time between two rounds (default 5000)")
+    parser.add_argument(
+        "--since-ms", type=int, default=300_000, help="how far back fills are read (default 300000: 5 minutes)"
+    )
+    return run_command(parser, argv, _watch)
+
+
+def _watch(options: argparse.Namespace, screen: Screen) -> int:
+    if options.for_s is not None and options.for_s < 0:
+        raise InvalidRequestError("--for-s must not be negative")
+    memory = Memory()
+    woken = threading.Event()
+    untold: deque[BrokerEvent] = deque()
+
+    def hear(event: BrokerEvent) -> None:
+        memory.hear(event)
+        untold.append(event)
+        woken.set()
+
+    with session(
+        options, screen, hear=hear, poll_interval_ms=options.poll_ms, recovery_window_ms=options.since_ms
+    ) as account:
+        if options.once:
+            _once(account, memory, screen)
+            return exits.OK
+        until = None if options.for_s is None else time.monotonic() + options.for_s
+        if screen.is_json:
+            _every_turn(woken, until, lambda: _print_json(account, untold))
+        elif sys.stdout.isatty():
+            with _painter() as paint:
+                _every_turn(woken, until, lambda: paint(_page(account, memory)))
+        else:
+            screen.lines(_page(account, memory))
+            untold.clear()  # the page has shown what the first round found
+            _every_turn(woken, until, lambda: _print_lines(screen, untold))
+    return exits.OK
+
+
+def _once(account: Session, memory: Memory, screen: Screen) -> None:
+    screen.lines(_page(account, memory, height=1_000))
+    screen.result(_state(account))
+
+
+def _page(account: Session, memory: Memory, height: int | None = None) -> list[Line]:
+    size = shutil.get_terminal_size()
+    return page(account, memory, width=size.columns, height=height or size.lines)
+
+
+def _every_turn(woken: threading.Event, until: float | None, turn: Callable[[], None]) -> None:
+    """At once, then whenever something happened (but not more often than an eye can follow), and every second."""
+    breath = threading.Event()
+    while True:
+        woken.clear()
+        turn()
+        left = _AT_LEAST_EVERY_S if until is None else min(_AT_LEAST_EVERY_S, until - time.monotonic())
+        if left <= 0:
+            return
+        if woken.wait(left):
+            breath.wait(min(_AT_MOST_EVERY_S, left))
+
+
+def _print_lines(screen: Screen, untold: deque[BrokerEvent]) -> None:
+    while untold:
+        line = event_line(untold.popleft())
+        if line is not None:
+            screen.line(line)
+
+
+def _print_json(account: Session, untold: deque[BrokerEvent]) -> None:
+    while untold:
+        event = untold.popleft()
+        print(json.dumps({"event": type(event).__name__, **plain(event)}))
+    print(json.dumps({"state": _state(account)}), flush=True)
+
+
+def _state(account: Session) -> dict[str, object]:
+    broker, stats = account.broker, account.client.stats
+    return {
+        "place": account.place,
+        "health": plain(broker.health),
+        "frame_age_ms": stats.frame_age_ms,
+        "losses": stats.losses,
+        "orders": plain(broker.open_orders()),
+        "balances": plain(account.client.wallet.coins),
+        "balances_as_of_ms": account.client.wallet.as_of_ms,
+        "discrepancies": plain([found for report in broker.reports for found in report.discrepancies]),
+    }
+
+
+@contextmanager
+def _painter() -> Iterator[Callable[[list[Line]], None]]:
+    """Paint whole pages on the terminal's other screen and give the first one back at the end."""
+    write = sys.stdout.write
+    console = Screen().console
+    write("\x1b[?1049h\x1b[?25l")
+
+    def paint(lines: list[Line]) -> None:
+        painted = [_coloured(console, line) + "\x1b[K" for line in lines]
+        write("\x1b[H" + "\r\n".join(painted) + "\x1b[J")
+        sys.stdout.flush()
+
+    try:
+        yield paint
+    finally:
+        write("\x1b[?25h\x1b[?1049l")
+        sys.stdout.flush()
+
+
+def _coloured(console: object, line: Line) -> str:
+    pieces = [(line, "")] if isinstance(line, str) else list(line)
+    if console is None:
+        return "".join(text for text, _ in pieces)
+    from rich.style import Style
+
+    return "".join(Style.parse(style).render(text) if style else text for text, style in pieces)
