@@ -90,16 +90,16 @@ def assert_lawful(events: Iterable[BrokerEvent]) -> None:
         assert len(ends) <= 1, f"{name} ended more than once: {said}"
         assert said.count("accepted") <= 1, f"{name} was accepted more than once: {said}"
         if "accepted" in said:
-            before = [one for one in said[: said.index("accepted")] if one != "unknown"]
+            before = [one for one in said[: said.index("accepted")] if one not in ("unknown", *_ABOUT_REQUESTS)]
             assert not before, f"{name} said {before} before it was accepted: {said}"
         else:
             assert not executions, f"{name} filled and was never accepted: {said}"
         behind = said[ends[0] + 1 :] if ends else []
-        after = [one for one in behind if not one.endswith(" late") and one not in _AFTERWARDS]
+        after = [one for one in behind if not one.endswith(" late") and one not in _ABOUT_REQUESTS]
         assert not after, f"{name} said {after} after its end: {said}"
 
 
-_AFTERWARDS = ("cancel failed", "modify failed")  # an answer to a request made after the end
+_ABOUT_REQUESTS = ("cancel failed", "modify failed")  # answers to the user, whatever is known of the order
 
 
 class Venue:

@@ -46,7 +46,7 @@ def alarms(stage: Stage) -> list[str]:
     return [event.domain for event in stage.heard if isinstance(event, HealthDegraded)]
 
 
-# -- S54: placed in the app ------------------------------------------------------------------------------------------
+# -- S54: placed in the app --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("by_frame", [True, False])
@@ -137,7 +137,7 @@ def test_S54_an_outside_order_a_round_finds_is_a_discrepancy_of_its_own(stage):
     assert report.adopted == 1
 
 
-# -- S55: our order cancelled by hand --------------------------------------------------------------------------------
+# -- S55: our order cancelled by hand ----------------------------------------------------------------------------------
 
 
 def test_S55_our_order_cancelled_by_hand_is_told_with_who_did_it(stage):
@@ -153,7 +153,7 @@ def test_S55_our_order_cancelled_by_hand_is_told_with_who_did_it(stage):
     stage.assert_settled()
 
 
-# -- S56: a trade by hand --------------------------------------------------------------------------------------------
+# -- S56: a trade by hand ----------------------------------------------------------------------------------------------
 
 
 def test_S56_a_fill_of_an_order_nobody_saw_is_external_and_touches_no_order_of_ours(stage):
@@ -191,7 +191,7 @@ def test_S56_a_partial_fill_of_an_unseen_order_is_asked_about_and_ends_by_the_ve
     stage.assert_settled()
 
 
-# -- S57: somebody else runs our bot ---------------------------------------------------------------------------------
+# -- S57: somebody else runs our bot -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("by_frame", [True, False])
@@ -242,7 +242,7 @@ def test_S57_an_order_another_broker_of_this_process_sent_is_no_alarm(stage):
     assert alarms(stage) == []
 
 
-# -- S58: the process died with an order in flight -------------------------------------------------------------------
+# -- S58: the process died with an order in flight ---------------------------------------------------------------------
 
 
 def restarted(stage: Stage, **options: Any) -> list[str]:
@@ -319,7 +319,7 @@ def test_S58_its_client_order_id_cannot_be_used_again(stage):
     assert stage.asked(CREATE) == []
 
 
-# -- S59: executions from before the start ---------------------------------------------------------------------------
+# -- S59: executions from before the start -----------------------------------------------------------------------------
 
 
 def test_S59_executions_in_the_recovery_window_are_published_once(stage):
@@ -371,7 +371,7 @@ def test_S59_a_new_broker_instance_publishes_them_again(stage):
     assert restarted(stage) == first == ["accepted", "filled e1"]
 
 
-# -- S79: the venue splits one order into several --------------------------------------------------------------------
+# -- S79: the venue splits one order into several ----------------------------------------------------------------------
 
 
 def test_S79_the_pieces_of_a_split_order_are_tracked_beside_it_and_nothing_stays_unresolved():
@@ -397,7 +397,7 @@ def test_S79_the_pieces_of_a_split_order_are_tracked_beside_it_and_nothing_stays
     assert sum(order.cum_quantity for order in ledger) == 30
 
 
-# -- S83: ids across restarts ----------------------------------------------------------------------------------------
+# -- S83: ids across restarts ------------------------------------------------------------------------------------------
 
 _FIRST_IDS = """
 import random, time
@@ -421,7 +421,7 @@ def test_S83_ids_fit_the_venue():
     assert all(len(one) <= 36 and one.startswith(f"qkt-{run_nonce()}-") for one in ids)
 
 
-# -- S86: numbers ----------------------------------------------------------------------------------------------------
+# -- S86: numbers ------------------------------------------------------------------------------------------------------
 
 SMALLEST = "0.000000000000000001"
 

@@ -20,7 +20,7 @@ D = Decimal
 HOUR_MS, MINUTE_MS = 3_600_000, 60_000
 
 
-# -- S76: what is forgotten, and when --------------------------------------------------------------------------------
+# -- S76: what is forgotten, and when ----------------------------------------------------------------------------------
 
 
 def live_and_die(ledger: Ledger, number: int, at_ms: int) -> None:
@@ -128,7 +128,7 @@ def test_S76_a_hundred_quiet_rounds_leave_the_memory_as_it_was(stage):
     assert grown < 400_000  # fifty reports made anew
 
 
-# -- S82: clocks -----------------------------------------------------------------------------------------------------
+# -- S82: clocks -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("step_ms", [HOUR_MS, -HOUR_MS])
