@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
+from qkt.broker.guards import GuardRail, Guards
 from qkt.broker.matching import PaperMarket, RefusedByMarketError, Row
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck, SubmitOutcome
 from qkt.broker.state import BrokerState
@@ -23,7 +24,9 @@ from qkt.errors import InvalidRequestError
 from qkt.events import BrokerEvent, OrderCancelFailed, OrderModifyFailed, Origin
 from qkt.health import Health
 from qkt.ids import new_client_order_id
+from qkt.model.checks import quantize
 from qkt.model.executions import Execution
+from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderView, TimeInForce
 from qkt.model.reports import OrderReport
 from qkt.orders.facts import (
@@ -44,6 +47,9 @@ from qkt.orders.trail import OrderStory
 log = logging.getLogger(__name__)
 log.addHandler(logging.NullHandler())
 
+R = TypeVar("R", bound=OrderRequest)
+T = TypeVar("T")
+
 _RETAIN_CLOSED_MS = 24 * 60 * 60 * 1_000
 _PURGE_EVERY_MS = 60_000
 
@@ -51,7 +57,7 @@ _PURGE_EVERY_MS = 60_000
 class LocalBroker:
     """What `PaperBroker` and `LogBroker` share; it satisfies `Broker`.
 
-    Closed orders can be looked up for ``retain_closed_ms``, as at the live brokers.
+    Closed orders can be looked up for ``retain_closed_ms``, and ``guards`` limit what is taken, as at the live brokers.
     """
 
     capabilities: frozenset[OrderTypeCapability] = frozenset()
@@ -63,12 +69,14 @@ class LocalBroker:
         market: PaperMarket,
         *,
         name: str,
+        guards: Guards | None = None,
         retain_closed_ms: int = _RETAIN_CLOSED_MS,
     ) -> None:
         self._name = name
         self._bus = bus
         self._clock = clock or SystemClock()
         self._market = market
+        self._rail = GuardRail(guards, self._clock, name)
         self._retain_closed_ms = retain_closed_ms
         self._lock = threading.Lock()
         self._purged_ms = self._clock.now_ms()
@@ -85,41 +93,71 @@ class LocalBroker:
         """Take an order; the market answers before this returns, and its events may precede the ack.
 
         Raises:
-            InvalidRequestError: it cannot be right, its id was used before, or the broker is closed.
+            InvalidRequestError: it cannot be right, a guard forbids it, its id was used before, or the broker is
+                closed or frozen.
         """
-        if not isinstance(request, OrderRequest):
-            raise InvalidRequestError(f"submit takes an order such as LimitOrder(...), got {request!r}")
-        self._state.check_open()
-        self._check_capability(request)
-        client_order_id = request.client_order_id or new_client_order_id()
-        with self._lock:
-            ack = self._submit(request, client_order_id)
-        self._answered("submit", ack, request)
-        self._bus.deliver()
-        return ack
+        return self._submit_all([request])[0]
 
-    def _submit(self, request: OrderRequest, client_order_id: str) -> SubmitAck:
-        now_ms = self._clock.now_ms()
-        self._forget_old_orders(now_ms)
-        self._check(request)
-        self._state.begin_submit(
-            SubmitIntended(
-                client_order_id=client_order_id, request=request, sent_ms=now_ms, at_ms=now_ms, origin="submit"
-            )
-        )
+    def submit_many(self, requests: Iterable[OrderRequest]) -> list[SubmitAck]:
+        """Take several orders; one ack each, in the order given.
+
+        All or none pass the checks: one that cannot be right raises, and none is taken. From then on each order has
+        its own outcome.
+        """
+        return self._submit_all(_several(requests, "submit_many", "orders"))
+
+    def _submit_all(self, requests: Sequence[OrderRequest]) -> list[SubmitAck]:
+        self._state.check_open()
+        self._prepare(requests)
+        with self._lock:
+            now_ms = self._clock.now_ms()
+            self._forget_old_orders(now_ms)
+            self._admit(requests)
+            intents = [_intent(request, now_ms) for request in requests]
+            self._state.begin_submits(intents)
+            acks = [self._place(intent) for intent in intents]
+        for ack, request in zip(acks, requests, strict=True):
+            self._answered("submit", ack, request)
+        self._bus.deliver()
+        return acks
+
+    def _place(self, intent: SubmitIntended) -> SubmitAck:
+        about: dict[str, Any] = {
+            "client_order_id": intent.client_order_id,
+            "at_ms": intent.at_ms,
+            "origin": intent.origin,
+        }
         broker_order_id = self._market.next_broker_order_id
         try:
-            rows = self._market.place(request, client_order_id, now_ms)
+            rows = self._market.place(intent.request, intent.client_order_id, intent.at_ms)
         except RefusedByMarketError as error:
-            self._absorb(
-                [SubmitRefused(client_order_id=client_order_id, reason=str(error), at_ms=now_ms, origin="submit")]
-            )
-            return _rejected(client_order_id, "", str(error))
-        taken = SubmitAcknowledged(
-            client_order_id=client_order_id, broker_order_id=broker_order_id, at_ms=now_ms, origin="submit"
+            self._absorb([SubmitRefused(**about, reason=str(error))])
+            return _rejected(intent.client_order_id, "", str(error))
+        self._absorb(
+            [SubmitAcknowledged(**about, broker_order_id=broker_order_id), *_facts(rows, intent.at_ms, intent.origin)]
         )
-        self._absorb([taken, *_facts(rows, now_ms, "submit")])
-        return _accepted(client_order_id, broker_order_id)
+        return _accepted(intent.client_order_id, broker_order_id)
+
+    def check(self, request: OrderRequest) -> None:
+        """Raise what `submit` would raise for this order, guards left out, and take nothing."""
+        self._prepare([request])
+        with self._lock:
+            self._check_all(request)
+
+    def _prepare(self, requests: Sequence[OrderRequest]) -> None:
+        """Fetch what the checks will need; no lock is held, and the requests may still be anything."""
+
+    def _admit(self, requests: Sequence[OrderRequest]) -> None:
+        self._rail.check_not_frozen()
+        for request in requests:
+            self._check_all(request)
+        self._rail.admit(requests, dict(self._market.prices))
+
+    def _check_all(self, request: OrderRequest) -> None:
+        if not isinstance(request, OrderRequest):
+            raise InvalidRequestError(f"submit takes an order such as LimitOrder(...), got {request!r}")
+        self._check_capability(request)
+        self._check(request)
 
     def cancel(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> SubmitAck:
         """End a working order, named by exactly one of its ids; an unknown id raises InvalidRequestError.
@@ -157,7 +195,9 @@ class LocalBroker:
             raise InvalidRequestError(f"modify takes an OrderModification, got {changes!r}")
         with self._lock:
             order = self._named_order(client_order_id, broker_order_id)
-            self._market.check_amend(order.client_order_id, changes)
+            if order.end is None:
+                self._rail.admit_changes(order.view(), changes)
+                self._check_changes(order.view(), changes)
             about = self._about(order)
             ack = self._ask(
                 order,
@@ -209,10 +249,50 @@ class LocalBroker:
         self._state.check_open()
         return [self.cancel(view.client_order_id) for view in self.open_orders() if symbol in (None, view.symbol)]
 
+    def cancel_many(
+        self, client_order_ids: Iterable[str] = (), *, broker_order_ids: Iterable[str] = ()
+    ) -> list[SubmitAck]:
+        """End several orders: one ack each, client ids first. An unknown id, or one named twice, raises before any."""
+        self._state.check_open()
+        orders = [self._named_order(name, None) for name in _several(client_order_ids, "cancel_many", "ids")]
+        orders += [self._named_order(None, name) for name in _several(broker_order_ids, "cancel_many", "ids")]
+        ids = [order.client_order_id for order in orders]
+        if len(set(ids)) < len(ids):
+            raise InvalidRequestError("cancel_many names an order twice; nothing was cancelled")
+        return [self.cancel(client_order_id) for client_order_id in ids]
+
+    # -- rules and guards ----------------------------------------------------------------------------------------------
+
+    def rules(self, symbol: str) -> InstrumentRules | None:  # noqa: ARG002 - the default knows none
+        """The venue's rules for a symbol, None where this broker was given none."""
+        return None
+
+    def quantize(self, request: R) -> R:
+        """The nearest order that fits the venue's steps and is no worse for you; unchanged where there are no rules."""
+        rules = self.rules(request.symbol)
+        return request if rules is None else quantize(request, rules)
+
+    def freeze(self, reason: str = "asked") -> None:
+        """The kill switch: refuse submits and amends until `unfreeze`; cancels pass."""
+        self._rail.freeze(reason)
+
+    def unfreeze(self) -> None:
+        """Let orders pass again."""
+        self._rail.unfreeze()
+
+    @property
+    def is_frozen(self) -> bool:
+        """True between `freeze` and `unfreeze`."""
+        return self._rail.is_frozen
+
     # -- what the kinds of local broker decide -------------------------------------------------------------------------
 
     def _check(self, request: OrderRequest) -> None:
         """Raise InvalidRequestError for what this broker will not take; nothing has been recorded yet."""
+
+    def _check_changes(self, order: OrderView, changes: OrderModification) -> None:
+        """Raise InvalidRequestError for an amend this broker will not try; nothing has been recorded yet."""
+        self._market.check_amend(order.client_order_id, changes)
 
     def _answered(self, asked: str, ack: SubmitAck, terms: OrderRequest | OrderModification | None = None) -> None:
         """A request was answered and its events are queued; no lock is held."""
@@ -324,6 +404,22 @@ class LocalBroker:
     def __repr__(self) -> str:
         state = " closed" if self._state.is_closed else ""
         return f"<{type(self).__name__} {self.name}{state} open_orders={len(self.open_orders())}>"
+
+
+def _intent(request: OrderRequest, now_ms: int) -> SubmitIntended:
+    return SubmitIntended(
+        client_order_id=request.client_order_id or new_client_order_id(),
+        request=request,
+        sent_ms=now_ms,
+        at_ms=now_ms,
+        origin="submit",
+    )
+
+
+def _several(given: Iterable[T], asked: str, what: str) -> list[T]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidRequestError(f"{asked} takes a list of {what}; got {given!r}")
+    return list(given)
 
 
 def needed_for(request: OrderRequest) -> frozenset[OrderTypeCapability]:

@@ -14,6 +14,7 @@ from decimal import Decimal
 
 import attrs
 
+from qkt.broker.guards import Guards
 from qkt.broker.local import LocalBroker
 from qkt.broker.matching import FeeRates, PaperMarket
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck
@@ -32,11 +33,13 @@ class LogBroker(LocalBroker):
     One line per request, a stable phrase and ``key=value``: ``dry run submit``, ``dry run cancel``, ``dry run modify``.
     """
 
-    capabilities = frozenset(OrderTypeCapability) - {OrderTypeCapability.BATCH}
+    capabilities = frozenset(OrderTypeCapability)
 
-    def __init__(self, bus: EventBus, clock: Clock | None = None, *, name: str = "LOG") -> None:
+    def __init__(
+        self, bus: EventBus, clock: Clock | None = None, *, name: str = "LOG", guards: Guards | None = None
+    ) -> None:
         market = PaperMarket(fees=FeeRates(), coins_of=lambda _symbol: None, id_prefix=name.lower())
-        super().__init__(bus, clock, market, name=name)
+        super().__init__(bus, clock, market, name=name, guards=guards)
 
     def _answered(self, asked: str, ack: SubmitAck, terms: OrderRequest | OrderModification | None = None) -> None:
         log.info(

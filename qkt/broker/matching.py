@@ -16,12 +16,13 @@ one here. Pure in what it decides: no I/O, no thread, no clock. It is mutable, s
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from decimal import ROUND_DOWN, Decimal
+from decimal import Decimal
 
 import attrs
 
 from qkt.errors import InvalidRequestError
 from qkt.model.executions import Execution
+from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderType, Side, TimeInForce
 from qkt.model.reports import OrderReport, VenueStatus
 from qkt.money import ZERO, to_wire
@@ -79,6 +80,7 @@ class PaperOrder:
     limit_price: Decimal | None
     stop_price: Decimal | None
     rank: int
+    base_step: Decimal
     created_ms: int
     has_arrived: bool = False
     is_triggered: bool = False
@@ -138,7 +140,8 @@ class PaperOrder:
         """What is left of it in base coin, if traded at ``price``."""
         if not self.is_quote_sized:
             return self.quantity - self.cum_quantity
-        return ((self.quantity - self.cum_value) / price).quantize(_BASE_STEP, rounding=ROUND_DOWN)
+        left = (self.quantity - self.cum_value) / price
+        return left // self.base_step * self.base_step
 
     def after(self, quantity: Decimal, price: Decimal) -> PaperOrder:
         """Itself, once ``quantity`` has traded at ``price``."""
@@ -178,8 +181,10 @@ class PaperMarket:
         fees: FeeRates,
         coins_of: Callable[[str], Coins | None],
         balances: Mapping[str, Decimal] | None = None,
+        rules_of: Callable[[str], InstrumentRules | None] = lambda _symbol: None,
         id_prefix: str = "paper",
     ) -> None:
+        self._rules_of = rules_of
         self._id_prefix = id_prefix
         self._fees = fees
         self._coins_of = coins_of
@@ -194,7 +199,7 @@ class PaperMarket:
     # -- what can be asked ---------------------------------------------------------------------------------------------
 
     def check(self, request: OrderRequest) -> None:
-        """Raise InvalidRequestError for what the live venue would refuse whatever the account holds."""
+        """Raise InvalidRequestError for what this market cannot do; the venue's own rules are the caller's to check."""
         if request.time_in_force is TimeInForce.DAY:
             raise InvalidRequestError("time_in_force DAY is unknown at the venue; use GTC and cancel when the day ends")
         if isinstance(request, LimitOrder) and (request.take_profit is not None or request.stop_loss is not None):
@@ -209,17 +214,6 @@ class PaperMarket:
             raise InvalidRequestError(
                 f"cannot tell base and quote coin of {request.symbol!r}, which fees and balances need: give the paper "
                 'broker coins={"' + request.symbol + '": ("BASE", "QUOTE")}'
-            )
-        self._check_condition(self._order_for(request, "", 0))
-
-    def _check_condition(self, order: PaperOrder) -> None:
-        quote = self._quotes.get(order.symbol)
-        if order.is_untriggered and quote is not None and order.is_fired_by(quote.price):
-            assert order.stop_price is not None
-            raise InvalidRequestError(
-                f"the trigger {to_wire(order.stop_price)} of this {order.side.name} {order.request.order_type.name} is "
-                f"already crossed: the last price of {order.symbol} is {to_wire(quote.price)}; send it as a market or "
-                "limit order, or set a trigger the price has yet to reach"
             )
 
     def place(self, request: OrderRequest, client_order_id: str, now_ms: int) -> list[Row]:
@@ -238,6 +232,7 @@ class PaperMarket:
         return rows
 
     def _order_for(self, request: OrderRequest, client_order_id: str, now_ms: int) -> PaperOrder:
+        rules = self._rules_of(request.symbol)
         return PaperOrder(
             client_order_id=client_order_id,
             broker_order_id=self.next_broker_order_id,
@@ -246,6 +241,7 @@ class PaperMarket:
             limit_price=getattr(request, "limit_price", None),
             stop_price=getattr(request, "stop_price", None) or getattr(request, "trigger_price", None),
             rank=self._next_rank(),
+            base_step=(None if rules is None else rules.quantity_step) or _BASE_STEP,
             created_ms=now_ms,
         )
 
@@ -299,10 +295,8 @@ class PaperMarket:
         if changed.stop_price != order.stop_price:
             if order.is_triggered:
                 raise RefusedByMarketError("the order has triggered: its stop price is history")
-            try:
-                self._check_condition(changed)
-            except InvalidRequestError as error:
-                raise RefusedByMarketError(str(error)) from error
+            if quote is not None and changed.is_fired_by(quote.price):
+                raise RefusedByMarketError("the new trigger is already crossed")
         if quote is None or not order.has_arrived:
             return
         if changed.request.time_in_force is TimeInForce.POST_ONLY and changed.crosses(quote.price):

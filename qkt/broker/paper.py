@@ -9,9 +9,10 @@ is ahead of you in the queue, and your own order moves nothing. Results are ther
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
+from qkt.broker.guards import Guards
 from qkt.broker.local import LocalBroker
 from qkt.broker.matching import Coins, FeeRates, PaperMarket
 from qkt.broker.protocol import OrderTypeCapability
@@ -20,7 +21,9 @@ from qkt.clock import Clock
 from qkt.errors import InvalidRequestError
 from qkt.events import BalancesUpdated
 from qkt.model.balances import CoinBalance, Wallet
-from qkt.model.orders import OrderRequest
+from qkt.model.checks import check_changes, check_order
+from qkt.model.instruments import InstrumentRules
+from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.money import ZERO, require_decimal, require_positive
 from qkt.orders.facts import AnyFact
 from qkt.positions import base_coin_of
@@ -35,6 +38,7 @@ _CAN = frozenset(
         OrderTypeCapability.MODIFY,
         OrderTypeCapability.POST_ONLY,
         OrderTypeCapability.QUOTE_SIZED,
+        OrderTypeCapability.BATCH,
     }
 )
 
@@ -49,6 +53,9 @@ class PaperBroker(LocalBroker):
     ``balances`` (coin -> amount) makes it refuse what the account cannot pay, hold back what resting spot orders need,
     and publish `BalancesUpdated` on every change; None is an account without end. ``coins`` names base and quote of
     symbols that do not say (``{"ACME:42": ("GOLD", "USD")}``). ``serves(symbol)`` narrows the symbols, by default all.
+
+    ``rules(symbol)`` gives the venue's instrument rules, e.g. a live broker's ``rules``: paper then refuses what that
+    venue would refuse. ``guards`` limit what is taken, as at the live brokers.
     """
 
     capabilities = _CAN
@@ -64,7 +71,11 @@ class PaperBroker(LocalBroker):
         balances: Mapping[str, Decimal] | None = None,
         coins: Mapping[str, Coins] | None = None,
         serves: Callable[[str], bool] | None = None,
+        rules: Callable[[str], InstrumentRules | None] | None = None,
+        guards: Guards | None = None,
     ) -> None:
+        self._rules = rules
+        self._known_rules: dict[str, InstrumentRules | None] = {}
         named = dict(coins or {})
         fees = FeeRates(
             maker=require_decimal(maker_fee_rate, "maker_fee_rate"),
@@ -74,11 +85,12 @@ class PaperBroker(LocalBroker):
             fees=fees,
             coins_of=lambda symbol: named.get(symbol) or coins_of(symbol),
             balances=None if balances is None else {c: require_decimal(held, c) for c, held in balances.items()},
+            rules_of=self._known_rules.get,
             id_prefix=name.lower(),
         )
         self._serves = serves
         self._told = Wallet()
-        super().__init__(bus, clock, market, name=name)
+        super().__init__(bus, clock, market, name=name, guards=guards)
         self._tell_balances()
         bus.deliver()
 
@@ -122,8 +134,21 @@ class PaperBroker(LocalBroker):
         """True for every symbol, or what ``serves`` says."""
         return self._serves is None or self._serves(symbol)
 
+    def rules(self, symbol: str) -> InstrumentRules | None:
+        """The venue's rules for a symbol, None where this broker was given none."""
+        return None if self._rules is None else self._rules(symbol)
+
+    def _prepare(self, requests: Sequence[OrderRequest]) -> None:
+        for symbol in {request.symbol for request in requests if isinstance(request, OrderRequest)}:
+            self._known_rules[symbol] = self.rules(symbol)  # may ask a venue, so never under the lock
+
     def _check(self, request: OrderRequest) -> None:
         self._market.check(request)
+        check_order(request, self._known_rules.get(request.symbol), self._market.prices.get(request.symbol))
+
+    def _check_changes(self, order: OrderView, changes: OrderModification) -> None:
+        super()._check_changes(order, changes)
+        check_changes(order, changes, self._known_rules.get(order.symbol), self._market.prices.get(order.symbol))
 
     def _absorb(self, facts: Iterable[AnyFact]) -> None:
         super()._absorb(facts)

@@ -148,7 +148,7 @@ def test_a_dict_is_not_an_order(broker, call):
 
 def test_it_serves_everything_and_says_what_it_can_do(broker):
     assert broker.supports("ANYTHING:AT-ALL")
-    assert broker.capabilities_for("ANYTHING:AT-ALL") == frozenset(OrderTypeCapability) - {OrderTypeCapability.BATCH}
+    assert broker.capabilities_for("ANYTHING:AT-ALL") == frozenset(OrderTypeCapability)
 
 
 def test_the_with_block_closes_it(broker):

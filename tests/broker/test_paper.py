@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from qkt.broker.guards import Guards
 from qkt.broker.paper import PaperBroker, coins_of
 from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitOutcome
 from qkt.bus import EventBus
@@ -26,6 +27,7 @@ from qkt.events import (
     OrderPartiallyFilled,
     OrderRejected,
 )
+from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import (
     IfTouchedOrder,
     LimitOrder,
@@ -359,7 +361,7 @@ def test_if_touched_with_a_limit_price_becomes_a_limit_order(desk):
 )
 def test_a_condition_that_is_met_already_is_refused_with_the_price(desk, order):
     desk.price("100")
-    with pytest.raises(InvalidRequestError, match="already crossed: the last price of BYBIT_SPOT:BTCUSDT is 100"):
+    with pytest.raises(InvalidRequestError, match="already crossed: BYBIT_SPOT:BTCUSDT last traded at 100"):
         desk.send(order)
 
 
@@ -511,10 +513,12 @@ def test_a_modification_the_market_refuses_leaves_the_order_as_it_was(desk, chan
 
 
 @pytest.mark.parametrize("trigger", ["101", "100"])
-def test_a_stop_moved_to_where_it_would_fire_at_once_is_refused(desk, trigger):
+def test_a_stop_moved_to_where_it_would_fire_at_once_is_refused_before_anything_happens(desk, trigger):
     desk.price("100")
     order = desk.send(stop("SELL", "95"))
-    assert not desk.broker.modify(order, OrderModification(new_stop_price=Decimal(trigger))).accepted
+    with pytest.raises(InvalidRequestError, match="already crossed"):
+        desk.broker.modify(order, OrderModification(new_stop_price=Decimal(trigger)))
+    assert desk.story(order) == ["OrderAccepted"]
 
 
 def test_a_term_the_order_does_not_have_cannot_be_changed(desk):
@@ -670,6 +674,110 @@ def test_derivatives_move_no_coin_but_the_fee():
     assert desk.broker.balances == {"USDT": Decimal("999.8")}
 
 
+# -- several at once, rules and guards -------------------------------------------------------------------------------
+
+RULES = InstrumentRules(
+    symbol=BTC,
+    base_coin="BTC",
+    quote_coin="USDT",
+    tick_size=Decimal("0.5"),
+    quantity_step=Decimal("0.01"),
+    min_notional=Decimal(5),
+)
+
+
+def test_several_orders_are_taken_in_order_with_an_outcome_each():
+    desk = Desk(balances={"USDT": Decimal(150)})
+    desk.price("101")
+    acks = desk.broker.submit_many([limit("BUY", "1", "100"), limit("BUY", "1", "99"), limit("BUY", "0.5", "98")])
+    assert [ack.accepted for ack in acks] == [True, False, True]
+
+
+def test_one_order_that_cannot_be_right_stops_all_of_them(desk):
+    with pytest.raises(InvalidRequestError):
+        desk.broker.submit_many([limit("BUY", "1", "100"), limit("BUY", "1", "100", "DAY")])
+    with pytest.raises(InvalidRequestError, match="used before"):
+        desk.broker.submit_many([limit("BUY", "1", "100", client_order_id="a") for _ in range(2)])
+    assert (desk.heard, desk.broker.open_orders()) == ([], [])
+
+
+def test_several_orders_are_cancelled_by_either_id_and_none_if_one_is_unknown(desk):
+    first, second, third = desk.broker.submit_many([limit("BUY", "1", "100") for _ in range(3)])
+    with pytest.raises(InvalidRequestError, match="knows no order"):
+        desk.broker.cancel_many([first.client_order_id, "nobody"])
+    acks = desk.broker.cancel_many([first.client_order_id], broker_order_ids=[second.broker_order_id])
+    assert [ack.client_order_id for ack in acks] == [first.client_order_id, second.client_order_id]
+    assert [view.client_order_id for view in desk.broker.open_orders()] == [third.client_order_id]
+
+
+def test_an_order_named_twice_is_refused(desk):
+    ack = desk.broker.submit(limit("BUY", "1", "100"))
+    with pytest.raises(InvalidRequestError, match="twice"):
+        desk.broker.cancel_many([ack.client_order_id], broker_order_ids=[ack.broker_order_id])
+
+
+@pytest.mark.parametrize("call", [lambda broker: broker.submit_many("BUY"), lambda broker: broker.cancel_many("id")])
+def test_one_is_not_several(desk, call):
+    with pytest.raises(InvalidRequestError, match="takes a list"):
+        call(desk.broker)
+
+
+def test_with_the_venues_rules_it_refuses_what_the_venue_would_refuse():
+    desk = Desk(rules={BTC: RULES}.get)
+    with pytest.raises(InvalidRequestError, match=r"tick size 0\.5"):
+        desk.send(limit("BUY", "1", "100.3"))
+    with pytest.raises(InvalidRequestError, match="minimum order value"):
+        desk.send(limit("BUY", "0.01", "100"))
+    order = desk.send(limit("BUY", "1", "100"))
+    with pytest.raises(InvalidRequestError, match=r"tick size 0\.5"):
+        desk.broker.modify(order, OrderModification(new_limit_price=Decimal("99.9")))
+
+
+def test_with_the_venues_rules_a_quote_sized_buy_gets_whole_steps():
+    desk = Desk(rules={BTC: RULES}.get)
+    desk.price("300")
+    assert desk.fills(desk.send(market("BUY", "100", quote_sized=True))) == [("0.33", "300")]
+
+
+def test_quantize_fits_an_order_to_the_rules_and_leaves_it_alone_without_them(desk):
+    order = limit("BUY", "1.005", "100.3")
+    assert desk.broker.quantize(order) is order
+    fitted = Desk(rules={BTC: RULES}.get).broker.quantize(order)
+    assert (fitted.quantity, fitted.limit_price) == (1, 100)
+
+
+def test_check_says_what_submit_would_say_and_takes_nothing(desk):
+    desk.broker.check(limit("BUY", "1", "100"))
+    with pytest.raises(InvalidRequestError, match="DAY"):
+        desk.broker.check(limit("BUY", "1", "100", "DAY"))
+    assert desk.heard == []
+
+
+def test_guards_hold_as_at_the_live_broker():
+    desk = Desk(guards=Guards(max_notional=Decimal(150)))
+    desk.price("100")
+    order = desk.send(limit("BUY", "1", "99"))
+    for call in (
+        lambda: desk.send(market("BUY", "2")),
+        lambda: desk.broker.modify(order, OrderModification(new_quantity=Decimal(2))),
+    ):
+        with pytest.raises(InvalidRequestError, match="max_notional"):
+            call()
+
+
+def test_frozen_it_takes_no_order_and_no_change_and_cancels_pass(desk):
+    order = desk.send(limit("BUY", "1", "100"))
+    desk.broker.freeze("the operator says so")
+    assert desk.broker.is_frozen
+    with pytest.raises(InvalidRequestError, match="the operator says so"):
+        desk.send(limit("BUY", "1", "100"))
+    with pytest.raises(InvalidRequestError, match="frozen"):
+        desk.broker.modify(order, OrderModification(new_quantity=Decimal(2)))
+    assert desk.broker.cancel(order).accepted
+    desk.broker.unfreeze()
+    assert desk.broker.submit(limit("BUY", "1", "100")).accepted
+
+
 # -- what the shared state gives -------------------------------------------------------------------------------------
 
 
@@ -782,7 +890,7 @@ def test_it_serves_the_symbols_it_was_given():
 def test_what_it_can_do_is_listed_and_the_rest_refused_with_that_list(desk):
     assert OrderTypeCapability.BRACKET not in desk.broker.capabilities_for(BTC)
     with pytest.raises(
-        InvalidRequestError, match=r"cannot do BRACKET on BYBIT_SPOT:BTCUSDT; it can do IF_TOUCHED, LIMIT"
+        InvalidRequestError, match=r"cannot do BRACKET on BYBIT_SPOT:BTCUSDT; it can do BATCH, IF_TOUCHED, LIMIT"
     ):
         desk.send(limit("BUY", "1", "100", stop_loss=Decimal(90)))
 
