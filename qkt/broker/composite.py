@@ -2,8 +2,8 @@
 
 `CompositeBroker` holds no orders. It knows which leaf it gave an order to, asks the leaves about the others (orders
 adopted at start, orders sent to a leaf directly), and never guesses: an id nobody knows, or one that two leaves know,
-is an InvalidRequestError and nothing is sent. Whatever a leaf can do beyond the protocol (`wait`, `order`, `fills`,
-`explain`, `cancel_all`, `reconcile`) can be asked of the composite.
+is an InvalidRequestError and nothing is sent. Whatever a leaf can do beyond the protocol (look up and wait, batches,
+rules, rounds, the kill switch) can be asked of the composite, which asks the leaves that can.
 
 Give the leaves one bus: then all their events are one order, on one thread.
 """
@@ -14,20 +14,24 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import attrs
 
-from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck
-from qkt.errors import InvalidRequestError
+from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck, SubmitOutcome
+from qkt.errors import InvalidRequestError, QktError
 from qkt.health import Health
 from qkt.ids import new_client_order_id
 from qkt.model.executions import Execution
+from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.orders.trail import OrderStory
 
 log = logging.getLogger(__name__)
 log.addHandler(logging.NullHandler())
+
+R = TypeVar("R", bound=OrderRequest)
+T = TypeVar("T")
 
 # Beyond this many the oldest are forgotten, and found again by asking the leaves.
 _OWNERS_KEPT = 100_000
@@ -93,6 +97,7 @@ class CompositeBroker:
         self._lock = threading.Lock()
         self._owners: dict[str, Broker] = {}
         self._is_closed = False
+        self._frozen_because: str | None = None
 
     @property
     def name(self) -> str:
@@ -112,17 +117,39 @@ class CompositeBroker:
 
     def submit(self, request: OrderRequest) -> SubmitAck:
         """Send the order to its symbol's broker; raises InvalidRequestError when no route takes it."""
-        if not isinstance(request, OrderRequest):
-            raise InvalidRequestError(f"submit takes an order such as LimitOrder(...), got {request!r}")
-        leaf = self._route_or_refuse(request.symbol)
-        client_order_id = request.client_order_id or new_client_order_id()
-        self._claim(client_order_id, leaf)
+        self._check_not_frozen()
+        leaf = self._route_or_refuse(_checked_order(request, "submit").symbol)
+        return self._submit_at(leaf, [request], is_first=True)[0]
+
+    def submit_many(self, requests: Iterable[OrderRequest]) -> list[SubmitAck]:
+        """Send orders, to each leaf its own in one call where it takes several; one ack each, in the order given.
+
+        All are routed and pass the leaves' ``check``, or none is sent. If a leaf then raises for its share, what other
+        leaves have taken stands, and its own orders are REJECTED as "never sent"; if no leaf had taken any, it raises.
+        """
+        orders = _several(requests, "submit_many", "orders")
+        self._check_not_frozen()
+        leaves = [self._route_or_refuse(_checked_order(order, "submit_many").symbol) for order in orders]
+        for order in orders:
+            self.check(order)
+        acks: dict[int, SubmitAck] = {}
+        for leaf, places in _shares(leaves, "submit_many"):
+            share = self._submit_at(leaf, [orders[at] for at in places], is_first=not acks)
+            acks |= zip(places, share, strict=True)
+        return [acks[at] for at in range(len(orders))]
+
+    def _submit_at(self, leaf: Broker, requests: Sequence[OrderRequest], *, is_first: bool) -> list[SubmitAck]:
+        named = [_named(request) for request in requests]
+        self._claim(named, leaf)
         try:
-            return leaf.submit(attrs.evolve(request, client_order_id=client_order_id))
-        except Exception:
-            # It raised, so nothing was sent: the id is free, unless an older order of this leaf has it.
-            self._disclaim(client_order_id)
-            raise
+            acks: list[SubmitAck] = [leaf.submit(named[0])] if len(named) == 1 else _ability(leaf, "submit_many")(named)
+            return acks
+        except Exception as error:
+            # It raised, so nothing was sent: the ids are free, unless older orders of this leaf have them.
+            self._disclaim(named)
+            if is_first or not isinstance(error, QktError):
+                raise
+            return [_never_sent(request, error) for request in named]
 
     def cancel(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> SubmitAck:
         """Ask for an order's end at the leaf that holds it; raises InvalidRequestError when none, or several, do."""
@@ -140,6 +167,7 @@ class CompositeBroker:
         """Ask for other terms at the leaf that holds the order."""
         if not isinstance(changes, OrderModification):
             raise InvalidRequestError(f"modify takes an OrderModification, got {changes!r}")
+        self._check_not_frozen()
         _exactly_one(client_order_id, broker_order_id)
         leaf = self._owner(client_order_id, broker_order_id)
         if client_order_id is not None:
@@ -157,6 +185,23 @@ class CompositeBroker:
         acks: list[SubmitAck] = []
         _for_each(asked, lambda leaf: acks.extend(_cancel_all_at(leaf, symbol, include_external)))
         return acks
+
+    def cancel_many(
+        self, client_order_ids: Iterable[str] = (), *, broker_order_ids: Iterable[str] = ()
+    ) -> list[SubmitAck]:
+        """Ask for the end of orders, wherever they are; one ack each, client ids first, in the order given.
+
+        Every id is found before anything is sent: one that nobody knows raises.
+        """
+        wanted: list[tuple[str | None, str | None]] = [
+            *((name, None) for name in _several(client_order_ids, "cancel_many", "ids")),
+            *((None, name) for name in _several(broker_order_ids, "cancel_many", "ids")),
+        ]
+        owners = [self._owner(*ids) for ids in wanted]
+        acks: dict[int, SubmitAck] = {}
+        for leaf, places in _shares(owners, "cancel_many"):
+            acks |= zip(places, _cancel_at(leaf, [wanted[at] for at in places]), strict=True)
+        return [acks[at] for at in range(len(wanted))]
 
     # -- looking -------------------------------------------------------------------------------------------------------
 
@@ -204,8 +249,7 @@ class CompositeBroker:
     def reconcile(self) -> Mapping[str, Any]:
         """Have every leaf that can compare itself with its venue do so: leaf name -> its report."""
         reports: dict[str, Any] = {}
-        able = [leaf for leaf in self._leaves if hasattr(leaf, "reconcile")]
-        _for_each(able, lambda leaf: reports.update({leaf.name: _ability(leaf, "reconcile")()}))
+        _for_each(self._able("reconcile"), lambda leaf: reports.update({leaf.name: _ability(leaf, "reconcile")()}))
         return MappingProxyType(reports)
 
     def capabilities_for(self, symbol: str) -> frozenset[OrderTypeCapability]:
@@ -218,6 +262,53 @@ class CompositeBroker:
         leaf = self.route(symbol)
         return leaf is not None and leaf.supports(symbol)
 
+    # -- rules and the kill switch -------------------------------------------------------------------------------------
+
+    def check(self, request: OrderRequest) -> None:
+        """Raise what its leaf's ``check`` raises for this order, and send nothing; a leaf without one says nothing."""
+        leaf = self._route_or_refuse(_checked_order(request, "check").symbol)
+        if hasattr(leaf, "check"):
+            _ability(leaf, "check")(request)
+
+    def rules(self, symbol: str) -> InstrumentRules | None:
+        """The venue's rules for a symbol, from its leaf; None where it has none."""
+        leaf = self.route(symbol)
+        if leaf is None or not hasattr(leaf, "rules"):
+            return None
+        found: InstrumentRules | None = _ability(leaf, "rules")(symbol)
+        return found
+
+    def quantize(self, request: R) -> R:
+        """The nearest order that fits the venue's steps and is no worse for you; unchanged where there are no rules."""
+        leaf = self._route_or_refuse(_checked_order(request, "quantize").symbol)
+        fitted: R = _ability(leaf, "quantize")(request) if hasattr(leaf, "quantize") else request
+        return fitted
+
+    def freeze(self, reason: str = "asked") -> None:
+        """The kill switch, for everything behind it: refuse submits and amends until `unfreeze`; cancels pass."""
+        self._frozen_because = reason
+        _for_each(self._able("freeze"), lambda leaf: _ability(leaf, "freeze")(reason))
+
+    def unfreeze(self) -> None:
+        """Let orders pass again, at every leaf."""
+        self._frozen_because = None
+        _for_each(self._able("unfreeze"), lambda leaf: _ability(leaf, "unfreeze")())
+
+    @property
+    def is_frozen(self) -> bool:
+        """True between `freeze` and `unfreeze`; a leaf frozen by itself speaks for itself."""
+        return self._frozen_because is not None
+
+    def _check_not_frozen(self) -> None:
+        reason = self._frozen_because
+        if reason is not None:
+            raise InvalidRequestError(
+                f"not sent: {self.name} is frozen ({reason}); cancels pass, unfreeze() lets orders pass again"
+            )
+
+    def _able(self, ability: str) -> list[Broker]:
+        return [leaf for leaf in self._leaves if hasattr(leaf, ability)]
+
     # -- who owns what -------------------------------------------------------------------------------------------------
 
     def _route_or_refuse(self, symbol: str) -> Broker:
@@ -229,20 +320,25 @@ class CompositeBroker:
             raise InvalidRequestError(f"no route takes {symbol!r} (routes: {routes}) and there is no fallback")
         return leaf
 
-    def _claim(self, client_order_id: str, leaf: Broker) -> None:
+    def _claim(self, requests: Sequence[OrderRequest], leaf: Broker) -> None:
+        """Note who answers for these ids, before anything is sent: a handler may ask before the submit has returned."""
+        ids = [request.client_order_id or "" for request in requests]
         with self._lock:
-            if client_order_id in self._owners:
+            taken = next((each for at, each in enumerate(ids) if each in self._owners or each in ids[:at]), None)
+            if taken is not None:
+                where = self._owners.get(taken, leaf).name
                 raise InvalidRequestError(
-                    f"client_order_id {client_order_id!r} was used before, at {self._owners[client_order_id].name}; "
-                    "every order needs a fresh one: leave it out and qkt generates one"
+                    f"client_order_id {taken!r} was used before, at {where}; every order needs a fresh one: leave it "
+                    "out and qkt generates one"
                 )
-            self._owners[client_order_id] = leaf
-            if len(self._owners) > _OWNERS_KEPT:
+            self._owners |= dict.fromkeys(ids, leaf)
+            while len(self._owners) > _OWNERS_KEPT:
                 del self._owners[next(iter(self._owners))]
 
-    def _disclaim(self, client_order_id: str) -> None:
+    def _disclaim(self, requests: Sequence[OrderRequest]) -> None:
         with self._lock:
-            self._owners.pop(client_order_id, None)
+            for request in requests:
+                self._owners.pop(request.client_order_id or "", None)
 
     def _owner(self, client_order_id: str | None, broker_order_id: str | None = None) -> Broker:
         with self._lock:
@@ -281,7 +377,7 @@ class CompositeBroker:
     def __repr__(self) -> str:
         routes = " ".join(f"{pattern}->{broker.name}" for pattern, broker in self._routes)
         fallback = "none" if self._fallback is None else self._fallback.name
-        state = " closed" if self._is_closed else ""
+        state = " closed" if self._is_closed else " frozen" if self.is_frozen else ""
         return f"<CompositeBroker {self.name}{state} {routes} fallback={fallback}>"
 
 
@@ -295,6 +391,31 @@ def _checked(route: tuple[SymbolPattern, Broker]) -> tuple[SymbolPattern, Broker
             f'a route begins with a SymbolPattern, e.g. SymbolPattern.prefix("X:"); got {pattern!r}'
         )
     return pattern, broker
+
+
+def _checked_order(request: Any, asked: str) -> OrderRequest:
+    if not isinstance(request, OrderRequest):
+        raise InvalidRequestError(f"{asked} takes an order such as LimitOrder(...), got {request!r}")
+    return request
+
+
+def _named(request: R) -> R:
+    return attrs.evolve(request, client_order_id=request.client_order_id or new_client_order_id())
+
+
+def _never_sent(request: OrderRequest, error: QktError) -> SubmitAck:
+    """Part of the call stands at other leaves already, so the rest is told of, not raised."""
+    return SubmitAck(
+        client_order_id=request.client_order_id or "",
+        outcome=SubmitOutcome.REJECTED,
+        reject_reason=f"never sent: {error}",
+    )
+
+
+def _several(given: Iterable[T], asked: str, what: str) -> list[T]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidRequestError(f"{asked} takes a list of {what}; got {given!r}")
+    return list(given)
 
 
 def _exactly_one(client_order_id: str | None, broker_order_id: str | None) -> None:
@@ -320,6 +441,24 @@ def _ability(leaf: Broker, name: str) -> Callable[..., Any]:
     if method is None:
         raise InvalidRequestError(f"{leaf.name} ({type(leaf).__name__}) cannot {name}")
     return method
+
+
+def _shares(leaves: Sequence[Broker], ability: str) -> list[tuple[Broker, list[int]]]:
+    """Which places go to which leaf: together where the leaf has ``ability``, else one by one."""
+    shares: dict[tuple[int, int], tuple[Broker, list[int]]] = {}
+    for at, leaf in enumerate(leaves):
+        key = (id(leaf), -1 if hasattr(leaf, ability) else at)
+        shares.setdefault(key, (leaf, []))[1].append(at)
+    return list(shares.values())
+
+
+def _cancel_at(leaf: Broker, wanted: Sequence[tuple[str | None, str | None]]) -> list[SubmitAck]:
+    if len(wanted) == 1:
+        return [leaf.cancel(wanted[0][0], broker_order_id=wanted[0][1])]
+    ours = [client_order_id for client_order_id, _ in wanted if client_order_id is not None]
+    theirs = [broker_order_id for _, broker_order_id in wanted if broker_order_id is not None]
+    acks: list[SubmitAck] = _ability(leaf, "cancel_many")(ours, broker_order_ids=theirs)
+    return acks
 
 
 def _cancel_all_at(leaf: Broker, symbol: str | None, include_external: bool) -> Iterable[SubmitAck]:

@@ -13,8 +13,9 @@ from qkt.broker.log import LogBroker
 from qkt.broker.paper import PaperBroker
 from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck, SubmitOutcome
 from qkt.bus import EventBus
-from qkt.errors import InvalidRequestError
+from qkt.errors import InvalidRequestError, VenueUnavailableError
 from qkt.events import OrderAccepted, OrderCancelled, OrderEvent, OrderFilled
+from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import (
     LimitOrder,
     MarketOrder,
@@ -388,6 +389,97 @@ def test_a_composite_may_be_a_leaf(desk):
     order = outer.submit(a_limit(PAPER)).client_order_id
     assert outer.order(order).symbol == PAPER
     assert outer.cancel(order).accepted
+
+
+# -- several at once, rules and the kill switch ----------------------------------------------------------------------
+
+
+def test_several_orders_go_to_their_leaves_and_come_back_in_the_order_given(desk):
+    symbols = [OTHER, SPOT, PAPER, SPOT]
+    acks = desk.broker.submit_many([a_limit(symbol, f"c{at}") for at, symbol in enumerate(symbols)])
+    assert [ack.client_order_id for ack in acks] == ["c0", "c1", "c2", "c3"]
+    assert [desk.broker.order(ack.client_order_id).symbol for ack in acks] == symbols
+
+
+def test_a_leaf_that_takes_one_at_a_time_is_asked_one_by_one():
+    leaf = BareBroker("bare")
+    broker = CompositeBroker([(SymbolPattern.any(), leaf)])
+    broker.submit_many([a_limit(SPOT, "a"), a_limit(SPOT, "b")])
+    assert leaf.asked == [("submit", "a"), ("submit", "b")]
+
+
+def test_of_several_none_is_sent_when_one_cannot_be_right(desk):
+    bad = LimitOrder(symbol=SPOT, side=Side.BUY, quantity=1, limit_price=1, stop_loss=Decimal("0.5"))
+    with pytest.raises(InvalidRequestError, match="BRACKET"):
+        desk.broker.submit_many([a_limit(PAPER), bad])
+    with pytest.raises(InvalidRequestError, match="used before"):
+        desk.broker.submit_many([a_limit(PAPER, "x"), a_limit(PAPER, "x")])
+    assert (desk.heard, desk.broker.open_orders()) == ([], ())
+
+
+def test_what_other_leaves_have_taken_stands_when_one_fails_and_the_rest_was_never_sent(desk):
+    failing = BareBroker("down", fails=VenueUnavailableError("nothing was sent"))
+    broker = CompositeBroker([(SymbolPattern.exact(PAPER), desk.paper), (SymbolPattern.any(), failing)])
+    acks = broker.submit_many([a_limit(PAPER), a_limit(SPOT, "x")])
+    assert [ack.outcome for ack in acks] == [SubmitOutcome.ACCEPTED, SubmitOutcome.REJECTED]
+    assert acks[1].reject_reason == "never sent: nothing was sent"
+    with pytest.raises(VenueUnavailableError):
+        broker.submit_many([a_limit(SPOT, "x"), a_limit(PAPER)])
+
+
+def test_several_cancels_go_to_their_leaves_and_come_back_in_the_order_given(desk):
+    acks = [desk.broker.submit(a_limit(symbol)) for symbol in (SPOT, PAPER, SPOT, OTHER)]
+    done = desk.broker.cancel_many(
+        [acks[3].client_order_id, acks[0].client_order_id],
+        broker_order_ids=[acks[1].broker_order_id, acks[2].broker_order_id],
+    )
+    assert [ack.client_order_id for ack in done] == [acks[at].client_order_id for at in (3, 0, 1, 2)]
+    assert desk.broker.open_orders() == ()
+
+
+def test_of_several_cancels_none_is_sent_when_one_id_is_unknown(desk):
+    ack = desk.broker.submit(a_limit(SPOT))
+    with pytest.raises(InvalidRequestError, match="nobody"):
+        desk.broker.cancel_many([ack.client_order_id, "nobody"])
+    assert len(desk.broker.open_orders()) == 1
+
+
+@pytest.mark.parametrize("call", [lambda broker: broker.submit_many("BUY"), lambda broker: broker.cancel_many("id")])
+def test_one_is_not_several(desk, call):
+    with pytest.raises(InvalidRequestError, match="takes a list"):
+        call(desk.broker)
+
+
+def test_rules_check_and_quantize_are_the_leafs_own():
+    rules = InstrumentRules(symbol=PAPER, base_coin="BTC", quote_coin="USDT", tick_size=Decimal(1))
+    broker = CompositeBroker(
+        [(SymbolPattern.exact(PAPER), PaperBroker(EventBus(), rules={PAPER: rules}.get))], BareBroker("bare")
+    )
+    assert broker.rules(PAPER) is rules
+    assert broker.quantize(a_limit(PAPER, price="99.5")).limit_price == 99
+    with pytest.raises(InvalidRequestError, match="tick size"):
+        broker.check(a_limit(PAPER, price="99.5"))
+    assert broker.rules(OTHER) is None
+    assert broker.quantize(a_limit(OTHER, price="99.5")).limit_price == Decimal("99.5")
+    broker.check(a_limit(OTHER, price="99.5"))
+
+
+def test_frozen_nothing_goes_to_any_leaf_but_cancels(desk):
+    ack = desk.broker.submit(a_limit(SPOT))
+    desk.broker.freeze("night")
+    for call in (
+        lambda: desk.broker.submit(a_limit(OTHER)),
+        lambda: desk.broker.submit_many([a_limit(OTHER)]),
+        lambda: desk.broker.modify(ack.client_order_id, OrderModification(new_quantity=Decimal(2))),
+        lambda: desk.paper.submit(a_limit(PAPER)),
+    ):
+        with pytest.raises(InvalidRequestError, match="night"):
+            call()
+    assert "frozen" in repr(desk.broker)
+    assert desk.broker.cancel(ack.client_order_id).accepted
+    desk.broker.unfreeze()
+    assert not desk.broker.is_frozen
+    assert desk.broker.submit(a_limit(PAPER)).accepted
 
 
 # -- the end ---------------------------------------------------------------------------------------------------------
