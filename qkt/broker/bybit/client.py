@@ -444,14 +444,16 @@ class BybitClient:
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
-    def get_signed(self, path: str, query: Mapping[str, Any]) -> Envelope:
+    def get_signed(self, path: str, query: Mapping[str, Any], *, timeout_ms: int | None = None) -> Envelope:
         """Read; repeated on transport errors and 5xx within ``timeout_ms``. Values are sent as text, None is left out.
+
+        ``timeout_ms`` here is for this call alone, for a read that somebody waits for.
 
         Raises:
             BybitApiError: the venue refused. VenueUnavailableError: no usable answer in time, or closed meanwhile.
             BybitRateLimitError: no room in the budget in time. VenueProtocolError: the reply is no envelope.
         """
-        return self._rest.get(path, query)
+        return self._rest.get(path, query, call_ms=timeout_ms)
 
     def post_signed(self, path: str, body: Mapping[str, Any]) -> Envelope:
         """Write, once; sent anew only when the venue proved that it read nothing (10002, 10006).

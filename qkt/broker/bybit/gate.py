@@ -55,15 +55,16 @@ class BybitGate:
         for request in requests:
             self._check_served(request)
             check_order(request, self.desk.rules_or_warning(request.symbol))
-        prices = self._ask_prices(request.symbol for request in requests if self._needs_price(request))
-        for request in requests:
-            check_order(request, self.desk.rules(request.symbol), self._price_for(request, prices))
+        priced = [request for request in requests if self._needs_price(request)]
+        prices = {symbol: self.desk.last_price(symbol) for symbol in dict.fromkeys(one.symbol for one in priced)}
+        for request in priced:
+            check_order(request, self.desk.rules(request.symbol), prices[request.symbol])
         return prices
 
     def admit_changes(self, order: OrderView, changes: OrderModification) -> None:
         """`admit`, for an amend: the same steps, sizes, guards, and a trigger may not change sides."""
         self.rail.check_not_frozen()
-        moves_trigger = changes.new_stop_price is not None and self._category == "spot"
+        moves_trigger = None not in (changes.new_stop_price, order.stop_price) and self._category == "spot"
         last_price = self.desk.last_price(order.symbol) if moves_trigger else None
         check_changes(order, changes, self.desk.rules_or_warning(order.symbol), last_price)
         self.rail.admit_changes(order, changes)
@@ -94,12 +95,6 @@ class BybitGate:
     def _is_undirected(self, request: OrderRequest) -> bool:
         """Spot has no direction field: a crossed trigger would wait for the opposite move (docs create-order)."""
         return self._category == "spot" and trigger_price_of(request) is not None
-
-    def _ask_prices(self, symbols: Iterable[str]) -> dict[str, Decimal | None]:
-        return {symbol: self.desk.last_price(symbol) for symbol in dict.fromkeys(symbols)}
-
-    def _price_for(self, request: OrderRequest, prices: dict[str, Decimal | None]) -> Decimal | None:
-        return prices.get(request.symbol) if self._needs_price(request) else None
 
 
 def _names(capabilities: Iterable[OrderTypeCapability]) -> str:

@@ -10,6 +10,7 @@ GET /v5/market/tickers.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import threading
 import weakref
@@ -37,6 +38,9 @@ _OLD_AFTER_MS = 3_600_000
 _AGAIN_AFTER_MS = 300_000
 _LINEAR_PAGE = 1_000
 
+# An order waits for this price: a stop must not come late because a ticker hangs.
+_PRICE_WITHIN_MS = 1_000
+
 
 @attrs.frozen(kw_only=True)
 class _Shelf:
@@ -48,10 +52,11 @@ class _Shelf:
 
 
 class InstrumentDesk:
-    """Keeps the rules per category. Safe from any thread; no lock is held while it reads."""
+    """Keeps the rules per category. Safe from any thread: whoever asks for rules never waits for a read of them."""
 
     def __init__(self, client: BybitTransport) -> None:
         self._client = weakref.proxy(client)
+        self._may_hurry = "timeout_ms" in inspect.signature(client.get_signed).parameters
         self._one_at_a_time = threading.Lock()
         self._lock = threading.Lock()
         self._shelves: dict[str, _Shelf] = {}
@@ -106,7 +111,9 @@ class InstrumentDesk:
         """What a symbol last traded at, asked now: one GET. None, with a WARNING, when it cannot be had."""
         parsed = BybitSymbol.parse(symbol)
         try:
-            envelope = self._client.get_signed(TICKERS, {"category": parsed.category, "symbol": parsed.bare})
+            query = {"category": parsed.category, "symbol": parsed.bare}
+            hurry = {"timeout_ms": _PRICE_WITHIN_MS} if self._may_hurry else {}
+            envelope = self._client.get_signed(TICKERS, query, **hurry)
             tickers, _broken = parse_rows(listed(envelope, TICKERS), to_last_price, TICKERS)
         except Exception as error:  # noqa: BLE001 - whatever it is, an order must not hang on it
             log.warning("last price unknown symbol=%s error=%r", symbol, error)

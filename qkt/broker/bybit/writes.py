@@ -103,7 +103,8 @@ class BybitWrites:
                 self._recovery.look_up(client_order_id)
             if not self._state.is_closed and self._state.order(client_order_id).is_unresolved:
                 self._recovery.look_up_soon(client_order_id, self._scheduler, then=self.send_due_cancels)
-        ack = _ack_for(self._state.order(client_order_id))
+        order = self._state.order(client_order_id)
+        ack = _ack_by(order, fact) if self._state.is_closed else _ack_for(order)
         self._state.bus.deliver()
         return ack
 
@@ -345,6 +346,19 @@ def _ack_for(order: Order) -> SubmitAck:
     if order.is_unresolved:
         return _answer(order, SubmitOutcome.UNKNOWN, order.doubt.reason if order.doubt else "")
     return _answer(order, SubmitOutcome.ACCEPTED)
+
+
+def _ack_by(order: Order, fact: AnyFact | None) -> SubmitAck:
+    """A closed broker learns nothing any more, so the answer itself must speak."""
+    match fact:
+        case SubmitAcknowledged(broker_order_id=broker_order_id):
+            return SubmitAck(
+                client_order_id=order.client_order_id, broker_order_id=broker_order_id, outcome=SubmitOutcome.ACCEPTED
+            )
+        case SubmitRefused(reason=reason):
+            return _answer(order, SubmitOutcome.REJECTED, reason)
+        case _:
+            return _answer(order, SubmitOutcome.UNKNOWN, str(getattr(fact, "reason", "")))
 
 
 def _check_changes(order: Order, changes: OrderModification) -> None:

@@ -257,6 +257,24 @@ def test_a_broker_frozen_in_the_middle_sends_no_more(desk, broker):
     assert len(desk.client.posts) == 1
 
 
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [(lambda request: batch_reply(request, *[0] * 10), ACCEPTED), (TimeoutError("lost"), UNKNOWN)],
+)
+def test_a_broker_closed_in_the_middle_answers_for_what_it_knows(desk, broker, answer, outcome):
+    def closing(request):
+        broker.close()
+        return answer(request) if callable(answer) else answer
+
+    desk.client.responses[CREATE_BATCH] = closing
+
+    acks = broker.submit_many(orders(*(f"c{number}" for number in range(12))))
+
+    assert [ack.outcome for ack in acks] == [outcome] * 10 + [REJECTED] * 2
+    assert acks[-1].reject_reason.startswith("never sent: BYBIT_SPOT is closed")
+    assert len(desk.client.posts) == 1
+
+
 def test_an_interrupt_in_the_middle_forgets_no_order_that_may_have_left(desk, broker):
     def interrupted():
         raise KeyboardInterrupt

@@ -167,6 +167,20 @@ def test_a_crossed_stop_is_refused_and_one_that_waits_is_taken(venue, broker):
     assert broker.wait(ack.client_order_id).status is OrderStatus.FILLED
 
 
+def test_a_ticker_that_hangs_holds_a_stop_up_for_a_second_and_no_longer(venue):
+    with (
+        BybitClient("key", "secret", rest_url=venue.rest_url, ws_url=venue.ws_url) as patient,
+        BybitSpotBroker(patient, EventBus()) as broker,
+    ):
+        venue.faults.add("request_lost", path="/v5/market/tickers")
+        began = time.monotonic()
+
+        ack = broker.submit(StopOrder(symbol=SYMBOL, side=Side.SELL, quantity=D("0.001"), stop_price=D(59_000)))
+
+        assert ack.accepted
+        assert 0.9 < time.monotonic() - began < 3
+
+
 # -- what spot has beyond limit orders -------------------------------------------------------------------------------
 
 

@@ -199,6 +199,16 @@ def test_a_transport_that_breaks_in_an_unknown_way_leaves_the_order_unresolved(d
     assert broker.health.unresolved == ("c1",)
 
 
+def test_a_submit_whose_broker_is_closed_before_the_reply_is_lost_is_unknown(desk, broker):
+    def closing():
+        broker.close()
+        raise TimeoutError("read timed out")
+
+    desk.client.responses["/v5/order/create"] = closing
+
+    assert broker.submit(a_limit_order(client_order_id="c1")).outcome is SubmitOutcome.UNKNOWN
+
+
 def test_an_interrupt_in_the_middle_of_a_submit_does_not_forget_the_order(desk, broker):
     def interrupted():
         raise KeyboardInterrupt
