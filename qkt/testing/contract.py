@@ -26,7 +26,7 @@ import attrs
 from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck, SubmitOutcome
 from qkt.bus import EventBus
 from qkt.clock import SystemClock
-from qkt.errors import InvalidRequestError, QktError
+from qkt.errors import InvalidRequestError, QktError, WaitTimeoutError
 from qkt.events import (
     BrokerEvent,
     FillEvent,
@@ -477,6 +477,56 @@ def _modifies(session: Session) -> None:
     )
     view = session.view(ack.client_order_id)
     _expect(view is not None and view.limit_price == lower, "open_orders() does not show the new price")
+
+
+@_promise("submits and cancels several at once, all or none of them, if it claims BATCH")
+def _batches(session: Session) -> None:
+    if OrderTypeCapability.BATCH not in session.broker.capabilities_for(session.bench.symbol):
+        return
+    broker: Any = session.broker
+    missing = [name for name in ("submit_many", "cancel_many") if not hasattr(broker, name)]
+    _expect(not missing, f"BATCH is claimed and {', '.join(missing)} missing")
+    good = session.bench.limit_order(new_client_order_id())
+    with _nothing_happens(session):
+        with _refused("a batch with something that is not an order"):
+            broker.submit_many([good, None])
+        with _refused("a batch with the same client_order_id twice"):
+            broker.submit_many([good, good])
+    ids = [new_client_order_id() for _ in range(3)]
+    acks = broker.submit_many([session.bench.limit_order(each) for each in ids])
+    _expect([ack.client_order_id for ack in acks] == ids, f"the acks of a batch are not in the order given: {acks}")
+    for each in ids:
+        session.hear(each, OrderAccepted)
+    with _nothing_happens(session), _refused("a batch of cancels with an unknown id"):
+        broker.cancel_many([ids[0], "qkt-nobody-0"])
+    done = broker.cancel_many(ids[::-1])
+    _expect(
+        [ack.client_order_id for ack in done] == ids[::-1], f"the acks of cancels are not in the order given: {done}"
+    )
+    for each in ids:
+        session.hear(each, OrderCancelled)
+        _expect_one_terminal(session, each)
+
+
+@_promise("answers order() and wait() about an order, where it has them")
+def _answers(session: Session) -> None:
+    broker: Any = session.broker
+    ack = session.rest()
+    if hasattr(broker, "order"):
+        shown = broker.order(ack.client_order_id)
+        _expect(shown == session.view(ack.client_order_id), "order() and open_orders() disagree about an order")
+        with _refused("order() of an unknown id"):
+            broker.order("qkt-nobody-0")
+    if hasattr(broker, "wait"):
+        broker.wait(ack.client_order_id, until="accepted", timeout_ms=session.bench.patience_ms)
+        with _refused("wait() of an unknown id"):
+            broker.wait("qkt-nobody-0", timeout_ms=0)
+        with _refused("wait() for the end of a resting order", WaitTimeoutError):
+            broker.wait(ack.client_order_id, until="closed", timeout_ms=0)
+        broker.cancel(ack.client_order_id)
+        session.hear(ack.client_order_id, OrderCancelled)
+        ended = broker.wait(ack.client_order_id, until="closed", timeout_ms=session.bench.patience_ms)
+        _expect(not ended.is_open, "wait() for the end returned an open order")
 
 
 @_promise("tells each execution once and the end last, and they add up")

@@ -219,6 +219,21 @@ class ClaimsTooLittle(PaperBroker):
         pass
 
 
+class BatchesBackwards(PaperBroker):
+    def submit_many(self, requests):
+        return super().submit_many(requests)[::-1]
+
+
+class BatchesByHalves(PaperBroker):
+    def submit_many(self, requests):
+        return [self.submit(request) for request in requests]
+
+
+class WaitsForNothing(PaperBroker):
+    def wait(self, client_order_id=None, **options):
+        return self.order(client_order_id)
+
+
 class HidesOrders(PaperBroker):
     def open_orders(self):
         return []
@@ -284,6 +299,9 @@ BROKEN = {
     ForgetsToModify: "modifies an order and tells the new terms, if it claims MODIFY",
     ClaimsTooMuch: "takes every kind of order it claims and refuses the others",
     ClaimsTooLittle: "takes every kind of order it claims and refuses the others",
+    BatchesBackwards: "submits and cancels several at once, all or none of them, if it claims BATCH",
+    BatchesByHalves: "submits and cancels several at once, all or none of them, if it claims BATCH",
+    WaitsForNothing: "answers order() and wait() about an order, where it has them",
     HidesOrders: "answers a submit with an ack and shows the order among the open ones",
     KeepsClosedOrders: "ends a cancelled order with one OrderCancelled, by either id",
     ClosesOnce: "closes more than once",
@@ -324,7 +342,7 @@ def test_all_broken_promises_are_listed_at_once():
     with pytest.raises(AssertionError) as broken:
         check_broker(Careless, patience_ms=50)
     message = str(broken.value)
-    assert message.startswith("the broker breaks 2 of 21 promises:")
+    assert message.startswith("the broker breaks 2 of 23 promises:")
     assert "- closes more than once: it raised InvalidRequestError: PAPER is closed" in message
     assert "- is a context manager that closes it: `with broker as x` gives None, not the broker" in message
 
