@@ -29,9 +29,9 @@ from qkt.orders.facts import (
 )
 from qkt.orders.machine import apply, new_order
 from qkt.orders.order import NEVER_ARRIVED, EndKind, Order, TrailEntry
+from qkt.orders.shelf import Shelf
 from qkt.orders.trail import describe
 
-_TRAIL_LENGTH = 200
 _PARKED_AT_MOST = 1_000
 _SAME_MOMENT_MS = 1_000
 
@@ -61,7 +61,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.revision = 0
-        self._orders: dict[int, Order] = {}
+        self._orders = Shelf()
         self._next_key = 0
         self._by_client_id: dict[str, int] = {}
         self._by_broker_id: dict[str, int] = {}
@@ -70,7 +70,6 @@ class Ledger:
         self._closed: deque[tuple[int, int]] = deque()  # (closed at, key), oldest first
         self._touched: dict[int, int] = {}
         self._known_since: dict[int, int] = {}
-        self._trails: dict[int, deque[TrailEntry]] = {}
         self._due_cancels: dict[int, None] = {}
         self._parked: deque[OrderReported | ExecutionReported] = deque()
         self._unnamed: dict[int, None] = {}  # ours, sent, and the venue's id is not known yet
@@ -232,8 +231,7 @@ class Ledger:
             self._known_since[key] = self.revision
         self._sort_in(key, after)
         if before is None or events or _shown(before) != _shown(after):
-            trail = self._trails.setdefault(key, deque(maxlen=_TRAIL_LENGTH))
-            trail.append(describe(fact, before, after, events))
+            self._orders.note(key, describe(fact, before, after, events))
         return change
 
     def _sort_in(self, key: int, order: Order) -> None:
@@ -259,7 +257,7 @@ class Ledger:
         for index, name in ((self._by_broker_id, order.broker_order_id), (self._by_client_id, order.client_order_id)):
             if index.get(name) == key:
                 del index[name]
-        for book in (self._open, self._unsettled, self._touched, self._known_since, self._trails, self._unnamed):
+        for book in (self._open, self._unsettled, self._touched, self._known_since, self._unnamed):
             book.pop(key, None)
         self._due_cancels.pop(key, None)
 
@@ -310,7 +308,7 @@ class Ledger:
     def trail(self, client_order_id: str | None, broker_order_id: str | None = None) -> tuple[TrailEntry, ...]:
         """What changed an order, oldest first."""
         key = self.find(client_order_id, broker_order_id)
-        return () if key is None else tuple(self._trails.get(key, ()))
+        return () if key is None else self._orders.trail(key)
 
     def open_orders(self) -> Iterator[Order]:
         """Orders not known to have ended."""
@@ -343,7 +341,7 @@ class Ledger:
         return len(self._orders)
 
     def __iter__(self) -> Iterator[Order]:
-        return iter(self._orders.values())
+        return self._orders.values()
 
     def apply_all(self, facts: Iterable[AnyFact]) -> list[Change]:
         """`apply`, for several."""

@@ -1,0 +1,107 @@
+"""Where orders lie: those at work at hand, those that are over packed small, and unpacked whenever somebody looks.
+
+A ledger remembers every order for a day, and a busy day has a hundred thousand of them; their fills must be known to
+the last one, or a repeated execution would be told twice. An order that is settled changes hardly ever, so after a
+while it is packed (to about a tenth), with its trail. Nobody notices but the memory: what comes back is equal to what
+was put away.
+"""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+import zlib
+from collections import deque
+from collections.abc import Iterator
+
+import attrs
+
+from qkt.orders.order import Order, TrailEntry
+
+_TRAIL_LENGTH = 200
+_SETTLED_AT_HAND = 5_000
+
+
+class Shelf:
+    """Key -> order, and its trail. Not thread-safe: its owner guards it.
+
+    ``settled_at_hand``: so many of the orders settled last stay unpacked, since frames and rounds still repeat them.
+    """
+
+    def __init__(self, settled_at_hand: int = _SETTLED_AT_HAND) -> None:
+        self._at_hand: dict[int, Order] = {}
+        self._trails: dict[int, deque[TrailEntry]] = {}
+        self._packed: dict[int, bytes] = {}
+        self._settled: deque[int] = deque()
+        self._settled_at_hand = settled_at_hand
+        self._pattern = b""  # the first order put away: the others differ from it in little
+
+    def __getitem__(self, key: int) -> Order:
+        order = self._at_hand.get(key)
+        return self._unpacked(key)[0] if order is None else order
+
+    def get(self, key: int) -> Order | None:
+        """The order, or None."""
+        try:
+            return self[key]
+        except KeyError:
+            return None
+
+    def __setitem__(self, key: int, order: Order) -> None:
+        if key in self._packed:
+            self._trails[key] = deque(self._unpacked(key)[1], maxlen=_TRAIL_LENGTH)
+            del self._packed[key]
+        self._at_hand[key] = order
+        if order.is_settled:
+            self._settled.append(key)
+            while len(self._settled) > self._settled_at_hand:
+                self._put_away(self._settled.popleft())
+
+    def note(self, key: int, entry: TrailEntry) -> None:
+        """One more line in the trail of an order that was just set."""
+        self._trails.setdefault(key, deque(maxlen=_TRAIL_LENGTH)).append(entry)
+
+    def trail(self, key: int) -> tuple[TrailEntry, ...]:
+        """What changed the order, oldest first."""
+        return self._unpacked(key)[1] if key in self._packed else tuple(self._trails.get(key, ()))
+
+    def pop(self, key: int) -> Order:
+        """Forget an order and its trail."""
+        order = self[key]
+        self._at_hand.pop(key, None)
+        self._trails.pop(key, None)
+        self._packed.pop(key, None)
+        return order
+
+    def _put_away(self, key: int) -> None:
+        order = self._at_hand.get(key)
+        if order is None or not order.is_settled:
+            return  # forgotten, put away before, or alive again
+        del self._at_hand[key]
+        plain = attrs.evolve(order, fills=dict(order.fills))
+        content = pickle.dumps((plain, tuple(self._trails.pop(key, ()))), pickle.HIGHEST_PROTOCOL)
+        self._pattern = self._pattern or content
+        packer = zlib.compressobj(zdict=self._pattern)
+        self._packed[key] = packer.compress(content) + packer.flush()
+
+    def _unpacked(self, key: int) -> tuple[Order, tuple[TrailEntry, ...]]:
+        content = zlib.decompressobj(zdict=self._pattern).decompress(self._packed[key])
+        unpacked: tuple[Order, tuple[TrailEntry, ...]] = pickle.loads(content)
+        return unpacked
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._at_hand or key in self._packed
+
+    def __len__(self) -> int:
+        return len(self._at_hand) + len(self._packed)
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.chain(tuple(self._at_hand), tuple(self._packed))
+
+    def items(self) -> Iterator[tuple[int, Order]]:
+        """Every key and order."""
+        return ((key, self[key]) for key in self)
+
+    def values(self) -> Iterator[Order]:
+        """Every order."""
+        return (self[key] for key in self)

@@ -1,0 +1,92 @@
+"""The shelf: what was put away comes back as it was, and takes little room."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+
+from qkt.orders.ledger import Ledger
+from qkt.orders.order import Order
+from qkt.orders.shelf import Shelf
+from qkt.testing.builders import acknowledged, execution_reported, order_reported, submit_intended
+
+D = Decimal
+
+
+def a_ledger(settled_at_hand: int) -> Ledger:
+    ledger = Ledger()
+    ledger._orders = Shelf(settled_at_hand)
+    return ledger
+
+
+def fill_whole(ledger: Ledger, number: int) -> None:
+    ids = {"client_order_id": f"c{number}", "broker_order_id": f"b{number}"}
+    ledger.apply(submit_intended(f"c{number}", quantity=D(3)))
+    ledger.apply(acknowledged(f"c{number}", f"b{number}"))
+    for fill in range(3):
+        ledger.apply(execution_reported(f"e{number}-{fill}", 1, of=3, leaves=2 - fill, exec_time_ms=number, **ids))
+
+
+def cancel_empty(ledger: Ledger, number: int) -> None:
+    ids = {"client_order_id": f"c{number}", "broker_order_id": f"b{number}"}
+    ledger.apply(submit_intended(f"c{number}"))
+    ledger.apply(order_reported("Cancelled", cancel_type="CancelByUser", updated_ms=number, **ids))
+
+
+def reject(ledger: Ledger, number: int) -> None:
+    ledger.apply(submit_intended(f"c{number}"))
+    ids = {"client_order_id": f"c{number}", "broker_order_id": f"b{number}"}
+    ledger.apply(order_reported("Rejected", reject_reason="EC_Others", **ids))
+
+
+@pytest.mark.parametrize("story", [fill_whole, cancel_empty, reject])
+def test_what_was_put_away_is_what_comes_back(story):
+    packing, keeping = a_ledger(0), a_ledger(1_000)
+    for ledger in (packing, keeping):
+        for number in range(5):
+            story(ledger, number)
+    assert len(packing._orders._packed) == 5
+    for number in range(5):
+        assert packing.get(f"c{number}") == keeping.get(f"c{number}")
+        assert packing.get(f"c{number}").view() == keeping.get(f"c{number}").view()
+        assert packing.trail(f"c{number}") == keeping.trail(f"c{number}") != ()
+    assert sorted(order.client_order_id for order in packing) == [f"c{number}" for number in range(5)]
+
+
+def test_a_repeated_execution_of_a_packed_order_is_no_news_and_leaves_it_packed():
+    ledger = a_ledger(0)
+    fill_whole(ledger, 1)
+    (change,) = ledger.apply(execution_reported("e1-0", 1, of=3, broker_order_id="b1", client_order_id="c1"))
+    assert (change.is_news, change.events) == (False, ())
+    assert len(ledger._orders._packed) == 1
+
+
+def test_a_late_fill_takes_a_packed_order_out_with_its_trail_and_puts_it_back():
+    ledger = a_ledger(0)
+    cancel_empty(ledger, 1)
+    before = ledger.trail("c1")
+    (change,) = ledger.apply(execution_reported("e9", "0.3", leaves="0.7", broker_order_id="b1", client_order_id="c1"))
+    assert [event.late for event in change.events] == [True]
+    assert ledger.get("c1").cum_quantity == D("0.3")
+    assert ledger.trail("c1")[: len(before)] == before
+    assert len(ledger.trail("c1")) == len(before) + 1
+
+
+def test_only_the_oldest_settled_are_packed_and_never_an_open_one():
+    ledger = a_ledger(2)
+    ledger.apply(submit_intended("c0"))
+    for number in range(1, 6):
+        fill_whole(ledger, number)
+    assert len(ledger._orders._packed) == 3
+    assert isinstance(ledger._orders._at_hand[ledger.find("c0")], Order)
+    assert len(ledger) == 6
+
+
+def test_what_is_forgotten_is_gone_packed_or_not():
+    ledger = a_ledger(1)
+    for number in range(4):
+        fill_whole(ledger, number)
+    assert ledger.forget_closed(closed_before_ms=1_000, executed_before_ms=1_000) == 4
+    assert (len(ledger), len(ledger._orders._packed), len(ledger._orders._trails)) == (0, 0, 0)
+    assert ledger.get("c1") is None
