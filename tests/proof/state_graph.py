@@ -234,18 +234,25 @@ def seen_by_the_user(belief: Belief, history: History) -> object:
 
 
 def copied(ledger: Ledger) -> Ledger:
-    """The same knowledge, learning on its own; trails stay behind, nothing is decided by them."""
+    """The same knowledge, learning on its own."""
     twin = Ledger()
     vars(twin).update(_copied(vars(ledger)))
-    twin._trails = {}
     return twin
 
 
 def _copied(fields: dict) -> dict:
-    return {
-        name: copy.copy(value) if isinstance(value, dict | set | list | deque) else value
-        for name, value in fields.items()
-    }
+    """Books and shelves are copied, what lies in them is frozen; trails stay behind, nothing is decided by them."""
+    return {name: {} if name == "_trails" else _copy(value) for name, value in fields.items()}
+
+
+def _copy(value):
+    if isinstance(value, dict | set | list | deque):
+        return copy.copy(value)
+    if type(value).__module__.startswith("qkt.orders") and not attrs.has(type(value)):
+        twin = copy.copy(value)
+        vars(twin).update(_copied(vars(value)))
+        return twin
+    return value
 
 
 _ORDER_FIELDS: tuple[str, ...] = ()
