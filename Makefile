@@ -23,8 +23,8 @@ test: $(INSTALLED)  ## The fast suite: under two minutes, loopback only
 	@$(BIN)/python -m pytest -q -m "not verify"
 
 check: $(INSTALLED)  ## ruff, mypy --strict and the architecture test
-	@$(BIN)/ruff check qkt tests
-	@$(BIN)/ruff format --check qkt tests
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 
