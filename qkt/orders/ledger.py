@@ -232,6 +232,8 @@ class Ledger:
         self._sort_in(key, after)
         if before is None or events or _shown(before) != _shown(after):
             self._orders.note(key, describe(fact, before, after, events))
+        if after.is_settled:
+            self._orders.settled(key)
         return change
 
     def _sort_in(self, key: int, order: Order) -> None:

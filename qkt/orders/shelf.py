@@ -52,14 +52,16 @@ class Shelf:
             self._trails[key] = deque(self._unpacked(key)[1], maxlen=_TRAIL_LENGTH)
             del self._packed[key]
         self._at_hand[key] = order
-        if order.is_settled:
-            self._settled.append(key)
-            while len(self._settled) > self._settled_at_hand:
-                self._put_away(self._settled.popleft())
 
     def note(self, key: int, entry: TrailEntry) -> None:
         """One more line in the trail of an order that was just set."""
         self._trails.setdefault(key, deque(maxlen=_TRAIL_LENGTH)).append(entry)
+
+    def settled(self, key: int) -> None:
+        """This order is over; the one that has been over for longest may be put away. Call it last: see `note`."""
+        self._settled.append(key)
+        while len(self._settled) > self._settled_at_hand:
+            self._put_away(self._settled.popleft())
 
     def trail(self, key: int) -> tuple[TrailEntry, ...]:
         """What changed the order, oldest first."""
