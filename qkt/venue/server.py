@@ -82,15 +82,15 @@ class ServerThread:
             thread.join(_START_TIMEOUT_S)
         self._thread = None
 
-    def run(self, job: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        """Run a coroutine on the loop and wait for its end; at once and without waiting on the loop's own thread."""
+    def run(self, job: Callable[[], Coroutine[Any, Any, Any]], timeout_s: float = _START_TIMEOUT_S) -> None:
+        """Run a coroutine on the loop and wait for its end; on the loop's own thread, start it and do not wait."""
         loop = self._loop
         if loop is None:
             return
         if threading.current_thread() is self._thread:
             self._task = loop.create_task(job())  # kept, or the loop might drop it unfinished
             return
-        asyncio.run_coroutine_threadsafe(job(), loop).result(_START_TIMEOUT_S)
+        asyncio.run_coroutine_threadsafe(job(), loop).result(timeout_s)
 
     def call(self, job: Callable[[], Any]) -> None:
         """Run a function on the loop and wait for its end; from the loop's own thread, simply run it."""

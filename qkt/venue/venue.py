@@ -286,7 +286,7 @@ class SimulatedBybit:
                     return
                 await asyncio.sleep(0.001)
 
-        self._server.run(look)
+        self._server.run(look, timeout_s + 5)
         return idle
 
     def wait_for(self, event: str, *, count: int = 1, timeout_s: float = 5, **details: Any) -> bool:

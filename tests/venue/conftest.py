@@ -147,11 +147,12 @@ def new_rest() -> Callable[..., Rest]:
 
 
 @pytest.fixture
-def connect(venue: SimulatedBybit) -> Iterator[Callable[..., Stream]]:
+def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Stream]]:
     """Open private connections; logged in and subscribed when topics are named."""
     opened: list[Stream] = []
 
-    def open_stream(*topics: str, url: str | None = None) -> Stream:
+    def open_stream(*topics: str, url: str | None = None, venue: SimulatedBybit | None = None) -> Stream:
+        venue = venue or request.getfixturevalue("venue")
         stream = Stream(url or venue.ws_url, venue)
         opened.append(stream)
         if topics:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
+
+from qkt.venue import SimulatedBybit
 
 
 def test_login_and_subscription_are_acknowledged_in_snake_case(connect):
@@ -176,6 +180,25 @@ def test_an_idle_connection_is_cut_after_max_active_time(venue, connect):
     session.idle_limit_s = 0.0  # as if the thirty seconds were over
     with pytest.raises(Exception, match=r"(?i)lost|closed|reset"):
         stream.receive()
+
+
+def test_no_frame_is_left_behind_however_many_hands_are_at_work(connect):
+    """A frame emitted in the very moment the pump falls asleep once waited for the next one, for ever if none came."""
+    with SimulatedBybit(frame_latency_ms=0) as venue:
+        stream = connect("order", url=venue.ws_url, venue=venue)
+
+        def hand() -> None:
+            for _ in range(150):
+                row = venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.001", price="59000")
+                venue.cancel(row["orderId"])
+
+        threads = [threading.Thread(target=hand) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert venue.wait_idle(20)
+        assert sum(len(stream.receive()["data"]) for _ in range(600)) == 600
 
 
 # -- public ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ to every session of its account that subscribed to its topic in any form.
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -53,15 +54,16 @@ class StreamHub:
         self._public: dict[PublicSession, None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[tuple[float, Frame]] = deque()
-        self._timer: asyncio.TimerHandle | None = None
+        self._pump = threading.Lock()
+        self._pumping = False
         exchange.outbox.sink = self.emit
         exchange.engine.listeners.append(self.public.on_trade)
 
     def attach(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
-        if loop is None:
+        with self._pump:
             self._waiting.clear()
-            self._timer = None
+            self._pumping = False
 
     def now_ms(self) -> int:
         return self._exchange.now_ms()
@@ -161,11 +163,10 @@ class StreamHub:
         if loop is None:
             return
         due = time.monotonic() + self.latency_ms / 1000
-        waiting = self._waiting
-        was_empty = not waiting
-        for frame in frames:
-            waiting.append((due, frame))
-        if was_empty:
+        with self._pump:
+            self._waiting.extend((due, frame) for frame in frames)
+            asleep, self._pumping = not self._pumping, True
+        if asleep:
             loop.call_soon_threadsafe(self._arm)
 
     def deliver(
@@ -178,17 +179,22 @@ class StreamHub:
             self._delivery.push(session, topic, encode(rows))
 
     def _arm(self) -> None:
-        if self._timer is None and self._waiting and self._loop is not None:
-            self._timer = self._loop.call_later(max(0.0, self._waiting[0][0] - time.monotonic()), self._drain)
+        if self._waiting and self._loop is not None:
+            self._loop.call_later(max(0.0, self._waiting[0][0] - time.monotonic()), self._drain)
 
     def _drain(self) -> None:
-        self._timer = None
+        """Tell what is due; go to sleep only when nothing waits, decided under the lock that `emit` takes."""
         now = time.monotonic() + 0.0005
         waiting = self._waiting
-        while waiting and waiting[0][0] <= now:
-            self._tell(waiting[0][1])
-            waiting.popleft()
-        self._arm()
+        try:
+            while waiting and waiting[0][0] <= now:
+                self._tell(waiting[0][1])
+                waiting.popleft()
+        finally:
+            with self._pump:
+                self._pumping = bool(waiting)
+            if self._pumping:
+                self._arm()
 
     def _tell(self, frame: Frame) -> None:
         texts: dict[str, str] = {}
