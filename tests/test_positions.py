@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 import threading
 from decimal import Decimal, localcontext
 from itertools import permutations
@@ -276,6 +277,15 @@ def test_reset_of_one_symbol_leaves_the_others():
     assert tracker.position(PERP) == a_position("1", "100", "0")
 
 
+def test_a_replay_after_the_reset_of_one_symbol_counts_there_and_nowhere_else():
+    fills = [a_fill("BUY", "1", "100", exec_id="e-1"), a_fill("BUY", "1", "100", exec_id="e-1", symbol=PERP)]
+    tracker = tracker_after(*fills)
+    tracker.reset(BTC)
+    for fill in fills:
+        tracker.apply_fill(fill)
+    assert [tracker.position(symbol) for symbol in (BTC, PERP)] == [a_position("1", "100", "0")] * 2
+
+
 def test_reset_to_a_known_position_keeps_the_profit_and_the_executions_heard():
     fill = a_fill("BUY", "1", "100")
     tracker = tracker_after(a_fill("BUY", "1", "90"), a_fill("SELL", "1", "95"), fill)
@@ -345,20 +355,31 @@ def test_one_subscription_to_fill_event_feeds_it():
     assert tracker.position(BTC) == a_position("2", "105", "0")
 
 
+@pytest.fixture
+def hurried_threads():
+    """Threads take turns far more often than usual, so that a missing lock shows."""
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(interval_s)
+
+
+@pytest.mark.usefixtures("hurried_threads")
 def test_fills_from_many_threads_are_each_counted_once():
     tracker = PositionTracker()
-    fills = [a_fill("BUY", "1", "100", exec_id=f"e-{n}") for n in range(500)]
+    fills = [a_fill("BUY", "1", "100", exec_id=f"e-{n}", fee="1", fee_currency="USDT") for n in range(2_000)]
 
-    def apply_all() -> None:
-        for fill in fills:
+    def apply(share: list[OrderPartiallyFilled]) -> None:
+        for fill in share:
             tracker.apply_fill(fill)
 
-    threads = [threading.Thread(target=apply_all) for _ in range(4)]
+    threads = [threading.Thread(target=apply, args=(fills[start::4] + fills[:50],)) for start in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert tracker.position(BTC) == a_position("500", "100", "0")
+    assert tracker.position(BTC) == a_position("2000", "100", "0")
+    assert tracker.fees(BTC) == {"USDT": 2_000}
 
 
 def test_the_repr_tells_what_is_held():
