@@ -18,7 +18,7 @@ from qkt.cli.screen import complain
 
 COMMANDS = {
     "demo": ("qkt.cli.demo.command:run", "watch a bot survive a bad night, half a minute, no account"),
-    "doctor": ("qkt.cli.doctor:run", "key, clock, connections, account: a light per line, with its remedy"),
+    "doctor": ("qkt.cli.doctor:run", "key, clock, connections, account: a light and a remedy each"),
     "watch": ("qkt.cli.watch:run", "orders, fills, balances and health, live"),
     "orders": ("qkt.cli.listing:run_orders", "the open orders"),
     "fills": ("qkt.cli.listing:run_fills", "what has traded lately"),

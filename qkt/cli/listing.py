@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 
 from qkt.cli import exits
-from qkt.cli.plain import ORDER_COLUMNS, clock_time, counted, number, order_row, plain
+from qkt.cli.plain import ORDER_COLUMNS, clock_time, counted, number, order_row, plain, time_of_day
 from qkt.cli.running import command_parser, run_command
 from qkt.cli.screen import Screen
 from qkt.cli.session import KEYS_HELP, add_account_options, bare_symbol, full_symbol, session
@@ -75,23 +75,24 @@ def _fills(options: argparse.Namespace, screen: Screen) -> int:
         wanted = full_symbol(options.symbol, options.category)
         fills = [fill for fill in fills if fill.symbol == wanted]
     screen.result({"place": account.place, "since": options.since, "fills": plain(fills)})
-    columns = ("TIME UTC", "ID", "SYMBOL", "SIDE", ">QUANTITY", ">PRICE", ">FEE", "")
+    columns = ("TIME UTC", "ID", "SYMBOL", "SIDE", ">QUANTITY", ">PRICE", ">FEE")
+    when = time_of_day if span_ms(options.since) < _UNITS_MS["d"] else clock_time
     if fills:
-        screen.lines(table(columns, [_fill_row(fill) for fill in fills]))
+        screen.lines(table(columns, [fill_row(fill, when(fill.exec_time_ms)) for fill in fills]))
     screen.line([(f"{counted(len(fills), 'fill')} in the last {options.since} at {account.place}", "dim")])
     return exits.OK
 
 
-def _fill_row(fill: FillEvent) -> list[str]:
+def fill_row(fill: FillEvent, when: str) -> list[str]:
+    """One execution for a table."""
     return [
-        clock_time(fill.exec_time_ms),
+        when,
         fill.client_order_id or fill.broker_order_id,
         bare_symbol(fill.symbol),
         fill.side.value.lower(),
         number(fill.quantity),
         number(fill.price),
-        number(fill.fee),
-        fill.fee_currency,
+        f"{number(fill.fee)} {fill.fee_currency}",
     ]
 
 

@@ -84,6 +84,9 @@ def terms(view: OrderView) -> str:
 ORDER_COLUMNS = ("ID", "SYMBOL", "SIDE", ">QUANTITY", ">PRICE", ">FILLED", "STATUS")
 
 
+_SHORT = {"PARTIALLY_FILLED": "partial"}
+
+
 def order_row(view: OrderView) -> list[str]:
     """An order for a table with `ORDER_COLUMNS`."""
     quantity = number(view.quantity) + (" quote" if view.quote_sized else "")
@@ -94,5 +97,5 @@ def order_row(view: OrderView) -> list[str]:
         quantity,
         terms(view),
         number(view.cum_quantity),
-        view.status.value.lower() + (" (unresolved)" if view.is_unresolved else ""),
+        "unresolved" if view.is_unresolved else _SHORT.get(view.status.value, view.status.value.lower()),
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import threading
@@ -81,8 +82,17 @@ def _once(account: Session, memory: Memory, screen: Screen) -> None:
 
 
 def _page(account: Session, memory: Memory, height: int | None = None) -> list[Line]:
-    size = shutil.get_terminal_size()
-    return page(account, memory, width=size.columns, height=height or size.lines)
+    columns, lines = _terminal_size()
+    return page(account, memory, width=columns, height=height or lines)
+
+
+def _terminal_size() -> tuple[int, int]:
+    """The terminal's own word first: ``COLUMNS`` of a shell does not follow a resized window."""
+    try:
+        size = os.get_terminal_size(sys.stdout.fileno())
+    except (OSError, ValueError):
+        size = os.terminal_size((0, 0))
+    return tuple(size) if size.columns and size.lines else tuple(shutil.get_terminal_size())  # type: ignore[return-value]
 
 
 def _every_turn(woken: threading.Event, until: float | None, turn: Callable[[], None]) -> None:
@@ -132,11 +142,15 @@ def _painter() -> Iterator[Callable[[list[Line]], None]]:
     write = sys.stdout.write
     console = Screen().console
     write("\x1b[?1049h\x1b[?25l")
+    last_size = (0, 0)
 
     def paint(lines: list[Line]) -> None:
+        nonlocal last_size
+        size = _terminal_size()
         painted = [_coloured(console, line) + "\x1b[K" for line in lines]
-        write("\x1b[H" + "\r\n".join(painted) + "\x1b[J")
+        write(("\x1b[2J" if size != last_size else "") + "\x1b[H" + "\n".join(painted) + "\x1b[J")
         sys.stdout.flush()
+        last_size = size
 
     try:
         yield paint

@@ -6,9 +6,10 @@ import threading
 from collections import deque
 from typing import Any
 
+from qkt.cli.listing import fill_row
 from qkt.cli.plain import ORDER_COLUMNS, number, order_row, span, time_of_day
 from qkt.cli.screen import Line
-from qkt.cli.session import Session, bare_symbol
+from qkt.cli.session import Session
 from qkt.cli.tables import table
 from qkt.events import (
     BalancesUpdated,
@@ -128,18 +129,7 @@ def _balances(account: Session) -> list[Line]:
 def _fills(fills: list[FillEvent]) -> list[Line]:
     if not fills:
         return [[("no fills yet", "dim")]]
-    rows = [
-        [
-            time_of_day(fill.exec_time_ms),
-            fill.client_order_id or fill.broker_order_id,
-            bare_symbol(fill.symbol),
-            fill.side.value.lower(),
-            number(fill.quantity),
-            number(fill.price),
-            f"{number(fill.fee)} {fill.fee_currency}",
-        ]
-        for fill in fills
-    ]
+    rows = [fill_row(fill, time_of_day(fill.exec_time_ms)) for fill in fills]
     return table(("FILLS (UTC)", "ID", "SYMBOL", "SIDE", ">QUANTITY", ">PRICE", ">FEE"), rows)
 
 

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import pty
 import re
 import select
+import struct
 import subprocess
 import sys
+import termios
 import time
 
 import attrs
 
-ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\r")
+ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]")
+
+# The terminal becomes the child's own, so that Ctrl-C typed into it reaches the child; then it is `qkt`.
+_OWN_TERMINAL = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+_MANY = """
+import contextlib, io, json
+from qkt.cli import main
+for command in json.loads(sys.argv[1]):
+    class Tee(io.StringIO):
+        encoding = "utf-8"
+        isatty = lambda self: True
+        fileno = lambda self: 1
+    with contextlib.redirect_stdout(Tee()) as screen:
+        code = main(command)
+    print(f"--8<--{code};" + screen.getvalue(), end="")
+"""
 
 
 @attrs.frozen(kw_only=True)
@@ -26,7 +45,8 @@ class Ended:
     @property
     def lines(self) -> list[str]:
         """What a person sees: no colours."""
-        return ANSI.sub("", self.out).splitlines()
+        text = ANSI.sub("", self.out.replace("\r\n", "\n"))
+        return [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
 
     @property
     def text(self) -> str:
@@ -57,19 +77,36 @@ def end(process: subprocess.Popen[str], timeout_s: float = 40) -> Ended:
     return Ended(code=process.returncode, out=out, err=err)
 
 
+def many_on_a_terminal(*commands: tuple[str, ...], env: dict[str, str]) -> list[Ended]:
+    """Several commands one after the other on one terminal, in one process."""
+    seen = on_a_terminal(json.dumps(commands), env=env, program=_MANY)
+    assert seen.code == 0, seen.text
+    parts = seen.out.split("--8<--")[1:]
+    return [Ended(code=int(part.split(";", 1)[0]), out=part.split(";", 1)[1]) for part in parts]
+
+
 def on_a_terminal(
     *arguments: str,
     env: dict[str, str] | None = None,
     answer: tuple[str, str] | None = None,
     timeout_s: float = 40,
+    program: str = "from qkt.cli import main; sys.exit(main())",
 ) -> Ended:
     """Run to the end on a pseudo-terminal of 80 columns.
 
     ``answer``: once the first text is on the screen, type the second (``"\\x03"`` is Ctrl-C).
     """
-    child, terminal = pty.fork()
-    if child == 0:
-        os.execve(sys.executable, [sys.executable, "-m", "qkt.cli", *arguments], env or environment())
+    terminal, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 80, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-c", _OWN_TERMINAL + program, *arguments],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        env=env or environment(),
+        start_new_session=True,
+    )
+    os.close(theirs)
     screen, deadline = b"", time.monotonic() + timeout_s
     while time.monotonic() < deadline:
         ready, _, _ = select.select([terminal], [], [], 0.2)
@@ -86,7 +123,6 @@ def on_a_terminal(
             os.write(terminal, answer[1].encode())
             answer = None
     else:
-        os.kill(child, 9)
-    _, status = os.waitpid(child, 0)
+        process.kill()
     os.close(terminal)
-    return Ended(code=os.waitstatus_to_exitcode(status), out=screen.decode("utf-8", "replace"))
+    return Ended(code=process.wait(), out=screen.decode("utf-8", "replace"))

@@ -16,7 +16,7 @@ from qkt.events import BrokerEvent, FillEvent
 from qkt.model.balances import Wallet
 from qkt.model.orders import OrderView
 
-_LABEL, _COLUMN = 26, 26
+_LABEL, _COLUMN = 24, 25
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +60,7 @@ def page(rows: Iterable[BookRow], verdict: Verdict, *, sabotage: Sabotage | None
         [(f"{'':<{_LABEL}}{'the venue has':<{_COLUMN}}the bot believes", "bold")],
     ]
     for row in rows:
-        mark, style = ("", "") if row.agrees else ("  !", "bold red")
+        mark, style = ("", "") if row.agrees else (" !", "bold red")
         columns = f"{row.venue:<{_COLUMN}}{row.bot}{mark}"
         lines.append([(f"  {row.label:<{_LABEL - 2}}", "dim"), (columns, style)])
     return [*lines, "", *_counts(verdict), "", *_sentence(verdict, sabotage)]

@@ -38,7 +38,8 @@ class Pace:
     """How fast the night passes.
 
     ``reading`` stretches the pauses in which a person reads; zero for tests. ``patience_ms`` is how long the
-    story waits for the bot to learn something before it says that the bot was told nothing.
+    story waits for the bot to learn something before it says that the bot was told nothing. ``lost_reply`` is how a
+    reply gets lost: the connection hangs until the bot gives up, or is reset.
     """
 
     reading: float
@@ -46,10 +47,15 @@ class Pace:
     read_timeout_ms: int
     reconnect_ms: int
     patience_ms: int
+    lost_reply: str
 
 
-STROLL = Pace(reading=1.0, poll_interval_ms=3_000, read_timeout_ms=1_500, reconnect_ms=300, patience_ms=16_000)
-FAST = Pace(reading=0.0, poll_interval_ms=400, read_timeout_ms=300, reconnect_ms=20, patience_ms=2_500)
+STROLL = Pace(
+    reading=1.0, poll_interval_ms=3_000, read_timeout_ms=1_500, reconnect_ms=300, patience_ms=16_000, lost_reply="hang"
+)
+FAST = Pace(
+    reading=0.0, poll_interval_ms=400, read_timeout_ms=300, reconnect_ms=20, patience_ms=2_500, lost_reply="reset"
+)
 
 
 class Ear:

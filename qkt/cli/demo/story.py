@@ -100,7 +100,7 @@ class Story:
         size, price = self._lots(20, 50), self._price(57_000, 58_500)
         tell.bot(f"D: buy {amount(size)} BTC at {amount(price)}")
         tell.venue("has the order; its reply and its frame are lost on the way")
-        self._venue.faults.add("reply_lost", path=CREATE, count=1)
+        self._venue.faults.add("reply_lost", path=CREATE, count=1, mode=night.pace.lost_reply)
         self._venue.faults.add("frame_drop", topic="order", count=1)
         if self._submitted("D", Side.BUY, size, price) is SubmitOutcome.REJECTED:
             tell.bot("was told that D never came to be, so it sends it again, as D2")
