@@ -151,10 +151,14 @@ class ThreadScheduler:
         with self._changed:
             self._is_closed = True
             self._heap.clear()
-            if me in self._alive:
+            is_worker = me in self._alive
+            if is_worker:
                 self._closing.add(me)
             self._changed.notify_all()
-            self._changed.wait_for(lambda: self._alive <= self._closing, timeout=timeout_ms / 1000)
+            # two workers that close must not wait for each other; everybody else waits for all of them
+            self._changed.wait_for(
+                lambda: self._alive <= (self._closing if is_worker else set()), timeout=timeout_ms / 1000
+            )
             late = [thread.name for thread in self._alive - self._closing]
             ended = [thread for thread in self._threads if thread not in self._alive]
         for thread in ended:

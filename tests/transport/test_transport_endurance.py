@@ -72,7 +72,7 @@ def test_losses_and_failed_attempts_leak_nothing_either(venue, client):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "asleep_s"), [(2, 1), pytest.param(30, 20, marks=[pytest.mark.verify, pytest.mark.timeout(180)])]
+    ("seconds", "asleep_s"), [(1.5, 1), pytest.param(30, 20, marks=[pytest.mark.verify, pytest.mark.timeout(180)])]
 )
 def test_a_thousand_frames_a_second_with_a_slow_handler_and_rounds_every_300_ms_lose_nothing(seconds, asleep_s):
     fills, asleep = [], threading.Event()
@@ -107,7 +107,7 @@ def test_a_thousand_frames_a_second_with_a_slow_handler_and_rounds_every_300_ms_
 
 
 @pytest.mark.parametrize(
-    ("cuts", "seconds"), [(3, 1.5), pytest.param(20, 60, marks=[pytest.mark.verify, pytest.mark.timeout(180)])]
+    ("cuts", "seconds"), [(2, 1), pytest.param(20, 60, marks=[pytest.mark.verify, pytest.mark.timeout(180)])]
 )
 def test_S41_cuts_heal_with_every_event_once(cuts, seconds):
     fills, rounds = [], Recorder()

@@ -58,7 +58,7 @@ def test_frames_arrive_in_order_on_the_reading_thread(venue, client):
     eventually(lambda: len(heard["execution.spot"]) == 20, "twenty executions")
     assert exec_ids(heard["execution.spot"]) == venue_exec_ids(venue)
     assert heard["execution.spot"].threads == {"qkt-stream"}
-    assert client.stats.frames >= 60
+    eventually(lambda: client.stats.frames == 60, "its order and wallet frames too")
 
 
 def test_a_topic_wanted_on_a_live_socket_is_sent_at_once_and_answered_before_subscribe_returns(venue, client):
@@ -150,7 +150,7 @@ def test_an_unreachable_host_is_a_connect_error_in_time(make_client):
 def test_a_name_server_that_does_not_answer_is_a_connect_error_in_time(make_client, monkeypatch):
     released = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **more: released.wait(20) and [])
-    monkeypatch.setattr("qkt.broker.bybit.client._CONNECT_MS", 700)
+    monkeypatch.setattr("qkt.broker.bybit.client._CONNECT_MS", 300)
     began = time.monotonic()
     try:
         with pytest.raises(BybitConnectError, match="did not answer in time"):
@@ -251,7 +251,7 @@ def test_minutes_of_refused_connections_do_not_end_it(venue, client):
     heard, news = listening(client)
     refusal = venue.faults.add("connection_refused", cut=True)
     eventually(lambda: news["disconnect"], "the loss is told")
-    threading.Event().wait(1.0)
+    threading.Event().wait(0.5)
     assert client.stream_state in ("down", "connecting")
     assert not client.is_connected
     refusal.remove()
@@ -440,6 +440,23 @@ def test_a_listener_may_close_the_client(venue, client):
     trade(venue)
     assert closed.wait(SOON)
     eventually(lambda: qkt_threads() == [], "no thread is left")
+
+
+def test_whoever_closes_returns_when_all_has_ended(venue, client):
+    listening(client)
+    together, left = threading.Barrier(4), []
+
+    def close():
+        together.wait(SOON)
+        client.close()
+        left.append(qkt_threads())
+
+    threads = [threading.Thread(target=close) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(SOON)
+    assert left == [[]] * 4
 
 
 def test_close_ends_a_connect_that_hangs(venue, client):

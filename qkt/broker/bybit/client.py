@@ -244,7 +244,9 @@ class BybitClient:
         deadline_ms = self._machine.monotonic_ms() + _CONNECT_MS
         with self._session_lock:
             if self._stream is not None:
-                return
+                if not self._is_closed:
+                    return
+                self.close()  # somebody is closing it: wait for the end of that
             with self._lock:
                 self._is_closed = False
             self._rest.reopen()
@@ -334,11 +336,10 @@ class BybitClient:
         self._close(patience_ms=_CLOSE_MS)
 
     def _close(self, *, patience_ms: int) -> None:
+        """Each part closes idempotently, so whoever calls, and however many, returns when all of it has ended."""
         with self._lock:
             self._is_closed = True
-            stream, self._stream = self._stream, None
-            link, self._link = self._link, None
-            notices, self._notices = self._notices, None
+            stream, link, notices = self._stream, self._link, self._notices
         if notices is not None:
             notices.close()
         self._rest.close()
@@ -346,6 +347,9 @@ class BybitClient:
             stream.close()
         if link is not None:
             link.close(patience_ms)
+        with self._lock:
+            if self._link is link:
+                self._stream = self._link = self._notices = None
 
     def __enter__(self) -> Self:
         self.connect()
@@ -359,9 +363,9 @@ class BybitClient:
     def _link_scheduler(self) -> ThreadScheduler:
         """The scheduler of this session, made when first needed."""
         with self._lock:
+            if self._is_closed:
+                raise InvalidRequestError("the client is closed")
             if self._link is None:
-                if self._is_closed:
-                    raise InvalidRequestError("the client is closed")
                 self._link = ThreadScheduler(_WORKERS, name="qkt-link")
             return self._link
 

@@ -228,6 +228,7 @@ class PrivateStream:
         self._address = address
         self._stats = stats
         self._timing = timing or Timing()
+        self._turn_ms = min(_TURN_MS, self._timing.pong_timeout_ms // 2)
         self._connect_timeout_ms = connect_timeout_ms
         self._proxy = proxy
         self._ca_bundle = ca_bundle or certifi.where()
@@ -418,7 +419,7 @@ class PrivateStream:
             what = redact(f"{type(error).__name__}: {error}", self._signer.secrets)
             raise _Ended(link.end_reason or what) from None
         link.ws = ws
-        ws.settimeout(_TURN_MS / 1000)
+        ws.settimeout(self._turn_ms / 1000)
         if ws.sock is not None:
             link.use(ws.sock)
         self._stats.connections += 1
@@ -463,7 +464,7 @@ class PrivateStream:
         if ws is None or ws.sock is None:
             raise _Ended("the socket is gone")
         wait_ms = link.next_deadline_ms() - self._machine.monotonic_ms()
-        if wait_readable(ws.sock, max(0, min(wait_ms, _TURN_MS))):
+        if wait_readable(ws.sock, max(0, min(wait_ms, self._turn_ms))):
             self._receive(link, ws)
         now_ms = self._machine.monotonic_ms()
         if now_ms >= link.next_deadline_ms():

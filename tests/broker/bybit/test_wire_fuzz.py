@@ -3,7 +3,7 @@
 import contextlib
 import json
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qkt.broker.bybit.envelope import check_envelope, decode
@@ -33,6 +33,7 @@ KEYS = [
 FRAMES = st.dictionaries(st.sampled_from(KEYS), WORDS | SCALARS | JSON, max_size=6)
 
 
+@settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(FRAMES, st.integers(0, 3_000), st.booleans()), max_size=25))
 def test_no_frame_breaks_the_session(events):
     session, now = StreamSession(["order.spot", "wallet"], Timing()), 0
