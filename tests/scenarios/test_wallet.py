@@ -91,6 +91,26 @@ def test_S60_the_next_read_started_after_the_push_stands(stage):
     assert stage.client.wallet.as_of_ms == stage.clock.now_ms()
 
 
+def test_S60_a_push_beside_a_round_is_not_told_before_the_balance_it_made_old(stage, monkeypatch):
+    _ = stage.broker
+    stage.clock.advance_ms(1_000)
+    publish = stage.broker._state.publish
+    pushing = threading.Thread(target=lambda: push_wallet(stage, USDT="900", created_ms=stage.clock.now_ms() + 1))
+
+    def while_the_round_tells(events: Any) -> None:
+        if not pushing.ident:
+            pushing.start()
+            pushing.join(0.3)  # it would be through long before, if nothing kept it
+        publish(events)
+
+    monkeypatch.setattr(stage.broker._state, "publish", while_the_round_tells)
+    stage.round()
+    pushing.join(10)
+    stage.bus.deliver()
+    assert [balances["USDT"] for balances in told(stage)] == [D(1000), D(900)]
+    assert stage.heard[-1].changed == {"USDT"}
+
+
 @pytest.mark.parametrize("read_last", [True, False])
 def test_S60_in_either_order_of_arrival_the_book_is_the_same(read_last):
     read = {"USDT": CoinBalance(total=D(1000)), "BTC": CoinBalance(total=D(2))}

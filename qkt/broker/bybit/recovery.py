@@ -96,6 +96,7 @@ class BybitStateRecovery:
         self._waiting: _Round | None = None
         self._desk = wallet_desk(client)
         self._told_book = self._desk.book
+        self._telling_balances = threading.Lock()
 
         self._more_paths: list[Callable[[], Read[Any]]] = []
         self._rounds = 0
@@ -328,20 +329,24 @@ class BybitStateRecovery:
         return read
 
     def tell_balances(self, origin: Origin, *, even_if_unchanged: bool = False) -> None:
-        """Queue a `BalancesUpdated` with what changed since this broker last told."""
-        book = self._desk.book
-        changed = book.changed_from(self._told_book)
-        self._told_book = book
-        if not changed and not even_if_unchanged:
-            return
-        wallet = book.wallet
-        self._state.publish(
-            [
-                BalancesUpdated(
-                    balances=wallet.totals, source=self._state.source, wallet=wallet, changed=changed, origin=origin
-                )
-            ]
-        )
+        """Queue a `BalancesUpdated` with what changed since this broker last told.
+
+        One at a time, from looking to queueing: a frame beside a round must not be told before what it made old (S60).
+        """
+        with self._telling_balances:
+            book = self._desk.book
+            changed = book.changed_from(self._told_book)
+            self._told_book = book
+            if not changed and not even_if_unchanged:
+                return
+            wallet = book.wallet
+            self._state.publish(
+                [
+                    BalancesUpdated(
+                        balances=wallet.totals, source=self._state.source, wallet=wallet, changed=changed, origin=origin
+                    )
+                ]
+            )
 
     def add_path(self, read: Callable[[], Read[Any]]) -> None:
         """One more thing to read in every round, e.g. positions; called before the first."""
