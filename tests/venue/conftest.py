@@ -22,7 +22,7 @@ class Rest:
         self.venue = venue
         self.key, self.secret = key, secret
         self.session = requests.Session()
-        self.timeout_s = 2.0
+        self.timeout_s = 10.0
 
     def headers(self, payload: str, **changed: str) -> dict[str, str]:
         stamp = changed.pop("timestamp", str(self.venue.now_ms()))
@@ -88,7 +88,7 @@ class Stream:
 
     def __init__(self, url: str, venue: SimulatedBybit) -> None:
         self.venue = venue
-        self.socket = websocket.create_connection(url, timeout=2)
+        self.socket = websocket.create_connection(url, timeout=10)
 
     def send(self, **message: Any) -> None:
         self.socket.send(json.dumps(message))
@@ -123,7 +123,7 @@ class Stream:
         except websocket.WebSocketTimeoutException:
             return True
         finally:
-            self.socket.settimeout(2)
+            self.socket.settimeout(10)
         return False
 
     def close(self) -> None:

@@ -115,7 +115,7 @@ def test_pybit_hears_orders_executions_and_wallet_over_its_private_websocket(ven
         assert venue.wait_for("stream subscribed", count=3)
         pybit_http.place_order(**ORDER, orderLinkId="p-1")
         venue.fill("p-1")
-        frames = [heard.get(timeout=3) for _ in range(5)]
+        frames = [heard.get(timeout=10) for _ in range(5)]
     finally:
         socket.exit()
     assert [topic for topic, _ in frames] == ["order", "wallet", "execution", "order", "wallet"]

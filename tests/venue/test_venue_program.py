@@ -97,7 +97,7 @@ def test_start_and_stop_are_idempotent_and_leave_no_thread():
         venue.start()
         venue.start()
         assert venue.is_running
-        assert requests.get(venue.rest_url + "/v5/market/time", timeout=2).status_code == 200
+        assert requests.get(venue.rest_url + "/v5/market/time", timeout=10).status_code == 200
         venue.stop()
         venue.stop()
         assert not venue.is_running
@@ -119,7 +119,7 @@ def test_stopping_lets_go_of_clients_that_hang(venue, rest):
     thread.start()
     assert venue.wait_for("fault", fault="half_open")
     venue.stop()
-    thread.join(2)
+    thread.join(10)
     assert len(caught) == 1
 
 

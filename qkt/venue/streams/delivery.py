@@ -15,7 +15,7 @@ from ..exchange.wire import to_json
 from ..faults import Fault, Faults
 from .session import RawBytes, Session, text_frame
 
-_PATIENCE_S = 0.25
+_PATIENCE_S = 0.5
 _HOLDING = ("frame_merge", "frame_reorder", "topic_reorder")
 
 Rows = list[dict[str, Any]]
