@@ -46,7 +46,7 @@ class Ended:
     def lines(self) -> list[str]:
         """What a person sees: no colours."""
         text = ANSI.sub("", self.out.replace("\r\n", "\n"))
-        return [line.rstrip("\r").rpartition("\r")[2] for line in text.split("\n")]
+        return [line.rstrip("\r").rpartition("\r")[2] for line in text.removesuffix("\n").split("\n")]
 
     @property
     def text(self) -> str:
