@@ -279,7 +279,8 @@ class Ledger:
                 continue
             last_ms = max((fill.exec_time_ms for fill in order.fills.values()), default=0)
             if key in self._unsettled or last_ms >= executed_before_ms:
-                self._closed.append((closed_before_ms, key))  # look again next time
+                # Look again when the window may have passed it, not before: looking means unpacking.
+                self._closed.append((closed_before_ms + max(0, last_ms - executed_before_ms), key))
                 continue
             self._forget(key)
             dropped += 1
