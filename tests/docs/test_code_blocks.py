@@ -1,7 +1,7 @@
 """Every Python block in the documentation runs, page by page, in the order of the page.
 
-A block marked ``python no-run`` is shown and not run (it needs an account or never ends); it must still compile. A page's
-blocks share their names, as a reader's session does.
+A block marked ``python no-run`` is shown and not run (it needs an account or never ends); it must still compile. The
+blocks of a page share their names, as a reader's session does.
 """
 
 from __future__ import annotations
