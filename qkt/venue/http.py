@@ -62,7 +62,10 @@ class HttpShell:
         asked = Request(request.method, path, query, request.headers, body, request.remote or "")
         if not self._faults.armed("request") and not self._faults.armed("reply") and not self._faults.armed("both"):
             return self._respond(self._answer(asked))
-        return await self._handle_with_faults(request, asked)
+        # A client that gives up does not call its request back: what is on its way arrives without it.
+        playing = asyncio.get_running_loop().create_task(self._handle_with_faults(request, asked))
+        playing.add_done_callback(_look_away)
+        return await asyncio.shield(playing)
 
     def _answer(self, asked: Request) -> Answer:
         with self._exclusive():
@@ -118,8 +121,6 @@ class HttpShell:
                     replacement = instead
                 else:
                     return self._respond(instead) if isinstance(instead, Answer) else instead
-        if request.transport is None:
-            return web.Response(status=499)
         answer = self._answer(asked)
         if replacement is not None:
             answer = replacement
@@ -243,6 +244,12 @@ class HttpShell:
             "time": self._clock.now_ms(),
         }
         return Answer(envelope=envelope, headers=headers)
+
+
+def _look_away(task: asyncio.Task[web.StreamResponse]) -> None:
+    """Whoever would have received the answer may be gone; its failure then concerns nobody."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _bend(answer: Answer, fault: Fault) -> None:
