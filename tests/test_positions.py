@@ -367,7 +367,7 @@ def hurried_threads():
 @pytest.mark.usefixtures("hurried_threads")
 def test_fills_from_many_threads_are_each_counted_once():
     tracker = PositionTracker()
-    fills = [a_fill("BUY", "1", "100", exec_id=f"e-{n}", fee="1", fee_currency="USDT") for n in range(1_500)]
+    fills = [a_fill("BUY", "1", "100", exec_id=f"e-{n}", fee="1", fee_currency="USDT") for n in range(6_000)]
 
     def apply(share: list[OrderPartiallyFilled]) -> None:
         for fill in share:
@@ -378,8 +378,8 @@ def test_fills_from_many_threads_are_each_counted_once():
         thread.start()
     for thread in threads:
         thread.join()
-    assert tracker.position(BTC) == a_position("1500", "100", "0")
-    assert tracker.fees(BTC) == {"USDT": 1_500}
+    assert tracker.position(BTC) == a_position("6000", "100", "0")
+    assert tracker.fees(BTC) == {"USDT": 6_000}
 
 
 def test_the_repr_tells_what_is_held():
