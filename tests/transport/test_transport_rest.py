@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 from transport_rig import SOON, RawServer, eventually, ok, qkt_threads, reply
 
-from qkt.broker.bybit.rest import body_text, query_string
+from qkt.broker.bybit.payload import body_text, query_string
 from qkt.clock import SystemClock
 from qkt.errors import (
     BybitApiError,
@@ -221,7 +221,7 @@ def test_a_write_throttled_for_too_long_says_when_there_is_room(venue, make_clie
 def test_waiting_for_room_happens_before_signing(venue, make_client):
     client = make_client(recv_window_ms=300)
     client.get_signed(WALLET, UNIFIED)
-    client._rest._account.close_for(CREATE, "spot", 700)
+    client._rest.account.close_for(CREATE, "spot", 700)
     client.post_signed(CREATE, an_order())
     assert client.stats.waited_for_budget_ms >= 650
     assert client.stats.clock_refusals == 0

@@ -11,24 +11,31 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
 
 import attrs
 
+from qkt.broker.bybit.options import (
+    environment_ca_bundle,
+    environment_from,
+    environment_proxy,
+    positive_ms,
+    recv_window_from,
+    signer_from,
+    urls_from,
+)
 from qkt.broker.bybit.rest import Patience, RestClient
 from qkt.broker.bybit.session import Timing, share_of
-from qkt.broker.bybit.signer import BybitSigner
 from qkt.broker.bybit.stream import PrivateStream, StreamFault, StreamHooks, StreamStats
 from qkt.broker.bybit.transport import Envelope, FrameListener
 from qkt.clock import Clock, SystemClock
 from qkt.errors import BybitApiError, BybitConnectError, InvalidRequestError, QktError, VenueProtocolError
 from qkt.model.balances import Wallet
 from qkt.net.backoff import BackoffPolicy
+from qkt.net.notices import Notices
 from qkt.net.rate import account_budget, address_budget
 from qkt.net.scheduler import ThreadScheduler
 from qkt.net.venue_clock import GapDetector, VenueClock
@@ -45,22 +52,6 @@ _REST_CHECK_MS = 4_000
 _WATCH_MS = 1_000
 _CLOCK_SAMPLES = 3
 _WORKERS = 3  # one may connect and one may run a handler; one is left to watch and to cut
-
-# docs v5/guide and v5/ws/connect; regional REST hosts without a stream host of their own use the main one
-_HOSTS = {
-    "mainnet": ("https://api.bybit.com", "wss://stream.bybit.com/v5/private"),
-    "testnet": ("https://api-testnet.bybit.com", "wss://stream-testnet.bybit.com/v5/private"),
-    "demo": ("https://api-demo.bybit.com", "wss://stream-demo.bybit.com/v5/private"),
-}
-_STREAM_HOSTS = {
-    "api.bybit.tr": "stream.bybit.tr",
-    "api.bybit.id": "stream.bybit.id",
-    "api.bybit.kz": "stream.bybit.kz",
-    "api.bybitgeorgia.ge": "stream.bybitgeorgia.ge",
-    "api.manepa.jp": "stream.manepa.jp",
-    "api-testnet.bybit.com": "stream-testnet.bybit.com",
-    "api-demo.bybit.com": "stream-demo.bybit.com",
-}
 
 
 @attrs.frozen(kw_only=True)
@@ -99,52 +90,6 @@ class _Listening:
     listener: FrameListener
 
 
-class _Notices:
-    """Calls of handlers, made one at a time and in order on the scheduler's threads."""
-
-    def __init__(self, scheduler: ThreadScheduler) -> None:
-        self._scheduler = scheduler
-        self._lock = threading.Lock()
-        self._waiting: deque[Callable[[], None]] = deque()
-        self._is_draining = False
-        self._is_closed = False
-
-    def put(self, calls: Iterable[Callable[[], None]]) -> None:
-        """Queue calls; they are made soon, on another thread."""
-        with self._lock:
-            if self._is_closed:
-                return
-            self._waiting.extend(calls)
-            if self._is_draining or not self._waiting:
-                return
-            self._is_draining = True
-        try:
-            self._scheduler.schedule_once(self._drain, 0)
-        except InvalidRequestError:  # closed in this very moment: nobody waits for these any more
-            self.close()
-
-    def _drain(self) -> None:
-        while True:
-            with self._lock:
-                if not self._waiting:
-                    self._is_draining = False
-                    return
-                call = self._waiting.popleft()
-            try:
-                call()
-            except Exception:
-                log.exception("connection handler failed")
-
-    def close(self) -> None:
-        """Make no further call."""
-        with self._lock:
-            self._is_closed = True
-            self._waiting.clear()
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-
 class BybitClient:
     """The transport of one account: signed REST, one private stream, a balance cache.
 
@@ -180,21 +125,21 @@ class BybitClient:
         timing: Timing | None = None,
         backoff: BackoffPolicy | None = None,
     ) -> None:
-        self._signer = _signer(api_key, api_secret)
-        self._environment = _environment(testnet, demo)
-        self._rest_url, self._ws_url = _urls(rest_url, ws_url, self._environment)
+        self._signer = signer_from(api_key, api_secret)
+        self._environment = environment_from(testnet, demo)
+        self._rest_url, self._ws_url = urls_from(rest_url, ws_url, self._environment)
         self._account_type = account_type or os.environ.get("BYBIT_ACCOUNT_TYPE") or "UNIFIED"
-        self._recv_window_ms = _recv_window(recv_window_ms)
+        self._recv_window_ms = recv_window_from(recv_window_ms)
         patience = Patience(
-            connect_ms=_positive(connect_timeout_ms, "connect_timeout_ms"),
-            read_ms=_positive(read_timeout_ms, "read_timeout_ms"),
-            call_ms=_positive(timeout_ms, "timeout_ms"),
+            connect_ms=positive_ms(connect_timeout_ms, "connect_timeout_ms"),
+            read_ms=positive_ms(read_timeout_ms, "read_timeout_ms"),
+            call_ms=positive_ms(timeout_ms, "timeout_ms"),
         )
         self._clock = clock or SystemClock()
         self._machine = SystemClock()
         self._venue_clock = VenueClock(self._clock)
-        self._proxy = proxy or (_environment_proxy(self._ws_url) if trust_env else None)
-        self._ca_bundle = _environment_ca_bundle() if trust_env else None
+        self._proxy = proxy or (environment_proxy(self._ws_url) if trust_env else None)
+        self._ca_bundle = environment_ca_bundle() if trust_env else None
         self._timing = timing
         self._backoff = backoff
         self._address = address_budget(self._rest_url)
@@ -226,7 +171,7 @@ class BybitClient:
         self._on_reconnect: tuple[Callable[[], None], ...] = ()
         self._on_fault: tuple[Callable[[StreamFault], None], ...] = ()
         self._on_gap: tuple[Callable[[str], None], ...] = ()
-        self._notices: _Notices | None = None
+        self._notices: Notices | None = None
 
         self._balances: Mapping[str, Decimal] = MappingProxyType({})
         self._wallet = Wallet()
@@ -305,7 +250,7 @@ class BybitClient:
         with self._lock:  # a topic wanted meanwhile is either among these, or finds the stream
             if self._is_closed:
                 raise BybitConnectError("the client was closed while it connected")
-            self._notices = _Notices(scheduler)
+            self._notices = Notices(scheduler)
             self._stream = stream = PrivateStream(
                 self._ws_url,
                 self._signer,
@@ -579,80 +524,3 @@ class BybitClient:
 def _is_about_the_endpoint(error: Exception) -> bool:
     """The host answers, but not to this question: no reason not to try the others."""
     return isinstance(error, VenueProtocolError | BybitApiError)
-
-
-def _signer(api_key: str | Secret | None, api_secret: str | Secret | None) -> BybitSigner:
-    key = api_key if api_key is not None else os.environ.get("BYBIT_API_KEY")
-    secret = api_secret if api_secret is not None else os.environ.get("BYBIT_API_SECRET")
-    missing = [
-        name
-        for name, value in (("api_key / BYBIT_API_KEY", key), ("api_secret / BYBIT_API_SECRET", secret))
-        if not value
-    ]
-    if missing or not key or not secret:
-        raise InvalidRequestError(f"BybitClient needs {' and '.join(missing)}: pass it, or set it in the environment")
-    return BybitSigner(key, secret)
-
-
-def _environment(testnet: bool | None, demo: bool) -> str:
-    if demo:
-        if testnet:
-            raise InvalidRequestError("demo trading lives on mainnet: give demo=True or testnet=True, not both")
-        return "demo"
-    if testnet is None:
-        testnet = os.environ.get("BYBIT_TESTNET", "").strip().lower() not in ("false", "0", "no", "off")
-    return "testnet" if testnet else "mainnet"
-
-
-def _urls(rest_url: str | None, ws_url: str | None, environment: str) -> tuple[str, str]:
-    rest_url = rest_url or os.environ.get("BYBIT_REST_URL") or None
-    ws_url = ws_url or os.environ.get("BYBIT_WS_URL") or None
-    rest_default, ws_default = _HOSTS[environment]
-    rest = (rest_url or rest_default).rstrip("/")
-    ws = ws_url or (_stream_of(rest) if rest_url else ws_default)
-    _check_url(rest, "rest_url", ("http", "https"))
-    _check_url(ws, "ws_url", ("ws", "wss"))
-    return rest, ws
-
-
-def _stream_of(rest_url: str) -> str:
-    """The private stream that belongs to a REST host."""
-    parts = urlsplit(rest_url)
-    host = parts.hostname or ""
-    if "bybit" in host or "bytick" in host or "manepa" in host:
-        return f"wss://{_STREAM_HOSTS.get(host, 'stream.bybit.com')}/v5/private"
-    scheme = "wss" if parts.scheme == "https" else "ws"
-    return f"{scheme}://{parts.netloc}/v5/private"
-
-
-def _check_url(url: str, name: str, schemes: tuple[str, ...]) -> None:
-    parts = urlsplit(url)
-    if parts.scheme not in schemes or not parts.hostname:
-        raise InvalidRequestError(f"{name} must be a {' or '.join(schemes)} URL, got {url!r}")
-
-
-def _recv_window(given: int | None) -> int:
-    if given is None:
-        text = os.environ.get("BYBIT_RECV_WINDOW_MS", "").strip() or "5000"
-        if not text.isdigit():
-            raise InvalidRequestError(f"BYBIT_RECV_WINDOW_MS must be a number of milliseconds, got {text!r}")
-        given = int(text)
-    return _positive(given, "recv_window_ms")
-
-
-def _positive(value: int, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
-        raise InvalidRequestError(f"{name} must be a positive int (milliseconds), got {value!r}")
-    return value
-
-
-def _environment_proxy(url: str) -> str | None:
-    from requests.utils import get_environ_proxies, select_proxy
-
-    as_http = url.replace("wss://", "https://").replace("ws://", "http://")
-    return select_proxy(as_http, get_environ_proxies(as_http, no_proxy=None))
-
-
-def _environment_ca_bundle() -> str | None:
-    """Whom `requests` would trust by the environment; the stream trusts the same."""
-    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or None

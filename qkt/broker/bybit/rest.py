@@ -10,20 +10,18 @@ caught the transport's, whose objects hold the headers.
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from collections.abc import Callable, Mapping
-from decimal import Decimal
 from http.client import HTTPException
 from typing import Any
-from urllib.parse import quote
 
 import attrs
 import requests
 from urllib3.exceptions import HTTPError
 
 from qkt.broker.bybit.envelope import check_envelope, decode
+from qkt.broker.bybit.payload import body_text, query_string
 from qkt.broker.bybit.retcodes import Operation, Verdict, operation_for, verdict
 from qkt.broker.bybit.signer import BybitSigner
 from qkt.broker.bybit.transport import Envelope
@@ -37,7 +35,6 @@ from qkt.errors import (
     VenueProtocolError,
     VenueUnavailableError,
 )
-from qkt.money import to_wire
 from qkt.net.backoff import ExponentialBackoff
 from qkt.net.http import Call, Cut, HttpPool
 from qkt.net.rate import AccountBudget, AddressBudget, Priority
@@ -55,7 +52,6 @@ _TIME_IS_UP = "the call's time is up"
 _MEASURE_AGAIN_MS = 10_000
 _LEAST_THROTTLE_MS = 50
 _UNTOLD_THROTTLE_MS = 500
-_RAW_CURSOR = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~%,:;=/+@!*()")
 
 
 @attrs.frozen(kw_only=True)
@@ -112,6 +108,9 @@ class _Failure:
     was_cut: bool = False
 
 
+_CLOSED = _Failure(what="the client is closed", has_left=False, was_cut=True)
+
+
 class RestClient:
     """Signed REST for one key. Thread-safe; `close` cuts what is under way, and `reopen` lets calls pass again."""
 
@@ -129,17 +128,17 @@ class RestClient:
         proxy: str | None = None,
         trust_env: bool = False,
     ) -> None:
-        self._base_url = base_url.rstrip("/")
-        self._signer = signer
-        self._venue_clock = venue_clock
-        self._recv_window_ms = recv_window_ms
-        self._address = address
-        self._account = account
-        self._scheduler = scheduler
-        self._machine = SystemClock()  # waits and deadlines are real, whatever clock dates the requests
+        self.base_url = base_url.rstrip("/")
+        self.signer = signer
+        self.venue_clock = venue_clock
+        self.recv_window_ms = recv_window_ms
+        self.address = address
+        self.account = account
+        self.scheduler = scheduler
+        self.machine = SystemClock()  # waits and deadlines are real, whatever clock dates the requests
         self.patience = patience or Patience()
-        self._pool = HttpPool(proxy=proxy, trust_env=trust_env)
-        self._stopping = threading.Event()
+        self.pool = HttpPool(proxy=proxy, trust_env=trust_env)
+        self.stopping = threading.Event()
         self._lock = threading.Lock()
         self._measure_again_at_ms = 0
         self.stats = RestStats()
@@ -194,38 +193,38 @@ class RestClient:
             if best is None or round_trip_ms < best[1] - best[0]:
                 best = (answer.sent_ms, answer.received_ms, server_ms)
         if best is not None:
-            self._venue_clock.measured(*best)
-            log.debug("clock measured offset_ms=%d round_trip_ms=%d", self._venue_clock.offset_ms, best[1] - best[0])
+            self.venue_clock.measured(*best)
+            log.debug("clock measured offset_ms=%d round_trip_ms=%d", self.venue_clock.offset_ms, best[1] - best[0])
 
     def may_measure_again(self) -> bool:
         """False for a while after a measurement failed: a venue that does not tell its time must not cost each call."""
-        return self._machine.monotonic_ms() >= self._measure_again_at_ms
+        return self.machine.monotonic_ms() >= self._measure_again_at_ms
 
     def clock_measurement_failed(self) -> None:
         """Remember not to try at once."""
-        self._measure_again_at_ms = self._machine.monotonic_ms() + _MEASURE_AGAIN_MS
+        self._measure_again_at_ms = self.machine.monotonic_ms() + _MEASURE_AGAIN_MS
 
     # -- opening and closing -------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Cut every call under way and refuse new ones; idempotent, from any thread."""
-        self._stopping.set()
-        self._pool.close("the client was closed")
+        self.stopping.set()
+        self.pool.close("the client was closed")
 
     def reopen(self) -> None:
         """Let calls pass again after a `close`."""
-        self._pool.reopen()
-        self._stopping.clear()
+        self.pool.reopen()
+        self.stopping.clear()
 
     @property
     def is_closed(self) -> bool:
         """True between `close` and `reopen`."""
-        return self._stopping.is_set()
+        return self.stopping.is_set()
 
     @property
     def under_way(self) -> int:
         """How many requests wait for an answer now."""
-        return self._pool.under_way
+        return self.pool.under_way
 
     def count(self, **more: int) -> None:
         """Add to the counters."""
@@ -259,7 +258,7 @@ class _Exchange:
         self._category = category
         self._is_signed = is_signed
         self._is_write = method == "POST"
-        self._deadline_ms = rest._machine.monotonic_ms() + (call_ms or rest.patience.call_ms)
+        self._deadline_ms = rest.machine.monotonic_ms() + (call_ms or rest.patience.call_ms)
         self._clock_tries = 0
         self._attempts = 0
         self._last_failure = ""
@@ -344,47 +343,42 @@ class _Exchange:
         rest = self._rest
         self._wait_for_room()
         if rest.is_closed:
-            return _Failure(what="the client is closed", has_left=False, was_cut=True)
+            return _CLOSED
         self._attempts += 1
         rest.count(requests=1, retries=1 if self._attempts > 1 else 0)
         call = Call(self._target)
-        left_ms = max(1, self._deadline_ms - rest._machine.monotonic_ms())
+        left_ms = max(1, self._deadline_ms - rest.machine.monotonic_ms())
         try:
-            limit = rest._scheduler().schedule_once(lambda: call.cut(_TIME_IS_UP), left_ms)
+            limit = rest.scheduler().schedule_once(lambda: call.cut(_TIME_IS_UP), left_ms)
         except InvalidRequestError:  # closed in this very moment
-            return _Failure(what="the client is closed", has_left=False, was_cut=True)
-        began_ms = rest._machine.monotonic_ms()
-        sent_ms = rest._venue_clock.local_ms()
-        failure = response = None
+            return _CLOSED
         try:
-            response = rest._pool.send(
+            return self._perform(call, left_ms)
+        finally:
+            limit.cancel()
+
+    def _perform(self, call: Call, left_ms: int) -> _Answer | _Failure:
+        rest = self._rest
+        began_ms, sent_ms = rest.machine.monotonic_ms(), rest.venue_clock.local_ms()
+        try:
+            response = rest.pool.send(
                 call,
                 self._method,
-                rest._base_url + self._target,
+                rest.base_url + self._target,
                 headers=self._headers(),
                 body=self._payload.encode() if self._is_write else None,
                 connect_timeout_ms=min(rest.patience.connect_ms, left_ms),
                 read_timeout_ms=min(rest.patience.read_ms, left_ms),
             )
         except (requests.RequestException, HTTPError, HTTPException, OSError) as error:
-            failure = self._failed(error, call)
-        finally:
-            limit.cancel()
-        if response is None:
-            return failure or _Failure(what="no answer", has_left=True)
-        took_ms = rest._machine.monotonic_ms() - began_ms
+            return self._failed(error, call)
+        took_ms = rest.machine.monotonic_ms() - began_ms
         rest.stats.last_round_trip_ms = took_ms
-        log.debug(
-            "answered verb=%s path=%s status=%d took_ms=%d attempt=%d",
-            self._method,
-            self._path,
-            response.status_code,
-            took_ms,
-            self._attempts,
-        )
+        status = response.status_code
+        log.debug("%s %s status=%d took_ms=%d attempt=%d", self._method, self._path, status, took_ms, self._attempts)
         envelope = self._decoded(response.content)
         answer = _Answer(
-            status=response.status_code,
+            status=status,
             text=b"" if envelope is not None else response.content,
             envelope=envelope,
             headers=response.headers,
@@ -402,34 +396,34 @@ class _Exchange:
         if not self._is_signed:
             return {}
         rest = self._rest
-        self._signed_ms = rest._venue_clock.now_ms()
-        headers = rest._signer.headers(self._signed_ms, rest._recv_window_ms, self._payload)
+        self._signed_ms = rest.venue_clock.now_ms()
+        headers = rest.signer.headers(self._signed_ms, rest.recv_window_ms, self._payload)
         return {**headers, "Content-Type": "application/json"} if self._is_write else headers
 
     def _wait_for_room(self) -> None:
         rest = self._rest
         if rest.is_closed:
             return
-        if self._is_signed and not rest._venue_clock.is_trustworthy and rest.may_measure_again():
+        if self._is_signed and not rest.venue_clock.is_trustworthy and rest.may_measure_again():
             self._resynchronise()
-        left_ms = self._deadline_ms - rest._machine.monotonic_ms()
+        left_ms = self._deadline_ms - rest.machine.monotonic_ms()
         patience_ms = max(0, min(left_ms, rest.patience.write_budget_ms) if self._is_write else left_ms)
         waited_ms = 0
         if self._is_signed:
-            waited_ms += rest._account.acquire(
-                self._path, self._category, max_wait_ms=patience_ms, stopping=rest._stopping, units=self._units
+            waited_ms += rest.account.acquire(
+                self._path, self._category, max_wait_ms=patience_ms, stopping=rest.stopping, units=self._units
             )
-        waited_ms += rest._address.acquire(
+        waited_ms += rest.address.acquire(
             _priority(self._path, self._is_write),
             max_wait_ms=max(0, patience_ms - waited_ms),
-            stopping=rest._stopping,
+            stopping=rest.stopping,
             path=self._path,
         )
         if waited_ms:
             rest.count(waited_for_budget_ms=waited_ms)
 
     def _failed(self, error: Exception, call: Call) -> _Failure:
-        what = call.cut_reason or redact(_cause_of(error), self._rest._signer.secrets)
+        what = call.cut_reason or redact(_cause_of(error), self._rest.signer.secrets)
         return _Failure(what=what, has_left=_has_left(error, call), was_cut=self._rest.is_closed)
 
     # -- what an answer says -------------------------------------------------------------------------------------------
@@ -441,14 +435,14 @@ class _Exchange:
         except VenueProtocolError:
             return None
         if envelope.get("retCode") != 0 and "retMsg" in envelope:
-            envelope["retMsg"] = redact(str(envelope["retMsg"]), self._rest._signer.secrets)
+            envelope["retMsg"] = redact(str(envelope["retMsg"]), self._rest.signer.secrets)
         return envelope
 
     def _learn(self, answer: _Answer) -> int | None:
         """Take over the reply's time stamp; returns after how long a throttled call may come back."""
         server_ms = _stamp(answer.envelope)
         if server_ms is not None:
-            self._rest._venue_clock.observe(answer.sent_ms, answer.received_ms, server_ms)
+            self._rest.venue_clock.observe(answer.sent_ms, answer.received_ms, server_ms)
         return self._retry_after_ms(answer)
 
     def _checked(self, answer: _Answer, retry_after_ms: int | None) -> Envelope:
@@ -457,9 +451,9 @@ class _Exchange:
             answer.envelope,
             is_write=self._is_write,
             trace_id=answer.trace_id,
-            secrets=self._rest._signer.secrets,
+            secrets=self._rest.signer.secrets,
             signed_ms=self._signed_ms,
-            recv_window_ms=self._rest._recv_window_ms,
+            recv_window_ms=self._rest.recv_window_ms,
             retry_after_ms=retry_after_ms,
         )
 
@@ -469,9 +463,9 @@ class _Exchange:
             return None
         self._rest.count(throttled=1)
         reset_ms = _int_of(answer.headers.get("X-Bapi-Limit-Reset-Timestamp"))
-        wait_ms = reset_ms - self._rest._venue_clock.now_ms() if reset_ms is not None else 1_000
+        wait_ms = reset_ms - self._rest.venue_clock.now_ms() if reset_ms is not None else 1_000
         wait_ms = min(max(wait_ms, _LEAST_THROTTLE_MS), 5_000)
-        self._rest._account.close_for(self._path, self._category, wait_ms)
+        self._rest.account.close_for(self._path, self._category, wait_ms)
         return wait_ms
 
     def _learn_budget(self, answer: _Answer) -> None:
@@ -480,7 +474,7 @@ class _Exchange:
         limit = _int_of(answer.headers.get("X-Bapi-Limit"))
         remaining = _int_of(answer.headers.get("X-Bapi-Limit-Status"))
         if limit is not None and remaining is not None:
-            self._rest._account.learn(self._path, self._category, limit, remaining)
+            self._rest.account.learn(self._path, self._category, limit, remaining)
 
     def _http_refusal(self, answer: _Answer) -> QktError | None:
         """The statuses by which the gateway turns a request away before anything reads it (docs v5/error)."""
@@ -489,7 +483,7 @@ class _Exchange:
         excerpt = self._excerpt(answer)
         if answer.status == 403 and "frequent" in excerpt.lower():
             because = "the venue has banned this address for asking too often (HTTP 403)"
-            self._rest._address.shut_out(_BAN_MS, because)
+            self._rest.address.shut_out(_BAN_MS, because)
             log.error("address banned path=%s for_ms=%d", self._path, _BAN_MS)
             return BybitRateLimitError(
                 f"{self._method} {self._path}: {because}; every request stops for ten minutes",
@@ -510,7 +504,7 @@ class _Exchange:
         )
 
     def _excerpt(self, answer: _Answer) -> str:
-        return redact(answer.text.decode("utf-8", "replace"), self._rest._signer.secrets, limit=120)
+        return redact(answer.text.decode("utf-8", "replace"), self._rest.signer.secrets, limit=120)
 
     # -- may it be tried again? ----------------------------------------------------------------------------------------
 
@@ -528,9 +522,9 @@ class _Exchange:
     def _pause(self, pause_ms: int) -> bool:
         rest = self._rest
         limit_ms = self._deadline_ms
-        if rest._machine.monotonic_ms() + pause_ms >= limit_ms:
+        if rest.machine.monotonic_ms() + pause_ms >= limit_ms:
             return False
-        return not rest._stopping.wait(pause_ms / 1000)
+        return not rest.stopping.wait(pause_ms / 1000)
 
     def _may_resynchronise(self) -> bool:
         """10002: the venue read the timestamp and nothing else. Measure its clock, a couple of times at most."""
@@ -539,12 +533,12 @@ class _Exchange:
         if self._clock_tries > _CLOCK_TRIES:
             return False
         log.warning(
-            "timestamp refused path=%s offset_ms=%d: measuring the clock", self._path, self._rest._venue_clock.offset_ms
+            "timestamp refused path=%s offset_ms=%d: measuring the clock", self._path, self._rest.venue_clock.offset_ms
         )
         return self._resynchronise()
 
     def _resynchronise(self) -> bool:
-        left_ms = self._deadline_ms - self._rest._machine.monotonic_ms()
+        left_ms = self._deadline_ms - self._rest.machine.monotonic_ms()
         try:
             self._rest.measure_clock(call_ms=max(1, min(left_ms, self._rest.patience.connect_ms)), repeats=False)
         except QktError as error:
@@ -572,50 +566,8 @@ class _Exchange:
             "it up by client_order_id",
             path=self._path,
             signed_ms=self._signed_ms,
-            recv_window_ms=self._rest._recv_window_ms,
+            recv_window_ms=self._rest.recv_window_ms,
         )
-
-
-# -- text that is signed and sent --------------------------------------------------------------------------------------
-
-
-def query_string(query: Mapping[str, Any]) -> str:
-    """The query as it is signed and sent. A cursor goes in verbatim: the venue made it, percent escapes included.
-
-    Parameters that are None are left out.
-    """
-    return "&".join(f"{quote(name)}={_query_value(name, value)}" for name, value in query.items() if value is not None)
-
-
-def _query_value(name: str, value: Any) -> str:
-    text = _wire(value)
-    if not isinstance(text, str | int):
-        raise InvalidRequestError(f"query parameter {name} must be text, a number or a bool, got {value!r}")
-    if isinstance(text, bool):
-        text = "true" if text else "false"
-    text = str(text)
-    if name == "cursor" and all(character in _RAW_CURSOR for character in text):
-        return text
-    return quote(text, safe="-_.~")
-
-
-def body_text(body: Mapping[str, Any]) -> str:
-    """The JSON body as it is signed and sent; Decimals as plain digits in text, floats refused."""
-    return json.dumps({name: _wire(value) for name, value in body.items()}, separators=(",", ":"))
-
-
-def _wire(value: Any) -> Any:
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, Decimal):
-        return to_wire(value)
-    if isinstance(value, Mapping):
-        return {str(name): _wire(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_wire(inner) for inner in value]
-    raise InvalidRequestError(
-        f"cannot send {value!r} ({type(value).__name__}): money is a Decimal or text, never a float"
-    )
 
 
 # -- small questions --------------------------------------------------------------------------------------------------
