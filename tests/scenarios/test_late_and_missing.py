@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from decimal import Decimal
 from typing import Any
 
@@ -605,6 +607,31 @@ def test_S89_the_cancel_is_sent_once_when_a_frame_shows_the_order_first(stage):
     stage.venue.push_order()
     stage.venue.push_order()
     stage.pass_ms(60_000)
+    assert len(stage.asked(CANCEL)) == 1
+
+
+def test_S89_two_threads_that_find_the_order_at_once_send_one_cancel(stage, monkeypatch):
+    stage.answers(CREATE, LOST)
+    stage.submit("c1")
+    stage.broker.cancel("c1")
+    both = threading.Barrier(2)
+    ask = stage.broker._state.ask
+
+    def meet(question: Any) -> Any:
+        answer = ask(question)
+        if isinstance(answer, tuple) and any(getattr(order, "client_order_id", "") == "c1" for order in answer):
+            with contextlib.suppress(threading.BrokenBarrierError):
+                both.wait(0.3)
+        return answer
+
+    monkeypatch.setattr(stage.broker._state, "ask", meet)
+    stage.venue.rests("b1", "c1")
+    stage.venue.push_order()
+    threads = [threading.Thread(target=stage.broker._writes.send_due_cancels) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
     assert len(stage.asked(CANCEL)) == 1
 
 

@@ -167,6 +167,30 @@ def test_S82_a_fill_is_found_after_a_round_that_ran_on_a_wrong_clock(stage, step
     assert words(event for event in stage.heard if isinstance(event, OrderEvent)) == ["accepted", "filled e1"]
 
 
+def test_S82_a_host_clock_set_right_by_days_repeats_no_fill(stage):
+    """A machine without a clock of its own starts in the past and is set right by NTP in the middle of the day.
+
+    The transport measures its offset anew with the round's first request; what was told stays known.
+    """
+    stage.open(poll_interval_ms=30_000)
+    stage.has_open_order("c1")
+    stage.venue.trades("e1", "1")
+    stage.venue.push_execution("e1")
+    stage.venue.push_order()
+    truthful = stage.client.responses["/v5/order/realtime"]
+
+    def measures(query: Any) -> Any:
+        stage.client.clock_offset_ms = -2 * DAY_MS
+        return truthful(query)
+
+    stage.clock.step_wall_ms(2 * DAY_MS)
+    stage.always("/v5/order/realtime", measures)
+    for _ in range(3):
+        stage.round()
+    assert stage.story() == ["filled e1"]
+    assert [fill.exec_id for fill in stage.broker.fills("c1")] == ["e1"]
+
+
 def test_S82_the_snapshot_fence_is_no_time_at_all(stage):
     """An order submitted while the list is read is not missing from it, whatever the clock does meanwhile."""
     stage.has_open_order("c1")

@@ -166,14 +166,15 @@ class BybitStateRecovery:
 
     def _read_executions(self, fence_ms: int) -> Read[Execution]:
         """From the watermark, less the overlap, up to now; the watermark follows the last complete window."""
+        now_ms = self.reads.venue_ms()  # not the fence: by now the transport has measured a clock that jumped (S82)
         if self._watermark_ms is None:
             start_ms = self._publish_from_ms = max(0, fence_ms - self._recovery_window_ms)
         else:
             # after a clock that ran ahead was set back, what lies between is not read yet (S82)
-            self._watermark_ms = min(self._watermark_ms, fence_ms)
+            self._watermark_ms = min(self._watermark_ms, now_ms)
             start_ms = self._window_start_ms()
         reads = []
-        for until_ms, read in self.reads.executions(start_ms, max(fence_ms, start_ms)):
+        for until_ms, read in self.reads.executions(start_ms, max(now_ms, start_ms)):
             reads.append(read)
             if read.is_complete:
                 self._watermark_ms = until_ms

@@ -9,6 +9,7 @@ Source: docs v5/order/create-order, amend-order, cancel-order; answers: docs v5/
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -67,6 +68,7 @@ class BybitWrites:
         self._recovery = recovery
         self._scheduler = scheduler
         self._clock = clock
+        self._claiming_due = threading.Lock()
 
     # -- submit ------------------------------------------------------------------------------------------------------
 
@@ -197,8 +199,10 @@ class BybitWrites:
 
     def send_due_cancels(self) -> None:
         """Send the cancels that waited for their orders to appear."""
-        for order in self._state.ask(lambda ledger: ledger.due_cancels()):
-            self._state.absorb([self._intend_cancel(order, is_remembered=False, is_again=True)])
+        with self._claiming_due:  # lookups, rounds and frames may come here at once, and a cancel is sent once
+            due = self._state.ask(lambda ledger: ledger.due_cancels())
+            self._state.absorb(self._intend_cancel(order, is_remembered=False, is_again=True) for order in due)
+        for order in due:
             try:
                 self._send_cancel(order)
             except VenueUnavailableError as error:
