@@ -8,7 +8,9 @@ import pickle
 from decimal import Decimal
 
 import pytest
+from freezegun import freeze_time
 
+from qkt.clock import SystemClock
 from qkt.errors import BybitApiError, BybitRateLimitError, InvalidRequestError, QktError, VenueUnavailableError
 from qkt.ids import (
     new_client_order_id,
@@ -141,6 +143,18 @@ def test_a_spent_budget_is_something_that_is_safe_to_try_again():
 
 def test_an_invalid_request_is_also_a_value_error():
     assert issubclass(InvalidRequestError, ValueError)
+
+
+@freeze_time("2026-01-01T00:00:00.250Z")
+def test_the_system_clock_tells_wall_time_in_whole_milliseconds():
+    assert SystemClock().now_ms() == 1_767_225_600_250
+
+
+def test_the_system_clocks_monotonic_time_never_goes_back():
+    clock = SystemClock()
+    readings = [clock.monotonic_ms() for _ in range(1_000)]
+
+    assert readings == sorted(readings)
 
 
 def test_a_fixed_clock_moves_only_by_hand():
