@@ -50,6 +50,16 @@ def test_S49_an_open_row_with_the_very_time_of_the_end_does_not_reopen_it(stage)
     assert stage.broker.order("c1").status is OrderStatus.CANCELLED
 
 
+def test_S49_what_a_row_says_after_the_end_changes_no_terms(stage):
+    stage.has_open_order()
+    stage.venue.ends()
+    stage.venue.push_order()
+    stage.clock.advance_ms(300)
+    push_row(stage, {**stage.venue.orders["b1"], "price": "90", "qty": "7", "updatedTime": stage.venue.now})
+    assert stage.story() == ["cancelled"]
+    assert (stage.broker.order("c1").limit_price, stage.broker.order("c1").quantity) == (D(100), D(1))
+
+
 # -- S50: not found is provisional -------------------------------------------------------------------------------------
 
 

@@ -287,6 +287,17 @@ def test_S58_an_adopted_order_can_be_cancelled_by_either_id(stage):
     assert [request["orderId"] for request in stage.asked(CANCEL)] == ["b7", "b8"]
 
 
+def test_S58_an_adopted_stop_is_cancelled_in_the_drawer_it_lies_in(stage):
+    stage.venue.rests(
+        "b7", FOREIGN, stopOrderType="Stop", triggerPrice="90", orderStatus="Untriggered", orderType="Market", price="0"
+    )
+    stage.clock.advance_ms(60_000)
+    assert restarted(stage) == ["accepted"]
+    assert stage.broker.cancel(FOREIGN).accepted
+    (request,) = stage.asked(CANCEL)
+    assert (request["orderId"], request["orderFilter"]) == ("b7", "StopOrder")
+
+
 def test_S58_an_order_partly_filled_before_the_window_is_adopted_with_its_whole_sum(stage):
     stage.venue.rests("b7", FOREIGN)
     stage.venue.trades("e1", "0.4", order_id="b7")
