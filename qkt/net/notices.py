@@ -51,7 +51,7 @@ class Notices:
             try:
                 call()
             except Exception:
-                log.exception("handler failed handler=%r", call)
+                log.exception("connection handler failed handler=%r", call)
 
     def close(self) -> None:
         """Make no further call."""

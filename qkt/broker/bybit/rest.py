@@ -375,7 +375,14 @@ class _Exchange:
         took_ms = rest.machine.monotonic_ms() - began_ms
         rest.stats.last_round_trip_ms = took_ms
         status = response.status_code
-        log.debug("%s %s status=%d took_ms=%d attempt=%d", self._method, self._path, status, took_ms, self._attempts)
+        log.debug(
+            "answered verb=%s path=%s status=%d took_ms=%d attempt=%d",
+            self._method,
+            self._path,
+            status,
+            took_ms,
+            self._attempts,
+        )
         envelope = self._decoded(response.content)
         answer = _Answer(
             status=status,
