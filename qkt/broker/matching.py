@@ -23,7 +23,7 @@ import attrs
 from qkt.errors import InvalidRequestError
 from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
-from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderType, Side, TimeInForce
+from qkt.model.orders import MarketOrder, OrderModification, OrderRequest, OrderType, Side, TimeInForce
 from qkt.model.reports import OrderReport, VenueStatus
 from qkt.money import ZERO, to_wire
 
@@ -202,11 +202,6 @@ class PaperMarket:
         """Raise InvalidRequestError for what this market cannot do; the venue's own rules are the caller's to check."""
         if request.time_in_force is TimeInForce.DAY:
             raise InvalidRequestError("time_in_force DAY is unknown at the venue; use GTC and cancel when the day ends")
-        if isinstance(request, LimitOrder) and (request.take_profit is not None or request.stop_loss is not None):
-            raise InvalidRequestError(
-                "the paper broker has no attached take_profit or stop_loss: send an IfTouchedOrder and a StopOrder "
-                "once the entry has filled"
-            )
         base_coin = (self._coins_of(request.symbol) or ("", ""))[0]
         if request.reduce_only and base_coin:
             raise InvalidRequestError("spot has no positions, so an order there cannot be reduce_only")
@@ -297,11 +292,12 @@ class PaperMarket:
                 raise RefusedByMarketError("the order has triggered: its stop price is history")
             if quote is not None and changed.is_fired_by(quote.price):
                 raise RefusedByMarketError("the new trigger is already crossed")
-        if quote is None or not order.has_arrived:
+        if not order.has_arrived:
             return
-        if changed.request.time_in_force is TimeInForce.POST_ONLY and changed.crosses(quote.price):
+        is_maker_only = changed.request.time_in_force is TimeInForce.POST_ONLY
+        if is_maker_only and quote is not None and changed.crosses(quote.price):
             raise RefusedByMarketError("EC_PostOnlyWillTakeLiquidity")
-        self._require_funds(changed, quote.price)
+        self._require_funds(changed, ZERO if quote is None else quote.price)
 
     def _order_at_work(self, client_order_id: str) -> PaperOrder:
         order = self._working.get(client_order_id)

@@ -649,9 +649,11 @@ def test_a_stop_that_cannot_be_paid_when_it_fires_is_cancelled_with_the_reason()
     assert "insufficient balance" in desk.reason(order)
 
 
-def test_growing_an_order_beyond_the_account_is_refused():
+@pytest.mark.parametrize("is_priced", [True, False], ids=["with a price", "before the first price"])
+def test_growing_an_order_beyond_the_account_is_refused(is_priced):
     desk = Desk(balances={"USDT": Decimal(100)})
-    desk.price("101")
+    if is_priced:
+        desk.price("101")
     order = desk.send(limit("BUY", "1", "100"))
     assert not desk.broker.modify(order, OrderModification(new_quantity=Decimal(2))).accepted
     assert desk.broker.order(order).quantity == 1

@@ -26,7 +26,7 @@ from qkt.model.orders import (
 from qkt.positions import PositionTracker
 
 SYMBOL = "BYBIT_SPOT:BTCUSDT"
-START = {"USDT": Decimal(300), "BTC": Decimal(4)}
+START = {"USDT": Decimal(200), "BTC": Decimal(3)}
 TERMINAL = (OrderFilled, OrderCancelled, OrderRejected)
 
 prices = st.integers(90, 110).map(Decimal)
@@ -101,7 +101,7 @@ class Sent:
         self.order = order
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(script=steps)
 def test_every_order_is_accepted_first_and_ends_at_most_once(script):
     run = Run(script)
@@ -115,7 +115,7 @@ def test_every_order_is_accepted_first_and_ends_at_most_once(script):
         assert all(not issubclass(kind, FillEvent | OrderCancelled) for kind in after)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(script=steps)
 def test_nothing_trades_worse_than_its_limit_or_more_than_its_size(script):
     run = Run(script)
@@ -135,7 +135,7 @@ def test_nothing_trades_worse_than_its_limit_or_more_than_its_size(script):
             assert all((limit - fill.price) * fill.side.sign >= 0 for fill in fills)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(script=steps)
 def test_no_more_trades_than_was_offered(script):
     run = Run(script)
@@ -143,7 +143,7 @@ def test_no_more_trades_than_was_offered(script):
         assert sum(fill.quantity for fill in run.fills) <= run.offered
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(script=steps)
 def test_fill_or_kill_is_all_or_nothing_and_nothing_immediate_stays(script):
     run = Run([("price", Decimal(100), None), *script])
@@ -158,7 +158,7 @@ def test_fill_or_kill_is_all_or_nothing_and_nothing_immediate_stays(script):
             assert not view.is_open
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(script=steps, maker=st.sampled_from(["0", "0.001", "-0.0005"]))
 def test_the_account_is_what_it_was_and_what_its_fills_moved(script, maker):
     rates = {"maker_fee_rate": Decimal(maker), "taker_fee_rate": Decimal("0.002")}
