@@ -20,6 +20,7 @@ from .api.limits import RateLimits
 from .clock import SkewedClock
 from .exchange.journal import Journal
 from .exchange.queries import parse_query
+from .exchange.retcodes import TEXTS
 from .faults import Fault, Faults
 from .streams.hub import StreamHub
 from .streams.session import reset
@@ -234,8 +235,6 @@ class HttpShell:
         return response
 
     def _ret_code(self, code: int, text: str, headers: dict[str, str]) -> Answer:
-        from .exchange.retcodes import TEXTS
-
         envelope = {
             "retCode": code,
             "retMsg": text or TEXTS.get(code, "Error"),

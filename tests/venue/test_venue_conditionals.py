@@ -146,3 +146,23 @@ def test_attached_exits_can_be_moved_and_removed_before_the_fill(rest, venue):
     venue.fill("entry")
     (exit_row,) = rest.rows("/v5/order/realtime")
     assert (exit_row["stopOrderType"], exit_row["triggerPrice"]) == ("tpslOrder", "63000.0")
+
+
+def test_a_limit_leg_of_a_two_legged_exit_rests_at_its_own_price(rest, venue):
+    rest.create(orderLinkId="entry", takeProfit="62000", stopLoss="58000", slLimitPrice="59500", slOrderType="Limit")
+    venue.fill("entry")
+    (exit_row,) = rest.rows("/v5/order/realtime")
+    venue.set_price("BTCUSDT", "58000")
+    row = rest.order(orderId=exit_row["orderId"])
+    assert (row["orderStatus"], row["price"], row["ocoTriggerBy"]) == ("New", "59500.0", "OcoTriggerBySl")
+
+
+def test_a_sold_entry_is_bought_back_by_its_exit(rest, venue):
+    rest.create(side="Sell", price="61000", orderLinkId="entry", takeProfit="58000", stopLoss="63000")
+    venue.fill("entry")
+    (exit_row,) = rest.rows("/v5/order/realtime")
+    assert (exit_row["side"], exit_row["qty"]) == ("Buy", "0.010000")
+    venue.set_price("BTCUSDT", "63000")
+    row = rest.order(orderId=exit_row["orderId"])
+    assert (row["orderStatus"], row["ocoTriggerBy"]) == ("Filled", "OcoTriggerBySl")
+    assert rest.balance("USDT")["locked"] == "0"

@@ -90,6 +90,48 @@ def test_a_log_line_is_readable():
     assert describe(entry) == "00:00:00.123 order placed      [key] orderId=7 price=59000"
 
 
+def test_the_events_of_a_story_happen():
+    from qkt.venue.__main__ import _timer
+
+    venue = SimulatedBybit()
+    for event in (
+        {"do": "price", "symbol": "BTCUSDT", "price": 61000},
+        {"do": "deposit", "coin": "SOL", "amount": "5"},
+        {"do": "restart", "cut_streams": True},
+        {"do": "cut"},
+    ):
+        timer = _timer(venue, event)
+        timer.start()
+        timer.join()
+    assert venue.last_price("BTCUSDT") == 61_000
+    assert venue.truth()["balances"]["SOL"]["walletBalance"] == "1005"
+    assert [entry["event"] for entry in venue.journal.entries()] == [
+        "price",
+        "deposit",
+        "restart",
+        "streams cut",
+        "streams cut",
+    ]
+
+
+def test_the_controls_open_accounts_and_move_money(venue, new_rest):
+    controls = venue.rest_url + "/_venue"
+
+    def post(path: str, **body: object) -> int:
+        return requests.post(controls + path, json=body, timeout=10).status_code
+
+    assert post("/account", key="other", secret="o", balances={"USDT": 1000}) == 200
+    assert post("/deposit", account="other", coin="BTC", amount="1") == 200
+    assert post("/trade", account="other", symbol="BTCUSDT", side="Sell", quantity="0.5") == 200
+    truth = venue.truth("other")
+    assert truth["balances"]["BTC"]["walletBalance"] == "0.5"
+    order = venue.place("other", symbol="BTCUSDT", side="Sell", orderType="Limit", qty="0.1", price="61000")
+    assert post("/cancel", orderId=order["orderId"], cancel_type="CancelByAdmin") == 200
+    assert post("/trade", account="other", symbol="BTCUSDT", side="Sell", quantity="50") == 400
+    assert post("/account", key="other", secret="again") == 400
+    assert post("/fill") == 400
+
+
 def test_start_and_stop_are_idempotent_and_leave_no_thread():
     venue = SimulatedBybit()
     before = set(threading.enumerate())

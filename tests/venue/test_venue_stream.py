@@ -265,3 +265,42 @@ def test_trades_are_public_with_the_takers_side(rest, venue, connect):
     rest.create(price="60500", qty="0.02")
     (trade,) = stream.receive()["data"]
     assert (trade["S"], trade["v"], trade["p"]) == ("Buy", "0.02", "60000.1")
+
+
+@pytest.mark.parametrize(
+    "message", ["nonsense", "[]", "{}", '{"op":"auth"}', '{"op":"subscribe"}', '{"op":"unsubscribe","args":[[]]}']
+)
+def test_nonsense_is_survived_on_the_public_stream_too(venue, connect, message):
+    stream = connect(url=venue.public_ws_url("spot"))
+    stream.socket.send(message)
+    assert stream.receive()["success"] is False
+    assert stream.ask(op="ping")["ret_msg"] == "pong"
+
+
+def test_a_public_topic_falls_silent_when_unsubscribed(venue, connect):
+    stream = connect(url=venue.public_ws_url("spot"))
+    stream.subscribe("tickers.BTCUSDT")
+    stream.receive()
+    assert stream.ask(op="unsubscribe", args=["tickers.BTCUSDT"])["success"]
+    venue.set_price("BTCUSDT", "61000")
+    assert stream.quiet(0.1)
+
+
+def test_faults_strike_the_public_stream_too(venue, connect):
+    stream = connect(url=venue.public_ws_url("spot"))
+    venue.faults.add("frame_drop", topic="tickers.BTCUSDT")
+    venue.faults.add("missing_pong", path="/v5/public/*", count=1)
+    stream.subscribe("tickers.BTCUSDT", "tickers.ETHUSDT")
+    assert stream.receive()["topic"] == "tickers.ETHUSDT"
+    stream.send(op="ping")
+    assert stream.quiet()
+    venue.faults.add("stream_half_open", path="/v5/public/*", count=1)
+    stream.send(op="ping")
+    assert stream.quiet()
+
+
+def test_a_held_frame_is_let_go_when_nothing_follows(rest, venue, connect):
+    stream = connect("order")
+    venue.faults.add("frame_reorder", count=1)
+    rest.create(orderLinkId="a")
+    assert stream.receive()["data"][0]["orderLinkId"] == "a"

@@ -8,6 +8,8 @@ then behaves as a plain order. When a limit order with TP/SL has filled, the ven
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from .book import Book
 from .engine import Engine
 from .money import ZERO, floor_to_step
@@ -48,14 +50,12 @@ class Conditionals:
             order.trigger_price = order.stop_loss
             self._become(order, order.sl_order_type, order.sl_limit_price)
 
-    def _become(self, order: Order, order_type: str, price: object) -> None:
-        order.order_type = order_type
-        if order_type == "Limit":
-            order.price = order.tp_limit_price if price == order.tp_limit_price else order.sl_limit_price
-            order.time_in_force = "GTC"
+    def _become(self, order: Order, order_type: str, limit_price: Decimal) -> None:
+        """The leg that was reached: a limit order at its own price, or a market order."""
+        if order_type == "Limit" and limit_price:
+            order.order_type, order.time_in_force, order.price = "Limit", "GTC", limit_price
         else:
-            order.market_unit = order.market_unit or "baseCoin"
-            order.time_in_force = "IOC"
+            order.order_type, order.time_in_force, order.market_unit = "Market", "IOC", "baseCoin"
         self._trigger(order)
 
     def _trigger(self, order: Order) -> None:

@@ -200,6 +200,7 @@ class Faults:
                 for fault in self._by_where.get(where, ()):
                     if (names is None or fault.name in names) and self._strikes(fault, now_ms, context):
                         struck.append(fault)
+        struck.sort(key=lambda fault: fault.id)
         if self.on_hit is not None:
             for fault in struck:
                 self.on_hit(fault, context)

@@ -47,7 +47,7 @@ class StreamHub:
         self.latency_ms = latency_ms
         self.public = PublicFeed(self, exchange.books, exchange.now_ms)
         self._exchange = exchange
-        self._exclusive = exclusive
+        self.exclusive = exclusive
         self._random = Random(seed)
         self._delivery = Delivery(faults)
         self._private: dict[PrivateSession, None] = {}
@@ -97,7 +97,7 @@ class StreamHub:
         finally:
             self._private.pop(session, None)
             if session.account is not None:
-                with self._exclusive():
+                with self.exclusive():
                     session.account.listeners -= 1
                     self._exchange.journal.note("stream closed", session.account.key, conn_id=session.conn_id)
         return ws
@@ -117,7 +117,7 @@ class StreamHub:
 
     def logged_in(self, session: PrivateSession) -> None:
         assert session.account is not None
-        with self._exclusive():
+        with self.exclusive():
             session.account.listeners += 1
             self._exchange.journal.note("stream opened", session.account.key, conn_id=session.conn_id)
 
@@ -125,7 +125,7 @@ class StreamHub:
         assert session.account is not None
         for topic in topics:
             session.topics[topic] = None
-        with self._exclusive():
+        with self.exclusive():
             self._exchange.journal.note("stream subscribed", session.account.key, topics=",".join(topics))
 
     def close_soon(self, session: Session) -> None:

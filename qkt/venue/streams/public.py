@@ -50,9 +50,7 @@ class PublicSession(Session):
         elif operation == "subscribe":
             self._subscribe(message)
         elif operation == "unsubscribe":
-            for topic in message.get("args") or []:
-                self.topics.pop(topic, None)
-            self._answer({"success": True, "ret_msg": "subscribe", "op": "unsubscribe"}, message)
+            self._unsubscribe(message)
         else:
             self._answer({"success": False, "ret_msg": f"unknown op:{operation}", "op": str(operation)}, message)
 
@@ -60,11 +58,19 @@ class PublicSession(Session):
         arguments = message.get("args")
         problem = self._hub.public.problem_with(arguments)
         self._answer({"success": not problem, "ret_msg": problem or "subscribe", "op": "subscribe"}, message)
-        if not problem:
+        if problem:
+            return
+        with self._hub.exclusive():
             for topic in arguments or []:
                 self.topics[topic] = None
                 self.sent_updates.pop(topic, None)
                 self._hub.public.tell(self, topic)
+
+    def _unsubscribe(self, message: dict[str, Any]) -> None:
+        problem = self._hub.public.problem_with(message.get("args"))
+        for topic in [] if problem else message["args"]:
+            self.topics.pop(topic, None)
+        self._answer({"success": not problem, "ret_msg": problem or "subscribe", "op": "unsubscribe"}, message)
 
     def _answer(self, answer: dict[str, Any], message: dict[str, Any]) -> None:
         answer["conn_id"] = self.conn_id

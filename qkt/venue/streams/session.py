@@ -8,6 +8,7 @@ trouble is not another's.
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import struct
 import time
@@ -144,7 +145,7 @@ class Session:
                     else:
                         self._write_raw(item)
             except (ConnectionError, RuntimeError):
-                queue.clear()
+                self.go_half_open()  # nobody is there any more; the reader will notice
                 return
             finally:
                 self._writing = False
@@ -162,8 +163,6 @@ class Session:
 
 def decode(text: str) -> dict[str, Any] | None:
     """A client's message as an object; None when it is not one."""
-    import json
-
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):
