@@ -21,9 +21,10 @@ from qkt.errors import InvalidRequestError, QktError, WaitTimeoutError
 from qkt.events import BrokerEvent
 from qkt.health import Episodes
 from qkt.ids import nonce_of, run_nonce, was_issued_here
+from qkt.model.checks import is_crossed
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderView
-from qkt.model.reports import VenueStatus
+from qkt.model.reports import OrderReport, VenueStatus
 from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported, SubmitIntended, SubmitWithdrawn
 from qkt.orders.ledger import Change, Ledger
 from qkt.orders.order import Order, TrailEntry
@@ -142,6 +143,13 @@ class BrokerState:
             execution = change.fact.execution
             reason = f"{execution.exec_type} of {execution.quantity} {execution.symbol} @ {execution.price}"
             alarms.append(self._episodes.alarm("positions", reason, at_ms))
+        if before is not None and isinstance(change.fact, OrderReported) and _was_crossed(before, change.fact.report):
+            reason = (
+                f"the market moved past the trigger {before.terms.stop_price} of {who} on the way, to "
+                f"{change.fact.report.last_price_on_created}: the venue takes it for an order that waits for the "
+                "opposite move; cancel it"
+            )
+            alarms.append(self._episodes.alarm("triggers", reason, at_ms))
         if before is None and after.external and self._is_intruder(after, change.fact):
             alarms.append(self._episodes.alarm("split_brain", f"{who} was placed by another qkt process", at_ms))
         return alarms
@@ -263,6 +271,16 @@ def _warn_of_unknown_words(change: Change) -> None:
             after.client_order_id,
             after.broker_order_id,
         )
+
+
+def _was_crossed(before: Order, report: OrderReport) -> bool:
+    """The first row of our own conditional order on a venue without a direction field tells which way it waits."""
+    trigger, last_price = before.terms.stop_price, report.last_price_on_created
+    if before.external or before.side is None or before.terms.updated_ms:
+        return False
+    if trigger is None or last_price is None or report.stop_price != trigger:
+        return False
+    return is_crossed(before.order_type, before.side, trigger, last_price)
 
 
 def _goal(until: str | Callable[[OrderView], bool]) -> Callable[[Order], bool]:

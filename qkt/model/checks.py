@@ -143,6 +143,12 @@ def fires_rising(request: OrderRequest) -> bool:
     return (request.side is Side.BUY) is not isinstance(request, IfTouchedOrder)
 
 
+def is_crossed(order_type: OrderType, side: Side, trigger: Decimal, last_price: Decimal) -> bool:
+    """True when a trigger does not lie on the side of the market on which an order of this kind waits."""
+    rises = (side is Side.BUY) is not (order_type is OrderType.IF_TOUCHED)
+    return not (trigger > last_price if rises else trigger < last_price)
+
+
 def notional_of(request: OrderRequest, last_price: Decimal | None = None) -> Decimal | None:
     """What an order is worth in quote coin at the highest price it names; None when it names none and none is known."""
     if isinstance(request, MarketOrder) and request.quote_sized:

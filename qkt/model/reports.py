@@ -47,7 +47,8 @@ class OrderReport:
     """The venue's row about one order.
 
     ``quantity`` is base coin, or quote coin when ``quote_sized``. ``limit_price`` and ``stop_price`` are None when the
-    venue prints none or zero. Times are venue milliseconds, zero when the row has none.
+    venue prints none or zero. ``last_price_on_created`` is what a spot order's market last traded at when the venue
+    took it, told by the stream only. Times are venue milliseconds, zero when the row has none.
     Source: docs v5/order/open-order, v5/order/order-list, v5/websocket/private/order.
     """
 
@@ -63,6 +64,7 @@ class OrderReport:
     quote_sized: bool = False
     limit_price: Decimal | None = None
     stop_price: Decimal | None = None
+    last_price_on_created: Decimal | None = None
     cum_quantity: Decimal = ZERO
     avg_price: Decimal | None = None
     cancel_type: str = ""

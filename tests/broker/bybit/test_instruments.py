@@ -10,6 +10,7 @@ import pytest
 from qkt.broker.bybit.linear import BybitLinearBroker
 from qkt.broker.bybit.spot import BybitSpotBroker
 from qkt.errors import BybitApiError, InvalidRequestError
+from qkt.events import HealthDegraded
 from qkt.model.orders import IfTouchedOrder, MarketOrder, OrderModification, Side, StopLimitOrder, StopOrder
 from qkt.testing.builders import SYMBOL, a_limit_order, envelope, frame, order_row, refusal
 
@@ -314,6 +315,49 @@ def test_an_amended_trigger_may_not_change_sides(desk, broker):
         broker.modify(ack.client_order_id, OrderModification(new_stop_price=D(101)))
     assert desk.client.posts == []
     assert broker.modify(ack.client_order_id, OrderModification(new_stop_price=D(95))).accepted
+
+
+@pytest.mark.parametrize(("last_price", "is_alarming"), [("100", False), ("90", True), ("89.9", True), ("", False)])
+def test_a_market_that_outran_the_check_is_an_alarm_when_the_order_shows_itself(desk, broker, last_price, is_alarming):
+    desk.client.responses[TICKERS] = ticker("100")
+    ack = broker.submit(a_stop(Side.SELL, 90))
+    row = order_row(
+        orderId=ack.broker_order_id,
+        orderLinkId=ack.client_order_id,
+        side="Sell",
+        orderStatus="Untriggered",
+        stopOrderType="Stop",
+        triggerPrice="90.00",
+        lastPriceOnCreated=last_price,
+    )
+    desk.heard.clear()
+
+    for later in ("1000", "1001"):
+        desk.client.emit_ws_frame("order", frame("order", {**row, "updatedTime": later}))
+
+    alarms = [event for event in desk.heard if isinstance(event, HealthDegraded)]
+    assert [event.domain for event in alarms] == ["triggers"] * is_alarming
+    assert all("past the trigger 90 of" in event.reason for event in alarms)
+
+
+def test_an_amended_trigger_is_no_alarm(desk, broker):
+    desk.client.responses[TICKERS] = ticker("100")
+    ack = broker.submit(a_stop(Side.SELL, 90))
+    row = order_row(
+        orderId=ack.broker_order_id,
+        side="Sell",
+        orderType="Market",
+        price="0",
+        orderStatus="Untriggered",
+        stopOrderType="Stop",
+    )
+    desk.heard.clear()
+
+    for trigger, updated in (("90", "1000"), ("105", "2000")):  # amended after the market had risen
+        changes = {"triggerPrice": trigger, "updatedTime": updated, "lastPriceOnCreated": "100"}
+        desk.client.emit_ws_frame("order", frame("order", {**row, "orderLinkId": ack.client_order_id, **changes}))
+
+    assert desk.told() == ["OrderAccepted", "OrderModified"]
 
 
 def test_linear_needs_no_look_since_it_has_a_direction(desk):

@@ -15,6 +15,7 @@ from qkt import (
     BybitSpotBroker,
     EventBus,
     Guards,
+    HealthDegraded,
     IfTouchedOrder,
     InvalidRequestError,
     LimitOrder,
@@ -169,6 +170,23 @@ def test_a_crossed_stop_is_refused_and_one_that_waits_is_taken(venue, broker):
         broker.modify(ack.client_order_id, OrderModification(new_stop_price=D(60_100)))
     venue.set_price("BTCUSDT", 59_000)
     assert broker.wait(ack.client_order_id).status is OrderStatus.FILLED
+
+
+def test_the_race_that_remains_is_told(venue, broker):
+    """The market moves between the look at the price and the venue's taking the order: nobody can prevent it."""
+    heard = []
+    broker._bus.subscribe(HealthDegraded, heard.append)
+    venue.faults.add("slow_request", path="/v5/order/create", delay_ms=150)
+    falling = threading.Timer(0.05, venue.set_price, ("BTCUSDT", 58_000))
+    falling.start()
+
+    ack = broker.submit(StopOrder(symbol=SYMBOL, side=Side.SELL, quantity=D("0.001"), stop_price=D(59_000)))
+
+    falling.join()
+    assert broker.wait(ack.client_order_id, until="accepted").status is OrderStatus.UNTRIGGERED
+    until(lambda: heard, "the alarm")
+    assert heard[0].domain == "triggers"
+    assert broker.cancel(ack.client_order_id).accepted
 
 
 def test_a_ticker_that_hangs_holds_a_stop_up_for_a_second_and_no_longer(venue):

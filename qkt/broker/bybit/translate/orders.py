@@ -153,6 +153,7 @@ class BybitOrderTranslator:
             quote_sized=row.get("marketUnit") == "quoteCoin",
             limit_price=None if is_market else positive_from_wire(row.get("price")),
             stop_price=trigger_price,
+            last_price_on_created=positive_from_wire(row.get("lastPriceOnCreated")) if category == "spot" else None,
             cum_quantity=optional_from_wire(row.get("cumExecQty")) or ZERO,
             avg_price=positive_from_wire(row.get("avgPrice")),
             cancel_type=str(row.get("cancelType") or ""),
