@@ -156,7 +156,8 @@ class ReconnectSupervisor:
             self._last_success_ms = self._clock.monotonic_ms() if error is None else None
             if not self._is_stopped and (error is not None or self._lost_again):
                 self._wait_for_next()
-        if error is not None:
+            is_news = error is not None and not self._is_stopped
+        if error is not None and is_news:
             self._report(error)
 
     def _try(self) -> Exception | None:

@@ -139,6 +139,19 @@ def test_after_stop_nothing_is_attempted():
     assert (supervisor.state, supervisor.attempts) == ("stopped", 0)
 
 
+def test_an_attempt_that_fails_because_of_the_stop_is_no_news():
+    heard = []
+
+    def attempt():
+        supervisor.stop()
+        raise ConnectionError("its socket was shut")
+
+    supervisor, scheduler = a_supervisor(attempt, on_error=heard.append)
+    supervisor.trigger("cut")
+    scheduler.run()
+    assert (supervisor.state, heard) == ("stopped", [])
+
+
 def test_an_error_handler_that_raises_does_not_end_the_attempts():
     def on_error(error):
         raise ValueError("handler")
