@@ -120,6 +120,8 @@ class Ledger:
                 return None
             key = self._own_order_named(fact)
         if key is not None:
+            if isinstance(fact, ExecutionReported) and self._orders.is_packed_with(key, fact.execution.exec_id):
+                return None  # told long ago
             return self._advance(key, fact)
         order = new_order(fact)
         key = self._add(order)

@@ -8,6 +8,7 @@ was put away.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import pickle
 import zlib
@@ -20,6 +21,7 @@ from qkt.orders.order import Order, TrailEntry
 
 _TRAIL_LENGTH = 200
 _SETTLED_AT_HAND = 5_000
+_MARK_BYTES = 12  # no two of a quintillion executions share one
 
 
 class Shelf:
@@ -32,6 +34,7 @@ class Shelf:
         self._at_hand: dict[int, Order] = {}
         self._trails: dict[int, deque[TrailEntry]] = {}
         self._packed: dict[int, bytes] = {}
+        self._marks: dict[int, bytes] = {}  # of a packed order's executions, so that a repeated one unpacks nothing
         self._settled: deque[int] = deque()
         self._settled_at_hand = settled_at_hand
         self._pattern = b""  # the first order put away: the others differ from it in little
@@ -50,7 +53,7 @@ class Shelf:
     def __setitem__(self, key: int, order: Order) -> None:
         if key in self._packed:
             self._trails[key] = deque(self._unpacked(key)[1], maxlen=_TRAIL_LENGTH)
-            del self._packed[key]
+            del self._packed[key], self._marks[key]
         self._at_hand[key] = order
 
     def note(self, key: int, entry: TrailEntry) -> None:
@@ -73,7 +76,14 @@ class Shelf:
         self._at_hand.pop(key, None)
         self._trails.pop(key, None)
         self._packed.pop(key, None)
+        self._marks.pop(key, None)
         return order
+
+    def is_packed_with(self, key: int, exec_id: str) -> bool:
+        """True when a packed order has this execution. A round lists those of the whole recovery window again."""
+        marks = self._marks.get(key, b"")
+        mark = _mark(exec_id)
+        return any(marks[at : at + _MARK_BYTES] == mark for at in range(0, len(marks), _MARK_BYTES))
 
     def _put_away(self, key: int) -> None:
         order = self._at_hand.get(key)
@@ -85,6 +95,7 @@ class Shelf:
         self._pattern = self._pattern or content
         packer = zlib.compressobj(zdict=self._pattern)
         self._packed[key] = packer.compress(content) + packer.flush()
+        self._marks[key] = b"".join(_mark(exec_id) for exec_id in order.fills)
 
     def _unpacked(self, key: int) -> tuple[Order, tuple[TrailEntry, ...]]:
         content = zlib.decompressobj(zdict=self._pattern).decompress(self._packed[key])
@@ -107,3 +118,7 @@ class Shelf:
     def values(self) -> Iterator[Order]:
         """Every order."""
         return (self[key] for key in self)
+
+
+def _mark(exec_id: str) -> bytes:
+    return hashlib.blake2b(exec_id.encode(), digest_size=_MARK_BYTES).digest()

@@ -57,9 +57,16 @@ def test_what_was_put_away_is_what_comes_back(story):
 def test_a_repeated_execution_of_a_packed_order_is_no_news_and_leaves_it_packed():
     ledger = a_ledger(0)
     fill_whole(ledger, 1)
-    (change,) = ledger.apply(execution_reported("e1-0", 1, of=3, broker_order_id="b1", client_order_id="c1"))
-    assert (change.is_news, change.events) == (False, ())
-    assert len(ledger._orders._packed) == 1
+    ledger._orders._packed = {ledger.find("c1"): b"not to be opened"}
+    assert ledger.apply(execution_reported("e1-0", 1, of=3, broker_order_id="b1", client_order_id="c1")) == []
+
+
+def test_every_execution_of_a_packed_order_is_known_and_no_other():
+    ledger = a_ledger(0)
+    fill_whole(ledger, 1)
+    key = ledger.find("c1")
+    assert [ledger._orders.is_packed_with(key, exec_id) for exec_id in ("e1-0", "e1-1", "e1-2")] == [True] * 3
+    assert not ledger._orders.is_packed_with(key, "e1-3")
 
 
 def test_a_late_fill_takes_a_packed_order_out_with_its_trail_and_puts_it_back():
@@ -89,4 +96,5 @@ def test_what_is_forgotten_is_gone_packed_or_not():
         fill_whole(ledger, number)
     assert ledger.forget_closed(closed_before_ms=1_000, executed_before_ms=1_000) == 4
     assert (len(ledger), len(ledger._orders._packed), len(ledger._orders._trails)) == (0, 0, 0)
+    assert len(ledger._orders._marks) == 0
     assert ledger.get("c1") is None
