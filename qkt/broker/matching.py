@@ -23,7 +23,7 @@ import attrs
 from qkt.errors import InvalidRequestError
 from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
-from qkt.model.orders import MarketOrder, OrderModification, OrderRequest, OrderType, Side, TimeInForce
+from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderType, Side, TimeInForce
 from qkt.model.reports import OrderReport, VenueStatus
 from qkt.money import ZERO, to_wire
 
@@ -202,6 +202,10 @@ class PaperMarket:
         """Raise InvalidRequestError for what this market cannot do; the venue's own rules are the caller's to check."""
         if request.time_in_force is TimeInForce.DAY:
             raise InvalidRequestError("time_in_force DAY is unknown at the venue; use GTC and cancel when the day ends")
+        if isinstance(request, LimitOrder) and (request.take_profit is not None or request.stop_loss is not None):
+            raise InvalidRequestError(
+                "attached exits are not matched here: send them as orders once the entry has filled"
+            )
         base_coin = (self._coins_of(request.symbol) or ("", ""))[0]
         if request.reduce_only and base_coin:
             raise InvalidRequestError("spot has no positions, so an order there cannot be reduce_only")
