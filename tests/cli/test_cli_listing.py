@@ -112,6 +112,7 @@ def test_a_wrong_secret_is_said_in_a_sentence(qkt, qkt_json, monkeypatch):
     assert "wrong-one" not in told["message"]
 
 
+@pytest.mark.verify
 def test_nobody_at_home_is_exit_code_three(venue, qkt):
     venue.stop()
     ended = qkt("orders")

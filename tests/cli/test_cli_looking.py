@@ -66,6 +66,13 @@ def test_every_command_on_a_terminal_is_coloured_and_at_most_eighty_wide(venue, 
 # -- doctor ------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def quick_doctor(monkeypatch):
+    """Few samples: what is measured is not the point of the test."""
+    monkeypatch.setattr("qkt.cli.doctor._SAMPLES", 2)
+
+
+@pytest.mark.usefixtures("quick_doctor")
 def test_doctor_gives_a_light_per_line_and_says_what_to_do(qkt, qkt_json):
     code, told = qkt_json("doctor")
     assert (code, told["ok"]) == (0, True)
@@ -89,6 +96,7 @@ def test_doctor_is_red_without_keys_or_with_wrong_ones(qkt, qkt_json, monkeypatc
     assert (ended.code, "BAD" in ended.text) == (1, True)
 
 
+@pytest.mark.usefixtures("quick_doctor")
 def test_doctor_sees_a_clock_that_is_wrong(venue, qkt_json):
     venue.faults.add("clock_skew", ms=-2_500)
     _, told = qkt_json("doctor")
