@@ -244,6 +244,7 @@ def test_S21_the_order_is_not_resurrected_by_a_row_from_before_its_end(stage: St
     stage.venue.push_order(**before)
     stage.venue.push_order(**{**before, "price": "99"})
     stage.venue.push_order(**{**before, "price": "98", "updatedTime": str(stage.clock.now_ms() + 1)})
+    stage.venue.push_order(price="97", updatedTime=str(stage.clock.now_ms() + 2))
     assert stage.story() == ["filled e1"]
     assert stage.broker.order("c1").status is OrderStatus.FILLED
 

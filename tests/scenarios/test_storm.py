@@ -7,6 +7,7 @@ the venue its executions, each once, and its end; for every order that never got
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
@@ -36,11 +37,14 @@ class Storm:
         self.venue = stage.venue
         self.weather = random.Random(seed)
         self.blows = True
-        self.late: list[tuple[str, dict[str, Any]]] = []
+        self.late: list[tuple[str, dict[str, Any]]] = []  # topic and frame
         self.told_no: set[str] = set()
         self.sent: list[str] = []
         self.trades = 0
         self.lagging: dict[str, int] = {}
+        self.amended: Counter[str] = Counter()
+        self.keeps_quantity: set[str] = set()  # an order under a disputed id is known for ours by its quantity (S16)
+        self.venue.page_rows = 3
         _ = stage.broker
         for path in (REALTIME, HISTORY, EXECUTIONS, WALLET):
             self._make_unreliable(path)
@@ -70,26 +74,24 @@ class Storm:
 
     def pushes(self, topic: str, row: Mapping[str, Any]) -> None:
         """A frame: in time, twice, late, or never."""
-        copy = dict(row)
-        if self.chance(0.2):
-            copy["orderLinkId"] = ""
+        nameless = {"orderLinkId": ""} if self.chance(0.2) else {}
+        told = frame(topic, {**row, **nameless}, created_ms=self.stage.clock.now_ms())
         fate = self.weather.random() if self.blows else 0.5
         if fate < 0.3:
             return
         if fate < 0.5:
-            self.late.append((topic, copy))
+            self.late.append((topic, told))
         if fate >= 0.4:
-            self.delivers(topic, copy)
+            self.delivers(topic, told)
         if fate > 0.9:
-            self.delivers(topic, copy)
+            self.delivers(topic, told)
 
     def may_lag(self, name: str) -> None:
         """The reads show it only seconds later."""
         if self.chance(0.25):
             self.lagging[name] = self.stage.clock.now_ms() + self.weather.randint(100, 8_000)
 
-    def delivers(self, topic: str, row: Mapping[str, Any]) -> None:
-        told = frame(topic, row, created_ms=self.stage.clock.now_ms())
+    def delivers(self, topic: str, told: dict[str, Any]) -> None:
         self.stage.client.emit_ws_frame(topic, told)
 
     def blows_in(self, number: int) -> None:
@@ -112,8 +114,10 @@ class Storm:
             case 0:
                 self.venue.ends(order_id, cancelType=self.weather.choice(["CancelByUser", "CancelBySmp", "UNKNOWN"]))
             case 1:
+                self.amended[order_id] += 1
                 self.venue.amends(order_id, price=str(self.weather.randint(50, 150)))
-            case 2:
+            case 2 if order_id not in self.keeps_quantity:
+                self.amended[order_id] += 1
                 self.venue.amends(order_id, qty=str(Decimal(row["cumExecQty"]) + self.weather.randint(1, 3)))
             case _:
                 left = Decimal(row["qty"]) - Decimal(row["cumExecQty"])
@@ -132,17 +136,27 @@ class Storm:
         if fate < 0.2:
             self.told_no.add(body["orderLinkId"])
             raise LOST  # it never got there
-        answer = self.venue.create(body)
-        self.may_lag(answer["result"]["orderId"])
-        self.pushes("order.spot", self.venue.orders[answer["result"]["orderId"]])
+        if fate < 0.25:
+            delay_ms = self.weather.randint(100, 11_000)
+            self.stage.scheduler.schedule_once(lambda: self._takes(body), delay_ms)
+            raise LOST  # it lies in the network and may arrive as long as its signature is good
+        answer = self._takes(body)
         for _ in range(self.weather.randint(0, 2)):
             self.happens()
         if fate < 0.4:
             raise LOST
         if fate < 0.5:
-            # a taken id is only known for ours as long as nobody changed its quantity
-            is_as_sent = self.venue.orders[answer["result"]["orderId"]]["qty"] == body["qty"]
-            return refusal(self.weather.choice([10016, 170007, 170141 if is_as_sent else 10000]))
+            order_id = answer["result"]["orderId"]
+            if self.amended[order_id]:
+                return refusal(10016)
+            self.keeps_quantity.add(order_id)
+            return refusal(self.weather.choice([10016, 170007, 170141]))
+        return answer
+
+    def _takes(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        answer = self.venue.create(body)
+        self.may_lag(answer["result"]["orderId"])
+        self.pushes("order.spot", self.venue.orders[answer["result"]["orderId"]])
         return answer
 
     def _request(self, body: Mapping[str, Any], carry_out: Callable[[dict[str, Any]], object]) -> Any:
@@ -169,6 +183,7 @@ class Storm:
         def carry_out(row: dict[str, Any]) -> None:
             quantity = body.get("qty", row["qty"])
             if Decimal(quantity) > Decimal(row["cumExecQty"]):
+                self.amended[row["orderId"]] += 1
                 self.venue.amends(row["orderId"], qty=quantity, price=body.get("price", row["price"]))
 
         return self._request(body, carry_out)
@@ -240,6 +255,8 @@ def test_S01_to_S38_after_any_storm_local_is_venue_and_everything_was_told_lawfu
         there = [exec_id for exec_id, execution in stage.venue.executions.items() if execution["orderId"] == order_id]
         heard = [one.split()[1] for one in said if one.startswith(("part ", "filled "))]
         assert sorted(heard) == sorted(there), f"{order_id}: {said}"
+        assert not any(one.endswith(" late") for one in said), f"{order_id} ended before its fills: {said}"
+        assert said.count("modified") <= storm.amended[order_id], f"{order_id}: {said}"
         assert "accepted" in said, f"{order_id}: {said}"
         ends = [one.split()[0] for one in said if one.split()[0] in ENDS.values()]
         expected = [] if row["orderStatus"] in OPEN else [ENDS[row["orderStatus"]]]
