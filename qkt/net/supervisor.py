@@ -103,6 +103,11 @@ class ReconnectSupervisor:
         """What the last failed attempt raised."""
         return self._last_error
 
+    @property
+    def next_delay_ms(self) -> int | None:
+        """The pause before the attempt that is awaited, or was made last."""
+        return self._next_delay_ms
+
     def trigger(self, reason: str) -> None:
         """Something is lost: attempt to bring it back. From any thread; after `stop` it does nothing."""
         with self._lock:

@@ -439,7 +439,14 @@ class PrivateStream:
         return secured
 
     def _log_failure(self, error: Exception) -> None:
-        log.warning("stream not back yet failures=%d state=%s error=%s", self._supervisor.failures, self.state, error)
+        supervisor = self._supervisor
+        log.warning(
+            "stream not back yet failures=%d state=%s next_in_ms=%s error=%s",
+            supervisor.failures,
+            self.state,
+            supervisor.next_delay_ms,
+            error,
+        )
 
     # -- the reader ----------------------------------------------------------------------------------------------------
 
