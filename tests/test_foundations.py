@@ -145,9 +145,9 @@ def test_an_invalid_request_is_also_a_value_error():
     assert issubclass(InvalidRequestError, ValueError)
 
 
-@freeze_time("2026-01-01T00:00:00.250Z")
+@freeze_time("2026-01-01T00:00:00.500Z")
 def test_the_system_clock_tells_wall_time_in_whole_milliseconds():
-    assert SystemClock().now_ms() == 1_767_225_600_250
+    assert SystemClock().now_ms() == 1_767_225_600_500
 
 
 def test_the_system_clocks_monotonic_time_never_goes_back():
