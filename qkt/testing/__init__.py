@@ -4,8 +4,8 @@ With these three no test needs a thread, a sleep or a socket. The same kit tests
 """
 
 from qkt.testing.clock import FixedClock
-from qkt.testing.contract import check_broker
+from qkt.testing.contract import broker_checks, check_broker
 from qkt.testing.fake_client import FakeBybitClient, RecordedRequest
 from qkt.testing.scheduler import TickScheduler
 
-__all__ = ["FakeBybitClient", "FixedClock", "RecordedRequest", "TickScheduler", "check_broker"]
+__all__ = ["FakeBybitClient", "FixedClock", "RecordedRequest", "TickScheduler", "broker_checks", "check_broker"]
