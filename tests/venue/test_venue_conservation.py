@@ -206,5 +206,5 @@ class LongerVenueMachine(VenueMachine):
     pass
 
 
-TestConservationAtLength = pytest.mark.verify(LongerVenueMachine.TestCase)
-TestConservationAtLength.settings = settings(max_examples=500, stateful_step_count=80, **_COMMON)
+TestConservationAtLength = pytest.mark.timeout(600)(pytest.mark.verify(LongerVenueMachine.TestCase))
+TestConservationAtLength.settings = settings(max_examples=300, stateful_step_count=80, **_COMMON)

@@ -29,6 +29,7 @@ BODIES = [
 
 
 @pytest.mark.verify
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_storm_of_faults_leaves_the_books_balanced(seed, new_rest, caplog):
     caplog.set_level(logging.ERROR)
