@@ -15,9 +15,10 @@ class Execution:
     """A fill as the venue reports it, from a frame or a REST row alike.
 
     ``quantity`` is in base coin, ``price`` in quote per base, ``fee`` in ``fee_currency`` (negative is a rebate).
-    ``order_quantity`` is the order's size as this execution knew it, None when the venue does not say (quote-sized
-    orders print zero); ``leaves_quantity`` is what remained after it, None when not told. ``seq`` orders executions
-    of one symbol and is shared by those concluded together; ``exec_type`` is the venue's word for how it came about.
+    ``order_quantity`` and ``order_price`` are the order's size and limit as this execution knew them, None when the
+    venue does not say (quote-sized orders print zero); ``leaves_quantity`` is what remained after it, None when not
+    told. ``seq`` orders executions of one symbol and is shared by those concluded together; ``exec_type`` is the
+    venue's word for how it came about.
     Source: docs v5/order/execution, v5/websocket/private/execution.
     """
 
@@ -33,6 +34,7 @@ class Execution:
     is_maker: bool = False
     exec_time_ms: int = 0
     order_quantity: Decimal | None = None
+    order_price: Decimal | None = None
     leaves_quantity: Decimal | None = None
     order_type: OrderType = OrderType.UNKNOWN
     seq: int = 0

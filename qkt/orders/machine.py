@@ -240,6 +240,11 @@ def _learn_terms(order: Order, report: OrderReport, fact: OrderReported) -> tupl
         return attrs.evolve(order, has_terms_question=True), ()
     if order.external and version == (0, 0):  # known by its fills alone: its terms are news, and no change (S56)
         return attrs.evolve(order, terms=shown), ()
+    return _change_terms(order, shown, fact)
+
+
+def _change_terms(order: Order, shown: Terms, fact: Fact) -> tuple[Order, tuple[OrderEvent, ...]]:
+    """Other terms than were known: an amend of ours that is done, or somebody else's."""
     wanted = order.amend is not None and order.amend.is_met_by(shown)
     modified = OrderModified(
         client_order_id=order.client_order_id,
@@ -270,6 +275,7 @@ def _learn_execution(order: Order, execution: Execution, fact: ExecutionReported
     if execution.exec_id in order.fills:
         return order, None, ()
     order = _resurrect(order, shows_open=False)
+    notes: tuple[OrderEvent, ...] = ()
     learned = _with_evidence(order, execution.broker_order_id)
     quantity = learned.terms.quantity
     if order.external and quantity is None and execution.order_quantity is not None:
@@ -288,15 +294,27 @@ def _learn_execution(order: Order, execution: Execution, fact: ExecutionReported
             updated_ms=execution.exec_time_ms,
             since_ms=fact.at_ms,
         )
-        learned = attrs.evolve(
-            learned,
-            end=end,
-            status=VenueStatus.FILLED,
-            venue_status=VenueStatus.FILLED.value,
-            terms=attrs.evolve(learned.terms, quantity=learned.filled_quantity),  # of an amend whose row was lost
-        )
-        learned = _settle_amend(learned)
-    return learned, None if fact.is_historic and order.external else execution, ()
+        learned = attrs.evolve(learned, end=end, status=VenueStatus.FILLED, venue_status=VenueStatus.FILLED.value)
+        learned, notes = _learn_terms_from_fills(learned, fact)
+    return learned, None if fact.is_historic and order.external else execution, notes
+
+
+def _learn_terms_from_fills(order: Order, fact: ExecutionReported) -> tuple[Order, tuple[OrderEvent, ...]]:
+    """The terms an order was filled under, when its executions say so before any row does, or instead of one (S22).
+
+    Without this an amend that made the order trade at once would look as if it had come too late.
+    """
+    if order.order_type is OrderType.MARKET:
+        return order, ()
+    shown = attrs.evolve(order.terms, quantity=order.filled_quantity)
+    price = order.amend.changes.new_limit_price if order.amend is not None else None
+    if price is not None and any(fill.order_price == price for fill in order.fills.values()):
+        shown = attrs.evolve(shown, limit_price=price)
+    if shown.says_the_same_as(order.terms):
+        return order, ()
+    if order.external and not order.terms.updated_ms:  # known by its fills alone: news, and no change (S56)
+        return attrs.evolve(order, terms=shown), ()
+    return _change_terms(order, shown, fact)
 
 
 def _is_complete(order: Order) -> bool:

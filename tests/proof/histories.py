@@ -56,7 +56,7 @@ class End:
     """What must be believed and have been told of one order, whatever happened on the way.
 
     ``is_optional``: nobody has to know it. ``terminal`` is None for an order that rests, ``fills`` its executions.
-    ``notes`` are the other events that must have been told exactly once, ``may_note`` those that may have been.
+    ``notes`` are the other events that must have been told, exactly once.
     """
 
     is_optional: bool = False
@@ -65,7 +65,6 @@ class End:
     fills: tuple[str, ...] = ()
     accepted: bool = True
     notes: frozenset[str] = frozenset()
-    may_note: frozenset[str] = frozenset()
 
 
 @attrs.frozen(kw_only=True)
@@ -297,8 +296,7 @@ def amend_then_fill_beats_cancel() -> History:
             "A": End(
                 terminal="FILLED",
                 fills=("e1", "e2", "e3"),
-                notes=frozenset({"OrderCancelFailed"}),
-                may_note=frozenset({"OrderModified"}),
+                notes=frozenset({"OrderModified", "OrderCancelFailed"}),
             )
         }
     )
@@ -330,7 +328,7 @@ def amend_then_cancel_beats_fill() -> History:
                 terminal="CANCELLED",
                 reason="CancelByUser",
                 fills=("e1", "e2", "e3"),
-                may_note=frozenset({"OrderModified"}),
+                notes=frozenset({"OrderModified"}),
             )
         }
     )
@@ -512,6 +510,99 @@ def resent_id() -> History:
     return story.told({"A": End(terminal="FILLED", fills=("e1", "e2"))})
 
 
+def _resting(name: str) -> tuple[Story, Desk]:
+    """An order of 2 that stands, and a desk before which it stands, to ask something of."""
+    story = Story(name, A_ours="c1", A="b1")
+    order = a_limit_order(client_order_id="c1", quantity=Decimal(2))
+    sent, ack = Desk().submit(order, created("b1", "c1"))
+    story.ours("submit", [sent])
+    story.venue("created", "submit", order={"orderId": "b1", "qty": "2", "leavesQty": "2", **_at(1)})
+    story.ours("ack", ack, "created")
+    return story, Desk().standing(order, "c1", "b1")
+
+
+_PRICE_101 = OrderModification(new_limit_price=Decimal(101))
+
+
+def amend_that_trades_at_once() -> History:
+    """A better price is asked for and taken up at once: the executions may be heard before the amend's own row."""
+    story, desk = _resting("an amended price that trades at once")
+    amend, _ = desk.modify("c1", _PRICE_101)
+    story.ours("amend", [amend], "ack")
+    story.venue("amended", "amend", order={"orderId": "b1", "price": "101", **_at(3)})
+    for number, status, at in ((1, "PartiallyFilled", 4), (2, "Filled", 5)):
+        story.venue(
+            f"fill {number}",
+            order={"orderId": "b1", "orderStatus": status, "cumExecQty": str(number), "leavesQty": str(2 - number)}
+            | _at(at),
+            execution=_fill(f"e{number}", "1", of="2", leaves=str(2 - number), at=at) | {"orderPrice": "101"},
+        )
+    story.message("a stale row", story.row_from("created"), "created")
+    return story.told({"A": End(terminal="FILLED", fills=("e1", "e2"), notes=frozenset({"OrderModified"}))})
+
+
+def amend_too_late() -> History:
+    """The fills take all before the amend arrives: refused by the reply and by a row, told once."""
+    story, _ = _resting("an amend that comes too late")
+    amend, _ = (
+        Desk().standing(a_limit_order(client_order_id="c1", quantity=Decimal(2)), "c1", "b1").modify("c1", _PRICE_101)
+    )
+    story.ours("amend", [amend], "ack")
+    for number, status, at in ((1, "PartiallyFilled", 4), (2, "Filled", 5)):
+        story.venue(
+            f"fill {number}",
+            order={"orderId": "b1", "orderStatus": status, "cumExecQty": str(number), "leavesQty": str(2 - number)}
+            | _at(at),
+            execution=_fill(f"e{number}", "1", of="2", leaves=str(2 - number), at=at),
+        )
+    story.venue("refused", "amend", order={"orderId": "b1", "rejectReason": "EC_OrigClOrdIDDoesNotExist", **_at(6)})
+    desk = Desk(story.model_at("refused")).standing(
+        a_limit_order(client_order_id="c1", quantity=Decimal(2)), "c1", "b1"
+    )
+    _, reply = desk.modify("c1", _PRICE_101, refusal(170213, "Order does not exist."))
+    story.ours("reply", reply, "refused")
+    return story.told({"A": End(terminal="FILLED", fills=("e1", "e2"), notes=frozenset({"OrderModifyFailed"}))})
+
+
+_LOST_CANCEL = OutcomeUnknownError("the line broke", path=CANCEL, recv_window_ms=5_000)
+
+
+def cancel_that_never_arrived() -> History:
+    """Nobody answers a cancel, and it never arrived: the order rests, and the wish fails once that is provable."""
+    story, desk = _resting("a cancel that never arrived")
+    cancel, silence = desk.cancel("c1", _LOST_CANCEL)
+    story.ours("cancel", [cancel], "ack")
+    story.ours("no answer", silence, "cancel")
+    story.venue(
+        "fill 1",
+        order={"orderId": "b1", "orderStatus": "PartiallyFilled", "cumExecQty": "1", "leavesQty": "1", **_at(4)},
+        execution=_fill("e1", "1", of="2", leaves="1", at=4),
+    )
+    story.message("a stale row", story.row_from("created"), "created")
+    _time_passes(story)
+    return story.told({"A": End(fills=("e1",), notes=frozenset({"OrderCancelFailed"}))})
+
+
+def cancel_whose_answer_is_lost() -> History:
+    """Nobody answers a cancel, and it arrived; the fill before it is shown late."""
+    story, desk = _resting("a cancel whose answer is lost")
+    cancel, silence = desk.cancel("c1", _LOST_CANCEL)
+    story.ours("cancel", [cancel], "ack")
+    story.ours("no answer", silence, "cancel")
+    story.venue(
+        "fill 1",
+        order={"orderId": "b1", "orderStatus": "PartiallyFilled", "cumExecQty": "1", "leavesQty": "1", **_at(4)},
+        execution=_fill("e1", "1", of="2", leaves="1", at=4),
+        late=["e1"],
+    )
+    ended = {"orderId": "b1", "orderStatus": "PartiallyFilledCanceled", "cancelType": "CancelByUser", "leavesQty": "0"}
+    story.venue("cancelled", "cancel", order={**ended, **_at(5)}, late=["e1"])
+    story.venue("the fill is shown", order={"orderId": "b1"}, says=())
+    story.message("a stale row", story.row_from("created"), "created")
+    _time_passes(story, "cancelled")
+    return story.told({"A": End(terminal="CANCELLED", reason="CancelByUser", fills=("e1",))})
+
+
 def _at(ms: int) -> dict[str, str]:
     return {"updatedTime": str(T0 + ms), **({"createdTime": str(T0 + ms)} if ms == 1 else {})}
 
@@ -535,4 +626,8 @@ HISTORIES = (
     late_arrival,
     taken_id,
     resent_id,
+    amend_that_trades_at_once,
+    amend_too_late,
+    cancel_that_never_arrived,
+    cancel_whose_answer_is_lost,
 )

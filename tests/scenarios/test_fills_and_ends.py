@@ -519,7 +519,7 @@ def test_S23_amended_down_elsewhere_completes_by_the_executions_own_order_quanti
     stage.venue.amends("b1", qty="0.7")
     stage.venue.trades("e2", "0.3")
     stage.venue.push_execution("e2")
-    assert stage.story() == ["part e1", "filled e2"]
+    assert stage.story() == ["part e1", "modified", "filled e2"]
     stage.assert_settled()
 
 
@@ -532,4 +532,4 @@ def test_S23_the_fills_of_an_amended_order_complete_it_in_either_order_of_arriva
     stage.venue.push_execution("e2")
     assert stage.story() == ["part e2"]
     stage.venue.push_execution("e1")
-    assert stage.story() == ["part e2", "filled e1"]
+    assert stage.story() == ["part e2", "modified", "filled e1"]

@@ -52,6 +52,7 @@ def to_execution(row: Mapping[str, Any], category: str) -> Execution:
         is_maker=row.get("isMaker") in (True, "true"),
         exec_time_ms=int(row.get("execTime") or 0),
         order_quantity=None if row.get("marketUnit") == "quoteCoin" else order_quantity,
+        order_price=positive_from_wire(row.get("orderPrice")),
         leaves_quantity=optional_from_wire(row.get("leavesQty")),
         order_type=_TYPES.get(str(row.get("orderType") or ""), OrderType.UNKNOWN),
         seq=int(row.get("seq") or 0),
