@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from wallet_graph import check_every_order_of_arrival
+from wallet_graph import checked
 
 
 def test_any_order_of_wallet_frames_and_reads_ends_in_the_same_wallet_and_a_failed_read_changes_nothing(say):
-    count = check_every_order_of_arrival()
+    count = checked()
     say(f"wallet: {count:,} orders of arrival of two frames, two reads and two failed reads")

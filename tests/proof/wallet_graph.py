@@ -7,6 +7,7 @@ arrival and with any of the frames repeated at the end. A read is dated by its s
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import cache
 from itertools import permutations
 
 from law import Violation
@@ -91,3 +92,6 @@ def _check(client, heard) -> None:
     want = {coin: total for coin, total in want.items() if total or coin in have}
     if have != want:
         raise Violation(f"after {heard} the wallet is {have}, the newest words say {want}")
+
+
+checked = cache(check_every_order_of_arrival)  # once for all who ask; never with a mistake planted
