@@ -45,6 +45,13 @@ def number(value: Decimal | None, unknown: str = "-") -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
+def short_reason(reason: str) -> str:
+    """The first clause of a reason, without the class name of an exception."""
+    text = reason.split(";")[0].removesuffix(".")
+    head, _, rest = text.partition(": ")
+    return rest if head.endswith(("Exception", "Error")) and rest else text
+
+
 def clock_time(at_ms: int) -> str:
     """A moment in UTC, to the second."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%m-%d %H:%M:%S")

@@ -83,7 +83,8 @@ def _once(account: Session, memory: Memory, screen: Screen) -> None:
 
 def _page(account: Session, memory: Memory, height: int | None = None) -> list[Line]:
     columns, lines = _terminal_size()
-    return page(account, memory, width=columns, height=height or lines)
+    # one column less: a full last column leaves terminals of two minds about where the next line begins
+    return page(account, memory, width=columns - 1, height=height or lines)
 
 
 def _terminal_size() -> tuple[int, int]:

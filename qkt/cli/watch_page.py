@@ -7,7 +7,7 @@ from collections import deque
 from typing import Any
 
 from qkt.cli.listing import fill_row
-from qkt.cli.plain import ORDER_COLUMNS, number, order_row, span, time_of_day
+from qkt.cli.plain import ORDER_COLUMNS, counted, number, order_row, short_reason, span, time_of_day
 from qkt.cli.screen import Line
 from qkt.cli.session import Session
 from qkt.cli.tables import table
@@ -65,7 +65,7 @@ def page(account: Session, memory: Memory, *, width: int, height: int) -> list[L
 def _head(account: Session) -> list[Line]:
     health, stats = account.broker.health, account.client.stats
     stream_style = "green" if health.stream == "live" else "bold red"
-    lost = f", lost {stats.losses} times (last: {stats.last_loss})" if stats.losses else ""
+    lost = f", lost {counted(stats.losses, 'time')}" if stats.losses else ""
     return [
         [
             (f"{health.source} at {account.place}", "bold"),
@@ -93,7 +93,9 @@ def _age_style(age_ms: int | None) -> str:
 
 def _health(account: Session) -> list[Line]:
     health = account.broker.health
-    lines: list[Line] = [[(f"degraded {domain}: {why}", "bold red")] for domain, why in health.degraded.items()]
+    lines: list[Line] = [
+        [(f"degraded {domain}: {short_reason(why)}", "bold red")] for domain, why in health.degraded.items()
+    ]
     if health.unresolved:
         lines.append([(f"unresolved: {', '.join(health.unresolved)}; do not send again", "bold yellow")])
     return lines
@@ -162,7 +164,7 @@ def event_line(event: BrokerEvent) -> Line | None:
         moved = ", ".join(f"{coin} {number(event.balances[coin])}" for coin in sorted(event.changed))
         return _told(when, kind, moved, event)
     if isinstance(event, HealthDegraded | HealthRestored):
-        return _told(when, kind, f"{event.domain}: {event.reason}", event)
+        return _told(when, kind, f"{event.domain}: {short_reason(event.reason)}", event)
     if isinstance(event, FillEvent) and not event.exec_id:
         return _told(when, kind, f"{_name(event)} complete", event)
     if isinstance(event, FillEvent):

@@ -10,7 +10,7 @@ import attrs
 
 from qkt.cli.demo.judge import Verdict
 from qkt.cli.demo.sabotage import Sabotage
-from qkt.cli.demo.telling import amount
+from qkt.cli.plain import number
 from qkt.cli.screen import Line, wrapped
 from qkt.events import BrokerEvent, FillEvent
 from qkt.model.balances import Wallet
@@ -44,12 +44,12 @@ def book_rows(
     told = _sums((event.fee_currency, event.fee) for event in fills)
     for coin in sorted(at_venue | told):
         zero = Decimal(0)
-        row = BookRow(label=f"fees {coin}", venue=amount(at_venue.get(coin, zero)), bot=amount(told.get(coin, zero)))
+        row = BookRow(label=f"fees {coin}", venue=number(at_venue.get(coin, zero)), bot=number(told.get(coin, zero)))
         rows.append(row)
     for coin, balance in sorted(truth["balances"].items()):
         held = wallet.get(coin)
-        believed = "unknown" if held is None or held.total is None else amount(held.total)
-        rows.append(BookRow(label=coin, venue=amount(Decimal(balance["walletBalance"])), bot=believed))
+        believed = "unknown" if held is None or held.total is None else number(held.total)
+        rows.append(BookRow(label=coin, venue=number(Decimal(balance["walletBalance"])), bot=believed))
     return rows
 
 
@@ -88,8 +88,8 @@ def _counts(verdict: Verdict) -> list[Line]:
 
 def _counted(label: str, before: str, numbers: Mapping[str, int]) -> Line:
     pieces = [(f"  {label:<8}", "dim"), (before, "")]
-    for what, number in numbers.items():
-        pieces += [(", " if len(pieces) > 2 else "", ""), (f"{number} {what}", "bold red" if number else "")]
+    for what, count in numbers.items():
+        pieces += [(", " if len(pieces) > 2 else "", ""), (f"{count} {what}", "bold red" if count else "")]
     return pieces
 
 
@@ -106,19 +106,19 @@ def _sentence(verdict: Verdict, sabotage: Sabotage | None) -> list[Line]:
 
 
 def _order_row(order: Mapping[str, Any], view: OrderView | None) -> BookRow:
-    limit = "" if order["orderType"] == "Market" else f" @ {amount(Decimal(order['price']))}"
+    limit = "" if order["orderType"] == "Market" else f" @ {number(Decimal(order['price']))}"
     who = "by hand" if order["outside"] else order["orderLinkId"]
-    label = f"{who} {order['side'].lower()} {amount(Decimal(order['qty']))}{limit}"
+    label = f"{who} {order['side'].lower()} {number(Decimal(order['qty']))}{limit}"
     at_venue = _state(order["orderStatus"], order["cumExecQty"], order["avgPrice"])
     if view is None:
         return BookRow(label=label, venue=at_venue, bot="no such order")
-    believed = _state(_plain(view), amount(view.cum_quantity), "" if view.avg_price is None else amount(view.avg_price))
+    believed = _state(_plain(view), number(view.cum_quantity), "" if view.avg_price is None else number(view.avg_price))
     return BookRow(label=label, venue=at_venue, bot=believed)
 
 
 def _state(status: str, executed: str, avg_price: str) -> str:
-    price = f" @ {amount(Decimal(avg_price))}" if avg_price and Decimal(avg_price) else ""
-    return f"{status} {amount(Decimal(executed))}{price}" if Decimal(executed) else status
+    price = f" @ {number(Decimal(avg_price))}" if avg_price and Decimal(avg_price) else ""
+    return f"{status} {number(Decimal(executed))}{price}" if Decimal(executed) else status
 
 
 def _plain(view: OrderView) -> str:

@@ -11,7 +11,7 @@ from random import Random
 
 from qkt.broker.protocol import SubmitOutcome
 from qkt.cli.demo.night import SYMBOL, Night
-from qkt.cli.demo.telling import amount
+from qkt.cli.plain import number
 from qkt.events import FillEvent, OrderAccepted, OrderCancelled, OrderFilled, OrderPartiallyFilled
 from qkt.model.orders import LimitOrder, MarketOrder, OrderView, Side
 
@@ -37,8 +37,8 @@ class Story:
             ("The venue's list of open orders lags behind", self._reads_a_late_list),
             ("Money moves and somebody trades by hand", self._sees_money_move),
         ]
-        for number, (title, scene) in enumerate(scenes, 1):
-            self._tell.scene(number, title)
+        for at, (title, scene) in enumerate(scenes, 1):
+            self._tell.scene(at, title)
             scene()
             self._night.pause(0.8)
         self._night.settle()
@@ -48,18 +48,18 @@ class Story:
     def _trades(self) -> None:
         night, tell = self._night, self._tell
         night.connect()
-        coins = ", ".join(f"{amount(total)} {coin}" for coin, total in sorted(night.client.balances.items()))
+        coins = ", ".join(f"{number(total)} {coin}" for coin, total in sorted(night.client.balances.items()))
         tell.bot(f"connected; holds {coins}")
         night.pause()
         size = self._lots(8, 20)
-        tell.bot(f"A: buy {amount(size)} BTC at market")
+        tell.bot(f"A: buy {number(size)} BTC at market")
         night.broker.submit(MarketOrder(symbol=SYMBOL, side=Side.BUY, quantity=size, client_order_id="A"))
         night.until_told(OrderFilled, "A")
         night.pause()
         self._rests("B", Side.BUY, self._lots(20, 40), self._price(58_000, 59_500))
         night.pause()
         part = self._lots(5, 15)
-        tell.venue(f"{amount(part)} of B trade; the frame that says so is sent twice")
+        tell.venue(f"{number(part)} of B trade; the frame that says so is sent twice")
         self._venue.faults.add("frame_duplicate", topic="execution", count=1)
         self._venue.fill("B", part)
         night.until_told(OrderPartiallyFilled, "B")
@@ -73,7 +73,7 @@ class Story:
         self._venue.cut_streams()
         night.pause(0.7)
         left = night.view("B").leaves_quantity
-        tell.venue(f"the other {amount(left or Decimal(0))} of B trade; no stream, so no frame")
+        tell.venue(f"the other {number(left or Decimal(0))} of B trade; no stream, so no frame")
         self._venue.fill("B")
         tell.bot(f"believes {belief(night.view('B'))}")
         night.pause(1.0)
@@ -98,7 +98,7 @@ class Story:
         night, tell = self._night, self._tell
         night.a_round_passes()
         size, price = self._lots(20, 50), self._price(57_000, 58_500)
-        tell.bot(f"D: buy {amount(size)} BTC at {amount(price)}")
+        tell.bot(f"D: buy {number(size)} BTC at {number(price)}")
         tell.venue("has the order; its reply and its frame are lost on the way")
         self._venue.faults.add("reply_lost", path=CREATE, count=1, mode=night.pace.lost_reply)
         self._venue.faults.add("frame_drop", topic="order", count=1)
@@ -120,9 +120,10 @@ class Story:
         lag = self._venue.faults.add("stale_realtime", lag_ms=30_000)
         report = night.broker.reconcile()
         lag.remove()
-        asked = "; asks for it by id: not known either" if report.questions_asked else ""
-        tell.bot(f"reads the list, E is not in it{asked}")
-        tell.bot(f"believes {belief(night.view('E'))}")
+        asked = "; it asks by id: not known there either" if report.questions_asked else ""
+        tell.bot(f"E is not in the list{asked}")
+        why = "; absence proves nothing" if night.view("E").is_open else ""
+        tell.bot(f"believes {belief(night.view('E'))}{why}")
         night.pause()
         tell.venue("E trades in full")
         self._venue.fill("E")
@@ -133,13 +134,13 @@ class Story:
         night.a_round_passes()
         self._tell.tells_balances = True
         deposit = self._random.randint(100_000, 900_000)
-        tell.venue(f"{amount(Decimal(deposit) / 100)} USDT are paid in; the frame is dropped")
+        tell.venue(f"{number(Decimal(deposit) / 100)} USDT are paid in; the frame is dropped")
         self._venue.faults.add("frame_drop", topic="wallet", count=1)
         self._venue.deposit("USDT", Decimal(deposit) / 100)
         self._until_balances_agree()
         night.pause()
         size = self._lots(10, 90)
-        tell.venue(f"the owner sells {amount(size)} BTC by hand, in the app")
+        tell.venue(f"the owner sells {number(size)} BTC by hand, in the app")
         self._venue.trade(symbol="BTCUSDT", side="Sell", quantity=size)
         self._until_balances_agree()
         self._tell.tells_balances = False
@@ -147,7 +148,7 @@ class Story:
     # -- what scenes are made of -------------------------------------------------------------------------------------
 
     def _rests(self, name: str, side: Side, size: Decimal, price: Decimal) -> None:
-        self._tell.bot(f"{name}: {side.value.lower()} {amount(size)} BTC at {amount(price)}")
+        self._tell.bot(f"{name}: {side.value.lower()} {number(size)} BTC at {number(price)}")
         self._submit(name, side, size, price)
         self._night.until_told(OrderAccepted, name)
 
@@ -179,5 +180,5 @@ class Story:
 def belief(view: OrderView) -> str:
     """What the bot holds true of an order."""
     state = "open" if view.is_open else view.status.value.lower()
-    size = f" of {amount(view.quantity)}" if view.quantity is not None else ""
-    return f"{view.client_order_id}: {state}, {amount(view.cum_quantity)}{size} filled"
+    size = f" of {number(view.quantity)}" if view.quantity is not None else ""
+    return f"{view.client_order_id}: {state}, {number(view.cum_quantity)}{size} filled"

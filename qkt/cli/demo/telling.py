@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
+from qkt.cli.plain import number, short_reason
 from qkt.cli.screen import WIDTH, Line, Screen
 from qkt.clock import Clock
 from qkt.events import (
@@ -25,7 +25,6 @@ from qkt.events import (
     OrderRejected,
     OrderStatusUnknown,
 )
-from qkt.money import to_wire
 
 _WHO_STYLE = {"venue": "yellow", "bot": "", "told": "green", "": "dim"}
 _ORIGIN_STYLE = {"stream": "green", "reconcile": "bold magenta", "submit": "cyan"}
@@ -150,18 +149,18 @@ def describe(event: BrokerEvent) -> str | None:
             return f"{_name(event)} {_kind(event)}: complete"
         case FillEvent():
             late = " (late)" if event.late else ""
-            return f"{_kind(event)} {_name(event)} {amount(event.quantity)} @ {amount(event.price)}{late}"
+            return f"{_kind(event)} {_name(event)} {number(event.quantity)} @ {number(event.price)}{late}"
         case OrderCancelled() | OrderRejected():
-            return f"{_kind(event)} {_name(event)}: {_short(event.reason)}"
+            return f"{_kind(event)} {_name(event)}: {short_reason(event.reason)}"
         case OrderStatusUnknown():
-            return f"{_kind(event)} {_name(event)}: {_short(event.reason)}"
+            return f"{_kind(event)} {_name(event)}: {short_reason(event.reason)}"
         case OrderEvent():
             return f"{_kind(event)} {_name(event)}"
         case BalancesUpdated():
-            moved = ", ".join(f"{coin} {amount(event.balances[coin])}" for coin in sorted(event.changed))
+            moved = ", ".join(f"{coin} {number(event.balances[coin])}" for coin in sorted(event.changed))
             return f"BalancesUpdated {moved}"
         case HealthDegraded():
-            return f"HealthDegraded {event.domain}: {_short(event.reason)}"
+            return f"HealthDegraded {event.domain}: {short_reason(event.reason)}"
         case HealthRestored():
             return f"HealthRestored {event.domain}"
         case _:
@@ -174,16 +173,3 @@ def _kind(event: BrokerEvent) -> str:
 
 def _name(event: OrderEvent) -> str:
     return "an outside order" if event.external else event.client_order_id
-
-
-def _short(reason: str) -> str:
-    """The first clause of a reason, without the exception's class name."""
-    text = reason.split(";")[0].removesuffix(".")
-    head, _, rest = text.partition(": ")
-    return rest if head.endswith(("Exception", "Error")) and rest else text
-
-
-def amount(value: Decimal) -> str:
-    """A number for a reader: no exponent, no trailing zeros."""
-    text = to_wire(value)
-    return text.rstrip("0").rstrip(".") if "." in text else text
