@@ -23,6 +23,7 @@ from .exchange.journal import Entry
 from .venue import SimulatedBybit
 
 _QUIET = frozenset({"n", "t", "event", "account"})
+_DULL = ("", "False", "UNKNOWN", "EC_NoError")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -133,7 +134,8 @@ def _timer(venue: SimulatedBybit, event: Mapping[str, Any]) -> threading.Timer:
 def describe(entry: Entry) -> str:
     """A journal entry as a line for a person."""
     stamp = datetime.fromtimestamp(entry["t"] / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
-    details = " ".join(f"{name}={value}" for name, value in entry.items() if name not in _QUIET and value != "")
+    told = {name: value for name, value in entry.items() if name not in _QUIET and str(value) not in _DULL}
+    details = " ".join(f"{name}={value}" for name, value in told.items())
     who = f" [{entry['account']}]" if "account" in entry else ""
     return f"{stamp} {entry['event']:<17}{who} {details}".rstrip()
 

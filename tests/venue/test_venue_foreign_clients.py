@@ -144,6 +144,13 @@ class TestCcxt:
         assert ccxt_bybit.fetch_order_book("BTC/USDT", 5)["asks"][0] == [60000.1, 5.0]
         assert abs(ccxt_bybit.fetch_time() - ccxt_bybit.milliseconds()) < 1000
 
+    def test_public_trades_and_candles(self, venue, ccxt_bybit):
+        venue.trade(symbol="BTCUSDT", side="Buy", quantity="0.5")
+        (trade,) = ccxt_bybit.fetch_trades("BTC/USDT")
+        assert (trade["side"], trade["amount"], trade["price"]) == ("buy", 0.5, 60000.1)
+        candle = ccxt_bybit.fetch_ohlcv("BTC/USDT", "1m")[-1]
+        assert candle[1:] == [60000, 60000.1, 60000, 60000.1, 0.5]
+
     def test_place_query_amend_cancel(self, venue, ccxt_bybit):
         order = ccxt_bybit.create_order("BTC/USDT", "limit", "buy", 0.001, 59000, {"clientOrderId": "c-1"})
         fetched = ccxt_bybit.fetch_open_order(order["id"], "BTC/USDT")

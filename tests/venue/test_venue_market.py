@@ -139,3 +139,62 @@ def test_arguments_that_make_no_sense_are_refused():
         SimulatedBybit().set_price("NOPEUSDT", 1)
     with pytest.raises(ValueError, match="positive"):
         SimulatedBybit().set_price("BTCUSDT", 0)
+
+
+# -- what the public sees ----------------------------------------------------------------------------------------
+
+
+def kline(rest, **query):
+    return rest.get("/v5/market/kline", category="spot", symbol="BTCUSDT", **query)["result"]["list"]
+
+
+def test_candles_by_the_minute_newest_first_flat_where_nothing_happened(new_rest):
+    clock = VirtualClock(1_767_225_600_000)
+    with SimulatedBybit(clock=clock) as venue:
+        rest = new_rest(venue)
+        venue.set_price("BTCUSDT", "60100")
+        venue.set_price("BTCUSDT", "59900")
+        clock.advance_ms(2 * 60_000)
+        venue.trade(symbol="BTCUSDT", side="Buy", quantity="0.5")
+        rows = kline(rest, interval=1)
+        assert [int(row[0]) - 1_767_225_600_000 for row in rows] == [120_000, 60_000, 0]
+        assert rows[2][1:6] == ["60000", "60100", "59900", "59900", "0"]
+        assert rows[1][1:] == ["59900", "59900", "59900", "59900", "0", "0"]
+        assert rows[0][1:] == ["59900", "59900.1", "59900", "59900.1", "0.5", "29950.05"]
+        (five,) = kline(rest, interval=5)
+        assert five == ["1767225600000", "60000", "60100", "59900", "59900.1", "0.5", "29950.05"]
+        assert kline(rest, interval=1, limit=1) == rows[:1]
+        assert kline(rest, interval=1, start=1_767_225_600_001, end=1_767_225_719_999) == rows[1:2]
+        assert kline(rest, interval="D")[0][1:3] == ["60000", "60100"]
+        assert int(kline(rest, interval="W")[0][0]) == 1_766_966_400_000  # Monday, 29 December 2025
+
+
+@pytest.mark.parametrize(
+    "query", [{}, {"interval": "M"}, {"interval": "7"}, {"interval": 1, "limit": 1001}, {"interval": 1, "start": "x"}]
+)
+def test_a_kline_request_needs_an_interval(rest, query):
+    assert rest.get("/v5/market/kline", category="spot", symbol="BTCUSDT", **query)["retCode"] == 10001
+
+
+def test_recent_trades_are_the_last_sixty_newest_first(rest, venue):
+    for number in range(70):
+        venue.trade(symbol="BTCUSDT", side="Sell" if number == 69 else "Buy", quantity="0.001")
+    rows = rest.rows("/v5/market/recent-trade", symbol="BTCUSDT")
+    assert len(rows) == 60
+    assert (rows[0]["side"], rows[0]["price"], rows[1]["side"]) == ("Sell", "59999.9", "Buy")
+    assert rest.get("/v5/market/recent-trade", category="spot", symbol="BTCUSDT", limit=61)["retCode"] == 10001
+
+
+def test_the_price_limit_is_the_band_orders_are_held_to(rest):
+    band = rest.get("/v5/market/price-limit", category="spot", symbol="BTCUSDT")["result"]
+    assert (band["buyLmt"], band["sellLmt"]) == ("66000", "54000")
+    assert rest.create(price="66000", qty="0.001")["retCode"] == 0
+    assert rest.create(price="66000.1", qty="0.001")["retCode"] == 170193
+
+
+def test_counterparties_of_a_living_market_trade_among_themselves():
+    venue, clock = live()
+    clock.advance_ms(60_000)
+    trades = venue._book("BTCUSDT").tape.trades
+    assert {trade.side for trade in trades} == {"Buy", "Sell"}
+    assert venue.truth()["executions"] == []

@@ -19,6 +19,7 @@ from ..exchange.wallets import Account
 from ..exchange.wire import to_json
 from .auth import Unauthenticated, authenticate
 from .limits import Allowance, RateLimits
+from .market import MarketEndpoints
 from .orders import OrderEndpoints, batch_items
 from .reads import ReadEndpoints
 
@@ -69,6 +70,7 @@ class Gateway:
         self._exchange = exchange
         self._limits = limits
         self._trace = 0x5151 << 96
+        market = MarketEndpoints(exchange)
         self.routes: dict[str, Route] = {
             "/v5/order/create": Route("POST", orders.create, writes=True),
             "/v5/order/amend": Route("POST", orders.amend, writes=True),
@@ -86,10 +88,13 @@ class Gateway:
             "/v5/account/info": Route("GET", reads.account_info),
             "/v5/account/instruments-info": Route("GET", reads.account_instruments),
             "/v5/user/query-api": Route("GET", reads.query_api),
-            "/v5/market/time": Route("GET", reads.time, signed=False),
-            "/v5/market/instruments-info": Route("GET", reads.instruments, signed=False),
-            "/v5/market/tickers": Route("GET", reads.tickers, signed=False),
-            "/v5/market/orderbook": Route("GET", reads.orderbook, signed=False),
+            "/v5/market/time": Route("GET", market.time, signed=False),
+            "/v5/market/instruments-info": Route("GET", market.instruments, signed=False),
+            "/v5/market/tickers": Route("GET", market.tickers, signed=False),
+            "/v5/market/orderbook": Route("GET", market.orderbook, signed=False),
+            "/v5/market/recent-trade": Route("GET", market.recent_trades, signed=False),
+            "/v5/market/kline": Route("GET", market.kline, signed=False),
+            "/v5/market/price-limit": Route("GET", market.price_limit, signed=False),
         }
 
     def handle(self, request: Request) -> Answer:

@@ -1,4 +1,4 @@
-"""The reading endpoints: orders, executions, wallet, market, account.
+"""The private reading endpoints: orders, executions, wallet, account.
 
 Answers are the truth unless a read fault bends them: stale, incomplete, cut by position, with an expired cursor. The
 bending happens here, on rows, so that a client sees well-formed answers that are merely wrong.
@@ -10,7 +10,6 @@ from collections.abc import Callable
 from urllib.parse import quote, unquote
 
 from ..exchange import queries
-from ..exchange.book import Book
 from ..exchange.exchange import Exchange
 from ..exchange.money import wire
 from ..exchange.queries import Query, View
@@ -19,6 +18,7 @@ from ..exchange.retcodes import Refusal, parameter_error
 from ..exchange.rows import Row, wallet_row
 from ..exchange.wallets import Account
 from ..faults import Fault, Faults
+from .market import MarketEndpoints, books_of
 
 _REALTIME, _HISTORY, _EXECUTIONS = "/v5/order/realtime", "/v5/order/history", "/v5/execution/list"
 _WALLET = "/v5/account/wallet-balance"
@@ -28,7 +28,6 @@ _BENT_BY = {
     _EXECUTIONS: {"lag": "execution_lag", "purge": "expired_history"},
 }
 """Which fault bends which list, and how."""
-_MOST_DEPTH = 200
 
 
 class ReadEndpoints:
@@ -69,7 +68,7 @@ class ReadEndpoints:
     def fee_rate(self, account: Account, query: Query) -> Row:
         category = category_of(query)
         rates = {"takerFeeRate": wire(account.taker_fee_rate), "makerFeeRate": wire(account.maker_fee_rate)}
-        books = self._books(query, category)
+        books = books_of(self._exchange, query, category)
         return {"category": category, "list": [{"symbol": book.instrument.symbol, **rates} for book in books]}
 
     def account_info(self, _account: Account, _query: Query) -> Row:
@@ -124,7 +123,7 @@ class ReadEndpoints:
         side = query.get("side")
         if side not in ("Buy", "Sell"):
             raise Refusal(170117)
-        books = self._books(query, category)
+        books = books_of(self._exchange, query, category)
         if not query.get("symbol"):
             raise Refusal(170105, "symbol")
         book = books[0]
@@ -146,49 +145,14 @@ class ReadEndpoints:
             "borrowCoin": instrument.quote if side == "Buy" else instrument.base,
         }
 
-    # -- public --------------------------------------------------------------------------------------------------
-
-    def time(self, _query: Query) -> Row:
-        now_ms = self._exchange.now_ms()
-        return {"timeSecond": str(now_ms // 1000), "timeNano": str(now_ms * 1_000_000)}
-
-    def instruments(self, query: Query) -> Row:
-        category = category_of(query)
-        status = query.get("status")
-        rows = [book.instrument.row() for book in self._books(query, category)] if status in (None, "Trading") else []
-        return {"category": category, "list": rows}
-
     def account_instruments(self, _account: Account, query: Query) -> Row:
-        return self.instruments(query)
+        return MarketEndpoints(self._exchange).instruments(query)
 
-    def tickers(self, query: Query) -> Row:
-        category = category_of(query)
-        return {"category": category, "list": queries.tickers(self._books(query, category))}
-
-    def orderbook(self, query: Query) -> Row:
-        category = category_of(query)
-        if not query.get("symbol"):
-            raise parameter_error("params error: symbol is required")
-        book = self._books(query, category)[0]
-        raw_depth = str(query.get("limit") or "1")
-        if not raw_depth.isdigit() or not 1 <= int(raw_depth) <= _MOST_DEPTH:
-            raise parameter_error(f"params error: limit must be between 1 and {_MOST_DEPTH}")
-        return book_snapshot(book, int(raw_depth), self._exchange.now_ms())
+    # -- bending -------------------------------------------------------------------------------------------------
 
     def _list(self, path: str, read: Callable[[Account, Query, int, View], Row], account: Account, query: Query) -> Row:
         view = self._view(path, account, query)
         return self._bent(path, account, query, read(account, query, self._exchange.now_ms(), view))
-
-    # -- bending -------------------------------------------------------------------------------------------------
-
-    def _books(self, query: Query, category: str) -> list[Book]:
-        symbol = query.get("symbol")
-        if symbol:
-            book = self._exchange.books.get((category, symbol))
-            if book is None:
-                raise parameter_error("Not supported symbols")
-            return [book]
-        return [book for (kind, _), book in self._exchange.books.items() if kind == category]
 
     def _struck(self, path: str, account: Account, query: Query, *names: str) -> list[Fault]:
         if not names or not self._faults.armed("read"):
@@ -229,16 +193,3 @@ def _without(rows: list[Row], fault: Fault) -> list[Row]:
     if name:
         return [row for row in rows if str(row.get(name)) != str(fault["value"])]
     return [row for at, row in enumerate(rows) if at != int(fault["row"])]
-
-
-def book_snapshot(book: Book, depth: int, now_ms: int) -> Row:
-    """One market's book as ``market/orderbook`` and the public stream show it."""
-    return {
-        "s": book.instrument.symbol,
-        "b": [[wire(price), wire(quantity)] for price, quantity in book.levels("Buy", depth)],
-        "a": [[wire(price), wire(quantity)] for price, quantity in book.levels("Sell", depth)],
-        "ts": now_ms,
-        "u": book.update_id,
-        "seq": book.update_id + 1_432_604_333,
-        "cts": now_ms,
-    }

@@ -16,6 +16,7 @@ from decimal import Decimal
 from .instruments import Instrument
 from .money import ZERO, floor_to_step
 from .orders import Order
+from .tape import Tape
 
 _Entry = tuple[Decimal, int, Order]
 
@@ -59,6 +60,7 @@ class Book:
         self.volume = ZERO
         self.turnover = ZERO
         self.update_id = 1
+        self.tape = Tape(instrument.opening_price)
         self.spread_ticks = 1
         self._bids: list[_Entry] = []
         self._asks: list[_Entry] = []

@@ -32,6 +32,8 @@ class Engine:
         self.now_ms = now_ms
         self.random = Random(seed)
         self.books = {instrument.key: Book(instrument) for instrument in instruments}
+        for book in self.books.values():
+            book.tape.price(now_ms(), book.last_price)
         self.journal = Journal(now_ms)
         self.outbox = Outbox(now_ms, self.price_in_usd, self.random)
         self.house = Account("house", "", 0, ZERO, ZERO)
@@ -185,9 +187,12 @@ class Engine:
             if order.is_open:
                 price = order.price
                 break
+        if volume:  # what no client's order took, counterparties trade among themselves
+            self._told_trade(book, "Buy" if price >= book.last_price else "Sell", price, volume)
         book.last_price = price
         book.high, book.low = max(book.high, price), min(book.low, price)
         book.update_id += 1
+        book.tape.price(self.now_ms(), price)
 
     # -- the parts of a command ----------------------------------------------------------------------------------
 
@@ -383,6 +388,7 @@ class Engine:
         book.volume += quantity
         book.turnover += price * quantity
         book.update_id += 1
+        book.tape.trade(self.now_ms(), taker_side, price, quantity, self._seq)
         for listener in self.listeners:
             listener(book, taker_side, price, quantity, self._seq)
 

@@ -339,18 +339,23 @@ def _check_tpsl(order: Order) -> None:
         raise Refusal(170130, "takeProfit" if order.take_profit else "stopLoss")
 
 
+def price_band(book: Book) -> tuple[Decimal, Decimal]:
+    """The lowest price one may sell at and the highest one may buy at.
+
+    The real venue measures from an index; this one has none and takes the last price.
+    """
+    ratio, tick = book.instrument.band_y, book.instrument.tick
+    lowest = -(-(book.last_price * (1 - ratio)) // tick) * tick
+    return lowest, (book.last_price * (1 + ratio)) // tick * tick
+
+
 def _check_band(order: Order, book: Book) -> None:
-    """Spot refuses limit prices beyond the band; with no index of its own the venue measures from the last price."""
-    ratio = order.instrument.band_y
-    tick = order.instrument.tick
-    if order.is_buy:
-        highest = (book.last_price * (1 + ratio)) // tick * tick
-        if order.price > highest:
-            raise Refusal(170193, highest)
-    else:
-        lowest = -(-(book.last_price * (1 - ratio)) // tick) * tick
-        if order.price < lowest:
-            raise Refusal(170194, lowest)
+    """Spot refuses limit prices beyond the band, where derivatives would move them."""
+    lowest, highest = price_band(book)
+    if order.is_buy and order.price > highest:
+        raise Refusal(170193, highest)
+    if not order.is_buy and order.price < lowest:
+        raise Refusal(170194, lowest)
 
 
 def _check_caps(order: Order) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from ..api.reads import book_snapshot
+from ..api.market import book_snapshot
 from ..exchange.book import Book
 from ..exchange.money import wire
 from ..exchange.queries import tickers
