@@ -72,7 +72,8 @@ class History:
     """Steps, the venue's moments, and the end that all schedules share.
 
     ``names``: every id (ours, the venue's) -> the order's name in ``ends``. ``settle_ms``: the waits before each of the
-    complete rounds at the end (two where silence has to prove something).
+    complete rounds at the end (two where silence has to prove something). ``may_resurrect``: the venue breaks its word
+    about how late a request can arrive, so an order told as never arrived may be accepted after all.
     """
 
     name: str
@@ -81,6 +82,7 @@ class History:
     names: dict[str, str]
     ends: dict[int, dict[str, End]]
     settle_ms: tuple[int, ...] = (0,)
+    may_resurrect: bool = False
     page_size: int = 1
 
 
@@ -161,7 +163,14 @@ class Story:
         model.now = step.moment
         return model
 
-    def told(self, ends: dict[str, End], *, settle_ms=(0,), unless: dict[str, dict[str, End]] | None = None) -> History:
+    def told(
+        self,
+        ends: dict[str, End],
+        *,
+        settle_ms=(0,),
+        unless: dict[str, dict[str, End]] | None = None,
+        may_resurrect: bool = False,
+    ) -> History:
         """The history with its end; ``unless`` gives other ends for where the venue stops at an earlier moment."""
         by_moment = {len(self._moments) - 1: ends}
         for name, other in (unless or {}).items():
@@ -174,6 +183,7 @@ class Story:
             names=self.names,
             ends=by_moment,
             settle_ms=tuple(settle_ms),
+            may_resurrect=may_resurrect,
         )
 
 
@@ -443,17 +453,28 @@ def late_arrival() -> History:
     )
 
 
-def _trades(story: Story, **more) -> None:
+def arrival_after_the_proof() -> History:
+    """The request reaches the venue after every deadline it documents: it may have been told as never arrived (S90)."""
+    story = _unanswered("a submit that arrives after it was proved lost", _LOST)
+    for at_ms in (16_000, 22_000):
+        story.time(f"{at_ms // 1000} s later", at_ms, "no answer")
+    story.venue("arrives", "22 s later", order={"orderId": "b1", "qty": "2", "leavesQty": "2", **_at(22_001)})
+    _trades(story, at=22_002)
+    story.time("25 s later", 25_000, "arrives")
+    return story.told({"A": End(terminal="FILLED", fills=("e1", "e2"))}, settle_ms=(0, 6_000), may_resurrect=True)
+
+
+def _trades(story: Story, *, at: int = 6_002, **more) -> None:
     story.venue(
         "fill 1",
-        order={"orderId": "b1", "orderStatus": "PartiallyFilled", "cumExecQty": "1", "leavesQty": "1", **_at(6_002)},
-        execution=_fill("e1", "1", of="2", leaves="1", at=6_002),
+        order={"orderId": "b1", "orderStatus": "PartiallyFilled", "cumExecQty": "1", "leavesQty": "1", **_at(at)},
+        execution=_fill("e1", "1", of="2", leaves="1", at=at),
         **more,
     )
     story.venue(
         "fill 2",
-        order={"orderId": "b1", "orderStatus": "Filled", "cumExecQty": "2", "leavesQty": "0", **_at(6_003)},
-        execution=_fill("e2", "1", of="2", leaves="0", at=6_003),
+        order={"orderId": "b1", "orderStatus": "Filled", "cumExecQty": "2", "leavesQty": "0", **_at(at + 1)},
+        execution=_fill("e2", "1", of="2", leaves="0", at=at + 1),
         **more,
     )
 
@@ -624,6 +645,7 @@ HISTORIES = (
     two_orders_of_two_fills,
     lost_reply,
     late_arrival,
+    arrival_after_the_proof,
     taken_id,
     resent_id,
     amend_that_trades_at_once,

@@ -65,6 +65,8 @@ def _checked(words: frozenset[str], event: OrderEvent, history: History) -> froz
     new: list[str] = []
     match event:
         case OrderAccepted():
+            if history.may_resurrect and words == {"terminal REJECTED"}:
+                return frozenset({ACCEPTED, "resurrected"})  # told as never arrived, and it arrived after all (S90)
             new = [ACCEPTED]
         case FillEvent():
             if ACCEPTED not in words:
@@ -163,5 +165,5 @@ def _check_told(name: str, words: frozenset[str], end: End) -> None:
         want.add(f"terminal {end.terminal}")
     if missing := want - words:
         raise Violation(f"{name}: never told {sorted(missing)}; told {sorted(words)}")
-    if extra := words - want - {"unknown"}:
+    if extra := words - want - {"unknown", "resurrected"}:
         raise Violation(f"{name}: told {sorted(extra)} that the venue's truth does not hold")

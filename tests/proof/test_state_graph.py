@@ -16,6 +16,7 @@ FAST = {
     histories.two_orders_of_two_fills: Rounds.AT_THE_END,
     histories.lost_reply: Rounds.BETWEEN,
     histories.late_arrival: Rounds.BETWEEN,
+    histories.arrival_after_the_proof: Rounds.BETWEEN,
     histories.amend_too_late: Rounds.BETWEEN,
 }
 
