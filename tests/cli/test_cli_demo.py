@@ -136,7 +136,7 @@ def test_ten_seeds_agree():
         pair = [start("demo", "--fast", "--json", "--seed", str(seed)) for seed in (first, first + 1)]
         for process in pair:
             ended = end(process)
-            assert ended.code == 0, ended.out
+            assert ended.code == 0, ended.out + ended.err
 
 
 @pytest.mark.verify

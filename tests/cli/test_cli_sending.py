@@ -228,3 +228,14 @@ def test_cancel_all_ends_every_open_order(venue, qkt, qkt_json):
     assert qkt("cancel-all", "--yes").code == 0
     assert not [row for row in venue.truth()["orders"] if row["orderStatus"] in ("New", "Untriggered")]
     assert "no open orders" in qkt("cancel-all", "--yes").text
+
+
+def test_ctrl_c_at_the_worst_moment_leaves_no_thread(venue, qkt, monkeypatch):
+    """After the connection is up, before anything is sent; the fixture looks for threads."""
+
+    def interrupted(*_arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("qkt.cli.submit.is_confirmed", interrupted)
+    assert qkt("submit", "buy", "0.01", "BTCUSDT", "--market").code == 130
+    assert placed(venue) == []
