@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check verify docs clean
+.PHONY: help install demo test check verify bench-venue docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?(.*)/\1|\2/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -34,6 +34,9 @@ verify: $(INSTALLED)  ## What is longer than the fast suite: at most fifteen min
 $(VENV)/.docs: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
+
+bench-venue: $(INSTALLED)  ## Measure what the simulated venue bears on one core: requests and frames per second
+	@$(BIN)/python benchmarks/venue.py
 
 docs: $(VENV)/.docs  ## Build the documentation without a warning into docs/_build
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

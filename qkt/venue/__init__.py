@@ -16,6 +16,8 @@ from .exchange.retcodes import Refusal
 from .faults import KINDS, Fault, Faults
 from .venue import DEFAULT_BALANCES, SimulatedBybit
 
+SimulatedVenue = SimulatedBybit  # the same class, by the name of what it is
+
 __all__ = [
     "DEFAULT_BALANCES",
     "KINDS",
@@ -24,5 +26,6 @@ __all__ = [
     "RealClock",
     "Refusal",
     "SimulatedBybit",
+    "SimulatedVenue",
     "VirtualClock",
 ]

@@ -204,6 +204,10 @@ def test_the_hand_of_god_may_be_many_threads(venue, rest):
     assert venue.total("USDT") == 100_000
 
 
+def test_it_answers_to_both_of_its_names():
+    assert qkt.venue.SimulatedVenue is SimulatedBybit
+
+
 def test_a_repr_says_where_and_what(venue, rest):
     rest.create()
     assert repr(venue) == (
