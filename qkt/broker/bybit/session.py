@@ -85,11 +85,15 @@ class Phase(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Timing:
-    """How patient the session is. A dead connection is noticed within ping_interval + pong_timeout + grace."""
+    """How patient the session is. A dead connection is noticed within ping_interval + pong_timeout and a second.
+
+    While unread bytes wait, an overdue answer may be among them, and a reader that is behind is not helped by losing
+    what waits for it: then the session gives ``grace_ms`` more. A reader that keeps up finds nothing unread.
+    """
 
     ping_interval_ms: int = 3_500
     pong_timeout_ms: int = 4_000
-    grace_ms: int = 2_000  # more, while unread bytes wait: the answer may be among them
+    grace_ms: int = 15_000
     answer_timeout_ms: int = 5_000
     retry_refused_ms: int = 60_000
     topics_per_request: int = 10
