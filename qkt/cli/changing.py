@@ -7,6 +7,7 @@ could not be reached, 4 unknown, 130 Ctrl-C. With several orders the gravest cou
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Sequence
 
 import attrs
@@ -14,7 +15,7 @@ import attrs
 from qkt.broker.protocol import SubmitAck, SubmitOutcome
 from qkt.cli import exits
 from qkt.cli.confirming import add_sending_options, is_confirmed
-from qkt.cli.plain import ORDER_COLUMNS, number, order_row, plain, terms
+from qkt.cli.plain import ORDER_COLUMNS, counted, number, order_row, plain, terms
 from qkt.cli.progress import progress
 from qkt.cli.running import command_parser, run_command
 from qkt.cli.screen import Screen
@@ -164,7 +165,7 @@ def _cancel_all(options: argparse.Namespace, screen: Screen) -> int:
 
 def _cancel_these(account: Session, views: list[OrderView], options: argparse.Namespace, screen: Screen) -> int:
     if not views:
-        screen.result({"orders": [], "still_open": 0})
+        screen.result({"orders": [], "still_open": 0, "other_open_orders": 0})
         screen.line(f"no open orders to cancel at {account.place}")
         return exits.OK
     if options.dry_run or not options.yes:
@@ -177,20 +178,30 @@ def _cancel_these(account: Session, views: list[OrderView], options: argparse.Na
         return exits.NO
     with progress(screen, f"cancelling {len(views)}", expected_s=options.wait_ms / 1000):
         asked = [(view, _ask(account, view)) for view in views]
-        endings = [_ending(account, view, answer, options.wait_ms) for view, answer in asked]
+        deadline = time.monotonic() + options.wait_ms / 1000  # one for all of them
+        endings = [
+            _ending(account, view, answer, max(1, round((deadline - time.monotonic()) * 1000)))
+            for view, answer in asked
+        ]
+        account.broker.reconcile()  # what else is open by now?
     for ending in endings:
         name = ending.view.client_order_id or ending.view.broker_order_id
         style = {exits.OK: "green", exits.NO: "red"}.get(ending.code, "bold yellow")
         screen.line([(f"{name}  ", ""), (ending.what, style), (f", {_filled(ending.view)}", "")])
+    named = {ids_of(view).get("broker_order_id") for view in views}
+    newcomers = [view for view in account.broker.open_orders() if view.broker_order_id not in named]
     still_open = sum(ending.view.is_open for ending in endings)
     screen.result(
         {
             "orders": [{"outcome": ending.what, "order": plain(ending.view)} for ending in endings],
             "still_open": still_open,
+            "other_open_orders": len(newcomers),
         }
     )
     if still_open:
         screen.line([(f"{still_open} of {len(endings)} may still be open", "bold yellow")])
+    if newcomers:
+        screen.line(f"{counted(len(newcomers), 'other open order')} at {account.place}")
     return max(ending.code for ending in endings)
 
 

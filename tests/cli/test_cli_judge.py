@@ -95,6 +95,7 @@ def test_a_fill_that_never_happened_is_invented(record):
         {"is_maker": True},
         {"exec_time_ms": 1},
         {"symbol": "BYBIT_SPOT:ETHUSDT"},
+        {"cum_quantity": Decimal("0.5")},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -156,6 +157,12 @@ def test_an_acceptance_is_told_once_and_first(record):
 def test_an_order_the_venue_never_had_is_invented(record):
     record.events.append(OrderAccepted(client_order_id="Z", broker_order_id="1"))
     assert record.kinds() == {"order invented"}
+
+
+def test_an_order_of_ours_told_as_an_outside_one_is_noticed(record):
+    at = record.at(OrderAccepted, "A")
+    record.events[at] = attrs.evolve(record.events[at], external=True)
+    assert record.kinds() == {"owner told wrongly"}
 
 
 def test_a_refusal_of_an_order_the_venue_never_had_is_the_truth(record):

@@ -13,7 +13,9 @@ import attrs
 
 from qkt.cli import exits
 from qkt.cli.extras import missing_extra
-from qkt.cli.screen import Screen, complain, wrapped
+from qkt.cli.running import command_parser, run_command
+from qkt.cli.screen import Screen, wrapped
+from qkt.errors import InvalidRequestError
 
 _RULES = ("absence-is-cancel", "timeout-is-reject", "no-reconcile")
 
@@ -26,21 +28,13 @@ _INTRO = (
 
 def run(argv: Sequence[str]) -> int:
     """Tell the story, judge it, return the exit code."""
-    options = _parser().parse_args(argv)
-    missing = missing_extra("venue")
-    if missing is not None:
-        complain("qkt demo", missing)
-        return exits.USAGE
-    return _play(options)
+    return run_command(_parser(), argv, _play)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="qkt demo", description="Watch a bot survive a bad night on a simulated Bybit: no account, no network."
-    )
+    parser = command_parser("demo", "Watch a bot survive a bad night on a simulated Bybit: no account, no network.")
     parser.add_argument("--fast", action="store_true", help="without the pauses for reading: a few seconds")
     parser.add_argument("--seed", type=int, default=1, help="decides sizes and prices (default 1)")
-    parser.add_argument("--json", action="store_true", help="one JSON object at the end and nothing else")
     parser.add_argument(
         "--sabotage",
         choices=_RULES,
@@ -50,7 +44,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _play(options: argparse.Namespace) -> int:
+def _play(options: argparse.Namespace, screen: Screen) -> int:
+    missing = missing_extra("venue")
+    if missing is not None:
+        raise InvalidRequestError(missing)
     from qkt.cli.demo.books import book_rows, page
     from qkt.cli.demo.night import FAST, STROLL, Night
     from qkt.cli.demo.sabotage import RULES, sabotaged
@@ -58,7 +55,6 @@ def _play(options: argparse.Namespace) -> int:
     from qkt.cli.demo.telling import HEADER
     from qkt.venue import SimulatedBybit
 
-    screen = Screen(is_json=options.json)
     screen.lines(wrapped(_INTRO))
     naive = RULES[options.sabotage] if options.sabotage else None
     pace = FAST if options.fast else STROLL

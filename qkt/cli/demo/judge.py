@@ -40,6 +40,7 @@ KINDS = {
     "end told wrongly": "ends_told_wrongly",
     "order invented": "orders_invented",
     "order not told": "orders_not_told",
+    "owner told wrongly": "owners_told_wrongly",
     "told out of order": "told_out_of_order",
     "balance differs": "balances_differ",
     "belief differs": "beliefs_differ",
@@ -178,6 +179,10 @@ def _strangers(orders: Mapping[str, Row], told: Mapping[str, Sequence[OrderEvent
 def _order(row: Row, told: Sequence[OrderEvent], view: OrderView | None) -> Iterable[Difference]:
     name, status = _name(row), row["orderStatus"]
     yield from _beginning(name, told)
+    yield from _running_sums(name, told)
+    if any(event.external is not bool(row["outside"]) for event in told):
+        whose = "the owner's hand" if row["outside"] else "the bot"
+        yield Difference(kind="owner told wrongly", order=name, what=f"was placed by {whose}, and told otherwise")
     expected = _end_of(row)
     ends = [event for event in told if isinstance(event, _ENDS)]
     right = [event for event in ends if type(event) is expected]
@@ -205,6 +210,17 @@ def _beginning(name: str, told: Sequence[OrderEvent]) -> Iterable[Difference]:
         yield Difference(kind="told out of order", order=name, what="its acceptance came after a fill or its end")
     for _ in accepted[1:]:
         yield Difference(kind="told out of order", order=name, what="its acceptance was told again")
+
+
+def _running_sums(name: str, told: Sequence[OrderEvent]) -> Iterable[Difference]:
+    """Each fill says how much has been executed with it: the sum of what was told so far."""
+    so_far = Decimal(0)
+    for event in told:
+        if isinstance(event, FillEvent):
+            so_far += event.quantity
+            if event.cum_quantity != so_far:
+                what = f"a fill said {event.cum_quantity} executed so far, the fills told add up to {so_far}"
+                yield Difference(kind="fill distorted", order=name, what=what)
 
 
 def _end(row: Row, event: OrderEvent) -> Iterable[Difference]:
