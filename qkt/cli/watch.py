@@ -66,7 +66,7 @@ def _watch(options: argparse.Namespace, screen: Screen) -> int:
         until = None if options.for_s is None else time.monotonic() + options.for_s
         if screen.is_json:
             _every_turn(woken, until, lambda: _print_json(account, untold))
-        elif sys.stdout.isatty():
+        elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
             with _painter() as paint:
                 _every_turn(woken, until, lambda: paint(_page(account, memory)))
         else:
