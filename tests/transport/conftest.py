@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from transport_rig import FAST_BACKOFF, QUICK
+from transport_rig import CALM, FAST_BACKOFF, QUICK
 
 from qkt.broker.bybit.client import BybitClient
 from qkt.venue import SimulatedBybit
@@ -19,14 +19,14 @@ def venue() -> Iterator[SimulatedBybit]:
 
 @pytest.fixture
 def make_client(venue) -> Iterator[Callable[..., BybitClient]]:
-    """Clients for the venue, quick to notice and to come back; closed at the end."""
+    """Clients for the venue, quick to come back; closed at the end."""
     made = []
 
     def make(key="key", secret="secret", **options):
         options = {
             "rest_url": venue.rest_url,
             "ws_url": venue.ws_url,
-            "timing": QUICK,
+            "timing": CALM,
             "backoff": FAST_BACKOFF,
         } | options
         client = BybitClient(key, secret, **options)
@@ -41,3 +41,9 @@ def make_client(venue) -> Iterator[Callable[..., BybitClient]]:
 @pytest.fixture
 def client(make_client) -> BybitClient:
     return make_client()
+
+
+@pytest.fixture
+def quick_client(make_client) -> BybitClient:
+    """One that notices within half a second what others notice within ten."""
+    return make_client(timing=QUICK)

@@ -108,7 +108,16 @@ def raw():
 @pytest.fixture
 def live(venue, raw, make_client):
     """A client on the raw stream, its frames, and its losses."""
-    client = make_client(ws_url=raw.url)
+    return a_session(make_client(ws_url=raw.url))
+
+
+@pytest.fixture
+def quick(venue, raw, make_client):
+    """The same, quick to notice."""
+    return a_session(make_client(ws_url=raw.url, timing=QUICK))
+
+
+def a_session(client):
     frames, losses = Recorder(), Recorder()
     client.subscribe("order.spot", frames)
     client.on_disconnect(losses)
@@ -162,8 +171,8 @@ def test_a_frame_that_trickles_for_ever_is_ended_by_the_watch(raw, live, monkeyp
         thread.join(SOON)
 
 
-def test_a_mute_middle_of_a_frame_is_a_missing_pong(raw, live):
-    _, _, losses = live
+def test_a_mute_middle_of_a_frame_is_a_missing_pong(raw, quick):
+    _, _, losses = quick
     raw.answers = False
     raw.send(text_frame(an_order_frame())[:30])
     eventually(lambda: losses, "the loss")
@@ -207,8 +216,8 @@ def test_binary_frames_are_read_as_text(raw, live):
     eventually(lambda: frames, "the frame")
 
 
-def test_a_flood_of_protocol_pings_does_not_hide_a_missing_pong(raw, live):
-    _, _, losses = live
+def test_a_flood_of_protocol_pings_does_not_hide_a_missing_pong(raw, quick):
+    _, _, losses = quick
     raw.answers = False
     stop = threading.Event()
 
@@ -249,7 +258,7 @@ def test_S41_the_connection_budget_is_shared_and_kept():
     with SimulatedBybit(seed=1) as venue:
         urls = {"rest_url": venue.rest_url, "ws_url": venue.ws_url}
         budget = address_budget(venue.rest_url)
-        one, other = (BybitClient("key", "secret", timing=QUICK, backoff=FAST_BACKOFF, **urls) for _ in range(2))
+        one, other = (BybitClient("key", "secret", backoff=FAST_BACKOFF, **urls) for _ in range(2))
         one.connect()
         other.connect()
         while budget.connection_wait_ms() == 0:

@@ -6,7 +6,7 @@ import re
 import traceback
 
 import pytest
-from transport_rig import QUICK, RawServer, Recorder, eventually, reply
+from transport_rig import RawServer, Recorder, eventually, reply
 
 from qkt.errors import BybitApiError, OutcomeUnknownError, QktError
 
@@ -122,7 +122,7 @@ def test_the_10004_echo_still_says_what_is_wrong(venue, make_client):
 
 def test_a_login_that_cannot_be_sent_shows_nothing(venue, make_client, said):
     venue.add_account(KEY, SECRET)
-    client = make_client(KEY, SECRET, timing=QUICK)
+    client = make_client(KEY, SECRET)
     client.connect()
     link = client._stream._link
     link.ws.sock.close()

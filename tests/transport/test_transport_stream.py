@@ -173,11 +173,11 @@ def test_a_stream_host_that_is_not_there_is_a_connect_error(make_client):
         make_client(ws_url="ws://127.0.0.1:1/v5/private").connect()
 
 
-def test_a_stream_that_accepts_and_says_nothing_is_a_connect_error_in_time(venue, client):
+def test_a_stream_that_accepts_and_says_nothing_is_a_connect_error_in_time(venue, quick_client):
     venue.faults.add("stream_half_open")
     began = time.monotonic()
     with pytest.raises(BybitConnectError, match="no answer to the login"):
-        client.connect()
+        quick_client.connect()
     assert time.monotonic() - began < 5
     assert qkt_threads() == []
 
@@ -223,15 +223,15 @@ def test_a_cut_stream_comes_back_subscribed_and_says_so(venue, client):
     assert client.stats.losses == 1
 
 
-def test_S39_a_half_open_connection_is_noticed_and_replaced(venue, client):
-    _heard, news = listening(client)
+def test_S39_a_half_open_connection_is_noticed_and_replaced(venue, quick_client):
+    _heard, news = listening(quick_client)
     venue.faults.add("stream_half_open", count=1)
     eventually(lambda: len(news["reconnect"]) == 2, "replaced")
     assert "pong" in news["disconnect"][0]
 
 
-def test_S39_a_missing_pong_is_noticed_although_frames_flow(venue, client):
-    _, news = listening(client)
+def test_S39_a_missing_pong_is_noticed_although_frames_flow(venue, quick_client):
+    _, news = listening(quick_client)
     venue.faults.add("missing_pong", count=1)
     deadline = time.monotonic() + SOON
     while not news["disconnect"]:
@@ -322,8 +322,8 @@ def test_S44_reconnect_is_told_only_after_the_acknowledgement(venue, client):
     eventually(lambda: heard["execution.spot"], "frames")
 
 
-def test_a_lost_acknowledgement_is_a_lost_connection(venue, client):
-    _, news = listening(client)
+def test_a_lost_acknowledgement_is_a_lost_connection(venue, quick_client):
+    _, news = listening(quick_client)
     venue.faults.add("subscribe_ack_lost", count=1)
     venue.cut_streams()
     eventually(lambda: len(news["reconnect"]) == 2, "back at the second try")

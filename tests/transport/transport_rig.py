@@ -13,6 +13,9 @@ from qkt.broker.bybit.session import Timing
 from qkt.net.backoff import ExponentialBackoff
 
 SOON = 8.0  # seconds: far more than anything here needs
+CALM = Timing(
+    ping_interval_ms=200, pong_timeout_ms=4_000, grace_ms=4_000, answer_timeout_ms=4_000, retry_refused_ms=300
+)
 QUICK = Timing(ping_interval_ms=200, pong_timeout_ms=300, grace_ms=100, answer_timeout_ms=600, retry_refused_ms=300)
 FAST_BACKOFF = ExponentialBackoff(initial_ms=20, max_ms=80)
 
