@@ -24,7 +24,7 @@ from .clock import Clock, RealClock, SkewedClock, VirtualClock
 from .exchange.book import Book
 from .exchange.exchange import Exchange
 from .exchange.instruments import instrument_for
-from .exchange.journal import Journal
+from .exchange.journal import Entry, Journal
 from .exchange.money import CONTEXT, parse, wire
 from .exchange.retcodes import Refusal
 from .exchange.rows import order_row
@@ -110,6 +110,7 @@ class SimulatedBybit:
         Raises:
             OSError: the port is taken.
         """
+        self._refusing = False
         self._server.start()
         self._faults_changed()
         return self
@@ -268,7 +269,8 @@ class SimulatedBybit:
 
     def cut_streams(self, account: str | None = None) -> int:
         """Abort the private connections; returns how many there were."""
-        self._exchange.journal.note("streams cut")
+        with self._exclusive():
+            self._exchange.journal.note("streams cut")
         counts: list[int] = []
         self._server.call(lambda: counts.append(self._hub.cut_private(account)))
         return sum(counts)
@@ -296,18 +298,18 @@ class SimulatedBybit:
         ``venue.wait_for("order", orderLinkId="mine-1", orderStatus="Filled")``.
         """
         enough = threading.Event()
+        seen = 0
 
-        def look(_: object) -> None:
-            seen = sum(
-                entry["event"] == event and all(entry.get(name) == value for name, value in details.items())
-                for entry in self.journal.entries()
-            )
+        def look(entry: Entry) -> None:
+            nonlocal seen
+            seen += entry["event"] == event and all(entry.get(name) == value for name, value in details.items())
             if seen >= count:
                 enough.set()
 
         with self._exclusive():
+            for entry in self.journal.entries():
+                look(entry)
             self.journal.listen(look)
-            look(None)
         found = enough.wait(timeout_s)
         with self._exclusive():
             self.journal.unlisten(look)
@@ -353,6 +355,7 @@ class SimulatedBybit:
         elif self._shell.stopping is not None:
             self._shell.stopping.set()
             self._hub.close_all()
+            self._later_pending = 0
         self._hub.attach(loop)
 
     def _advance_market(self, now_ms: int, at_most: int | None = None) -> None:

@@ -146,6 +146,15 @@ def test_start_and_stop_are_idempotent_and_leave_no_thread():
     assert set(threading.enumerate()) == before
 
 
+def test_a_venue_that_refused_connections_can_be_started_again():
+    venue = SimulatedBybit()
+    with venue:
+        venue.faults.add("connection_refused")
+    venue.faults.clear()
+    with venue:
+        assert requests.get(venue.rest_url + "/v5/market/time", timeout=10).status_code == 200
+
+
 def test_stopping_lets_go_of_clients_that_hang(venue, rest):
     venue.faults.add("half_open")
     caught: list[Exception] = []
