@@ -750,3 +750,10 @@ def test_faults_and_truth_over_http(venue, rest):
     assert requests.post(controls + "/fill", json={"orderId": "nope"}, timeout=10).status_code == 400
     assert requests.get(controls + "/nowhere", timeout=10).status_code == 404
     assert requests.get(controls, timeout=10).json()["rest_url"] == venue.rest_url
+
+
+def test_a_refusal_armed_over_http_is_answered_and_ends_by_itself(venue, rest):
+    body = {"name": "connection_refused", "window_ms": 100}
+    assert requests.post(venue.rest_url + "/_venue/faults", json=body, timeout=10).status_code == 200
+    assert until_connected(rest.create)["retCode"] == 0
+    assert venue.faults.all[0].hits == 1

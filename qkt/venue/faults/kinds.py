@@ -32,7 +32,8 @@ _TCP = _group(
     FaultKind(
         "connection_refused",
         "listen",
-        "The venue stops listening: new connections are refused, `cut=true` also aborts the existing ones.",
+        "The venue stops listening: new connections are refused, `cut=true` also aborts the existing ones. "
+        "The controls share the port: over HTTP, give it a `window_ms`.",
         "A load balancer in maintenance, a wrong port, a firewall that rejects.",
         {"cut": True},
     ),
