@@ -18,6 +18,9 @@ from qkt.errors import (
     WaitTimeoutError,
 )
 
+_CODES = """exit codes: 0 done, 1 the answer is no, 2 wrong call, 3 venue not reachable,
+4 outcome unknown, 130 Ctrl-C"""
+
 Action = Callable[[argparse.Namespace, Screen], int]
 
 
@@ -52,7 +55,7 @@ def command_parser(name: str, description: str, *, epilog: str = "") -> argparse
     parser = argparse.ArgumentParser(
         prog=f"qkt {name}",
         description=description,
-        epilog=epilog,
+        epilog=f"{epilog}\n\n{_CODES}".lstrip(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")

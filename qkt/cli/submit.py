@@ -38,6 +38,7 @@ from qkt.model.orders import (
     StopOrder,
     TimeInForce,
 )
+from qkt.orders.order import NEVER_ARRIVED
 
 _EXAMPLES = """examples:
   qkt submit buy 0.01 BTCUSDT --limit 60000
@@ -46,6 +47,9 @@ _EXAMPLES = """examples:
   qkt submit sell 0.01 BTCUSDT --stop 55000 --limit 54900
 
 """
+_EXPLAINED = {
+    NEVER_ARRIVED: "never_arrived: no answer came, it can no longer arrive, and the venue knows no such order",
+}
 _ENDS_AT_ONCE = (TimeInForce.IOC, TimeInForce.FOK)
 
 
@@ -147,7 +151,7 @@ def _send(account: Session, request: OrderRequest, options: argparse.Namespace, 
     with progress(screen, "waiting for the outcome", expected_s=options.wait_ms / 1000):
         ack = account.broker.submit(request)
         outcome, view = _outcome(account, request, options.wait_ms)
-    reason = ack.reject_reason or view.reason
+    reason = ack.reject_reason if outcome is SubmitOutcome.UNKNOWN else view.reason or ack.reject_reason
     screen.result(
         {
             "outcome": outcome.value,
@@ -197,7 +201,7 @@ def _told(outcome: SubmitOutcome, view: OrderView, reason: str, place: str) -> l
             head.append(f"  {view.status.value.lower()}{why}: {filled}")
             head += [f"  fee {number(fee)} {coin}" for coin, fee in view.fees.items()]
         case SubmitOutcome.REJECTED:
-            head.append(f"  {reason}")
+            head.append(f"  {_EXPLAINED.get(reason, reason)}")
         case SubmitOutcome.UNKNOWN:
             head.append(f"  it may be live at {place}. Do not send it again; look it up with `qkt orders`.")
             head.append(f"  {reason}")

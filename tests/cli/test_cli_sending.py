@@ -86,6 +86,14 @@ def test_an_outcome_nobody_knows_is_exit_code_four_and_is_not_sent_again(venue, 
     assert "Do not send it again" in seen.text
 
 
+@pytest.mark.verify
+def test_an_order_that_provably_never_arrived_is_rejected(venue, qkt):
+    venue.faults.add("request_lost", path=CREATE, count=1, mode="reset")
+    seen = qkt("submit", "buy", "0.01", "BTCUSDT", "--limit", "59000", "--yes")
+    assert (seen.code, placed(venue)) == (1, [])
+    assert "the venue knows no such order" in seen.text
+
+
 @pytest.mark.parametrize(
     "options",
     [
