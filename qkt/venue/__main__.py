@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--journal", metavar="FILE", help="append everything that happens as JSON lines")
     parser.add_argument("--no-rate-limits", action="store_true", help="grant every request")
     parser.add_argument("--quiet", action="store_true", help="do not print events")
+    parser.add_argument("--json", action="store_true", help="a JSON line per event on stdout and nothing else")
     return parser
 
 
@@ -93,10 +94,14 @@ def _run(venue: SimulatedBybit, options: argparse.Namespace, story: Mapping[str,
         if journal is not None:
             venue.journal.listen(lambda entry: print(json.dumps(entry), file=journal, flush=True))
         if not options.quiet:
-            venue.journal.listen(lambda entry: print(describe(entry), flush=True))
+            told = json.dumps if options.json else describe
+            venue.journal.listen(lambda entry: print(told(entry), flush=True))
         with venue:
-            print(f"simulated Bybit V5: REST {venue.rest_url}  private stream {venue.ws_url}", flush=True)
-            print("account key=key secret=secret; controls at /_venue; Ctrl-C ends it", flush=True)
+            if options.json:
+                _say_json("listening", rest_url=venue.rest_url, ws_url=venue.ws_url, api_key="key", api_secret="secret")
+            else:
+                print(f"simulated Bybit V5: REST {venue.rest_url}  private stream {venue.ws_url}", flush=True)
+                print("account key=key secret=secret; controls at /_venue; Ctrl-C ends it", flush=True)
             for timer in timers:
                 timer.start()
             while not finished.wait(1.0):
@@ -109,8 +114,15 @@ def _run(venue: SimulatedBybit, options: argparse.Namespace, story: Mapping[str,
             timer.cancel()
         if journal is not None:
             journal.close()
-    print("stopped", flush=True)
+    if options.json:
+        _say_json("stopped")
+    else:
+        print("stopped", flush=True)
     return 0
+
+
+def _say_json(event: str, **more: str) -> None:
+    print(json.dumps({"event": event, **more}), flush=True)
 
 
 def _timer(venue: SimulatedBybit, event: Mapping[str, Any]) -> threading.Timer:

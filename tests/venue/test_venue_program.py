@@ -57,6 +57,23 @@ def test_it_says_where_it_listens_logs_what_happens_and_ends_cleanly_on_ctrl_c(t
     assert {"fault", "request", "price"} <= set(events)
 
 
+def test_with_json_every_line_on_stdout_is_a_document():
+    process = run("--market", "still", "--json")
+    try:
+        assert process.stdout is not None
+        first = json.loads(process.stdout.readline())
+        while first["event"] != "listening":  # what the journal tells of the start may come before it
+            first = json.loads(process.stdout.readline())
+        assert requests.get(first["rest_url"] + "/v5/market/time", timeout=5).status_code == 200
+    finally:
+        process.send_signal(signal.SIGINT)
+    output, errors = process.communicate(timeout=10)
+    events = [json.loads(line)["event"] for line in output.splitlines()]
+    assert (process.returncode, errors) == (0, "")
+    assert "request" in events
+    assert events[-1] == "stopped"
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
