@@ -51,7 +51,7 @@ from qkt.orders.facts import (
 )
 from qkt.orders.order import AGED_OUT, NEVER_ARRIVED, AmendIntent, CancelIntent, Doubt, End, EndKind, Order, Terms
 from qkt.orders.rows import end_of, is_refusal_of_a_request, is_stale, terms_of
-from qkt.orders.telling import amend_failed, cancel_failed, tell
+from qkt.orders.telling import about, amend_failed, cancel_failed, tell
 
 # Lookups that found nothing are evidence; this many are enough to judge by, older ones say nothing more.
 _EMPTY_LOOKUPS_KEPT = 4
@@ -247,10 +247,7 @@ def _change_terms(order: Order, shown: Terms, fact: Fact) -> tuple[Order, tuple[
     """Other terms than were known: an amend of ours that is done, or somebody else's."""
     wanted = order.amend is not None and order.amend.is_met_by(shown)
     modified = OrderModified(
-        client_order_id=order.client_order_id,
-        broker_order_id=order.broker_order_id,
-        external=order.external,
-        origin=fact.origin,
+        **about(order, fact),
         reason="" if wanted else _why_changed(order),
         new_quantity=shown.quantity,
         new_limit_price=shown.limit_price,
@@ -368,10 +365,7 @@ def _lose(order: Order, fact: StatusLost) -> _Learned:
     if order.is_lost or order.end is not None:
         return order, None, ()
     unknown = OrderStatusUnknown(
-        client_order_id=order.client_order_id,
-        broker_order_id=order.broker_order_id,
-        external=order.external,
-        origin=fact.origin,
+        **about(order, fact),
         since_ms=fact.since_ms,
         reason=fact.reason,
     )

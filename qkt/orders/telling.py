@@ -7,7 +7,7 @@ what the venue reports, or when the wait for them was called off (`EndReleased`)
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import assert_never
+from typing import Any, assert_never
 
 import attrs
 
@@ -27,6 +27,16 @@ from qkt.model.orders import Side
 from qkt.money import ZERO
 from qkt.orders.facts import Fact
 from qkt.orders.order import EndKind, Order
+
+
+def about(order: Order, fact: Fact) -> dict[str, Any]:
+    """What every event about an order says: whose it is, and what taught us."""
+    return {
+        "client_order_id": order.client_order_id,
+        "broker_order_id": order.broker_order_id,
+        "external": order.external,
+        "origin": fact.origin,
+    }
 
 
 def tell(
@@ -61,10 +71,7 @@ def cancel_failed(order: Order, reason: str, fact: Fact) -> tuple[Order, tuple[O
     if order.cancel is None:
         return order, ()
     failed = OrderCancelFailed(
-        client_order_id=order.client_order_id,
-        broker_order_id=order.broker_order_id,
-        external=order.external,
-        origin=fact.origin,
+        **about(order, fact),
         reason=reason,
     )
     return attrs.evolve(order, cancel=None), (failed,)
@@ -75,10 +82,7 @@ def amend_failed(order: Order, reason: str, fact: Fact) -> tuple[Order, tuple[Or
     if order.amend is None:
         return order, ()
     failed = OrderModifyFailed(
-        client_order_id=order.client_order_id,
-        broker_order_id=order.broker_order_id,
-        external=order.external,
-        origin=fact.origin,
+        **about(order, fact),
         reason=reason,
     )
     return attrs.evolve(order, amend=None), (failed,)
@@ -86,10 +90,7 @@ def amend_failed(order: Order, reason: str, fact: Fact) -> tuple[Order, tuple[Or
 
 def _accepted(order: Order, fact: Fact) -> OrderAccepted:
     return OrderAccepted(
-        client_order_id=order.client_order_id,
-        broker_order_id=order.broker_order_id,
-        external=order.external,
-        origin=fact.origin,
+        **about(order, fact),
         symbol=order.symbol,
     )
 
@@ -115,10 +116,7 @@ def _fill_event(
     event: type[OrderPartiallyFilled | OrderFilled], order: Order, fill: Execution, fact: Fact
 ) -> FillEvent:
     return event(
-        client_order_id=order.client_order_id,
-        broker_order_id=order.broker_order_id,
-        external=order.external,
-        origin=fact.origin,
+        **about(order, fact),
         symbol=fill.symbol,
         side=fill.side,
         price=fill.price,
@@ -165,10 +163,7 @@ def _end_event(order: Order, fact: Fact) -> OrderEvent:
         case _:
             assert_never(order.end.kind)
     return terminal(
-        client_order_id=order.client_order_id,
-        broker_order_id=order.broker_order_id,
-        external=order.external,
-        origin=fact.origin,
+        **about(order, fact),
         reason=order.end.reason,
         cum_quantity=order.cum_quantity,
     )
