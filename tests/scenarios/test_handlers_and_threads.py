@@ -513,11 +513,11 @@ def test_S74_one_path_that_fails_costs_the_others_nothing(stage):
 # -- S75: a tick raises ------------------------------------------------------------------------------------------------
 
 
-def test_S75_the_round_after_one_that_raised_is_run_and_tells_what_it_missed(stage):
+def test_S75_the_round_after_one_whose_transport_raised_is_run_and_tells_what_it_missed(stage):
     stage.open(poll_interval_ms=30_000)
     stage.has_open_order()
     stage.venue.trades("e1", "1")
-    stage.answers(EXECUTIONS, RuntimeError("a bug in the transport"))
+    stage.answers(EXECUTIONS, *[RuntimeError("a bug in the transport")] * 2)  # the window, and the look by id
     stage.scheduler.advance_ms(30_000)
     assert stage.story() == []
     stage.scheduler.advance_ms(30_000)

@@ -213,7 +213,7 @@ class BybitBatchWrites(BybitWrites):
         """Send once. Raises only when provably nothing left; any other failure is an answer about every item."""
         body = {"category": BybitSymbol.parse(symbol).category, "request": items}
         try:
-            return _paired(path, self._client.post_signed(path, body), len(items))
+            return _paired(path, self._post(path, body), len(items))
         except (VenueUnavailableError, InvalidRequestError):
             raise
         except Exception as error:  # noqa: BLE001 - a transport of the user's own: the request may have left

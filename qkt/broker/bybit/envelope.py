@@ -95,6 +95,12 @@ def check_envelope(
     raise BybitApiError(ret_code, ret_msg, path=path, trace_id=trace_id, what_to_do=advice(ret_code, operation))
 
 
+def vetted(path: str, envelope: Envelope, *, is_write: bool) -> Envelope:
+    """What a transport returned, unless it passed an error envelope through that it should have raised."""
+    is_refusal = not isinstance(envelope, dict) or envelope.get("retCode", 0) != 0
+    return check_envelope(path, envelope, is_write=is_write) if is_refusal else envelope
+
+
 def _operation(path: str, is_write: bool) -> Operation:
     operation = operation_for(path)
     return Operation.CONFIG if is_write and operation is Operation.READ else operation

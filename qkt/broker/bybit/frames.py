@@ -27,7 +27,7 @@ class FrameFacts:
 
 def order_facts(frame: Mapping[str, Any], category: str, at_ms: int) -> FrameFacts:
     """The order rows of a frame; several orders may share one."""
-    as_of_ms = int(frame.get("creationTime") or 0)
+    as_of_ms = created_ms_of(frame)
     rows, malformed = parse_rows(
         _rows_of(frame, category), lambda row: BybitOrderTranslator.to_report(row, category), "order frame"
     )
@@ -44,6 +44,14 @@ def execution_facts(frame: Mapping[str, Any], category: str, at_ms: int) -> Fram
     )
     facts = tuple(ExecutionReported(execution=execution, at_ms=at_ms) for execution in rows)
     return FrameFacts(facts=facts, malformed=malformed)
+
+
+def created_ms_of(frame: Mapping[str, Any]) -> int:
+    """When the venue made the frame; 0 when it does not say, or not in a way one can read: its rows still stand."""
+    try:
+        return int(frame.get("creationTime") or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def _rows_of(frame: Mapping[str, Any], category: str) -> list[Any]:

@@ -21,6 +21,7 @@ from typing import Any
 
 import attrs
 
+from qkt.broker.bybit.desks import Desks
 from qkt.broker.bybit.reads import parse_rows
 from qkt.broker.bybit.symbol import BybitSymbol
 from qkt.broker.bybit.translate.instruments import to_last_price, to_rules
@@ -163,14 +164,9 @@ class InstrumentDesk:
         return f"<InstrumentDesk {shelves or 'nothing read'}>"
 
 
-_desks: weakref.WeakKeyDictionary[BybitTransport, InstrumentDesk] = weakref.WeakKeyDictionary()
-_desks_lock = threading.Lock()
+_desks = Desks(InstrumentDesk)
 
 
 def instrument_desk(client: BybitTransport) -> InstrumentDesk:
     """The one desk of this client."""
-    with _desks_lock:
-        desk = _desks.get(client)
-        if desk is None:
-            desk = _desks[client] = InstrumentDesk(client)
-        return desk
+    return _desks.of(client)

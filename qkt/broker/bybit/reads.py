@@ -14,15 +14,16 @@ from typing import Any, TypeVar
 
 import attrs
 
+from qkt.broker.bybit.envelope import vetted
 from qkt.broker.bybit.symbol import BybitSymbol
 from qkt.broker.bybit.translate.balances import PATH as WALLET
 from qkt.broker.bybit.translate.balances import BybitBalanceTranslator
 from qkt.broker.bybit.translate.executions import is_fill, to_execution
 from qkt.broker.bybit.translate.orders import CONDITIONAL, BybitOrderTranslator
 from qkt.broker.bybit.translate.positions import to_position
-from qkt.broker.bybit.transport import BybitTransport
+from qkt.broker.bybit.transport import BybitTransport, Envelope
 from qkt.clock import Clock
-from qkt.errors import QktError
+from qkt.errors import QktError, VenueUnavailableError
 from qkt.model.balances import CoinBalance
 from qkt.model.executions import Execution
 from qkt.model.reports import OrderReport
@@ -126,7 +127,7 @@ class BybitReads:
         """Every coin with a balance."""
         begun_ms, started = self.venue_ms(), self._clock.monotonic_ms()
         try:
-            envelope = self._client.get_signed(WALLET, {"accountType": account_type})
+            envelope = self._get(WALLET, {"accountType": account_type})
             coins = BybitBalanceTranslator.coins(envelope)
         except QktError as error:
             return Read(
@@ -212,7 +213,7 @@ class BybitReads:
 
         def fetch(cursor: str) -> Page[T]:
             asked = {**query, "cursor": cursor} if cursor else query
-            envelope = self._client.get_signed(endpoint, asked)
+            envelope = self._get(endpoint, asked)
             raw = listed(envelope, endpoint)
             rows, malformed = parse_rows(raw, parse, endpoint)
             return Page(
@@ -224,6 +225,16 @@ class BybitReads:
 
         read = walk(path, fetch, key=key, fuller=fuller, begun_ms=begun_ms)
         return attrs.evolve(read, duration_ms=self._clock.monotonic_ms() - started)
+
+    def _get(self, path: str, query: Mapping[str, Any]) -> Envelope:
+        """Ask the transport. Whatever one of the user's own raises is a read that failed, and never ends a round."""
+        try:
+            envelope = self._client.get_signed(path, query)
+        except QktError:
+            raise
+        except Exception as error:
+            raise VenueUnavailableError(f"GET {path} failed in the transport: {error!r}", path=path) from error
+        return vetted(path, envelope, is_write=False)
 
 
 def parse_rows(

@@ -8,6 +8,8 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+from qkt.broker.bybit.desks import Desks
+from qkt.broker.bybit.frames import created_ms_of
 from qkt.broker.bybit.reads import BybitReads
 from qkt.broker.bybit.translate.balances import BybitBalanceTranslator
 from qkt.broker.bybit.transport import BybitTransport
@@ -45,7 +47,7 @@ class WalletDesk:
 
     def absorb_frame(self, frame: Mapping[str, Any]) -> None:
         """Join a wallet frame; raises VenueProtocolError when it cannot be read."""
-        created_ms = int(frame.get("creationTime") or 0)
+        created_ms = created_ms_of(frame)
         data = frame.get("data")
         for account in data if isinstance(data, list) else [data]:
             coins = BybitBalanceTranslator.coins_of(account)
@@ -78,14 +80,9 @@ class WalletDesk:
             self._brokers -= 1
 
 
-_desks: weakref.WeakKeyDictionary[BybitTransport, WalletDesk] = weakref.WeakKeyDictionary()
-_desks_lock = threading.Lock()
+_desks = Desks(WalletDesk)
 
 
 def wallet_desk(client: BybitTransport) -> WalletDesk:
     """The one desk of this client."""
-    with _desks_lock:
-        desk = _desks.get(client)
-        if desk is None:
-            desk = _desks[client] = WalletDesk(client)
-        return desk.join()
+    return _desks.of(client).join()

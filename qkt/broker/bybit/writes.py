@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from qkt.broker.bybit.envelope import vetted
 from qkt.broker.bybit.recovery import BybitStateRecovery
 from qkt.broker.bybit.retcodes import Operation, Verdict, verdict
 from qkt.broker.bybit.translate.orders import BybitOrderTranslator
@@ -79,7 +80,7 @@ class BybitWrites:
         sent_ms = self._recovery.reads.venue_ms()
         self._state.begin_submit(self._intend_submit(client_order_id, request, sent_ms))
         fact = self._send(
-            lambda: self._client.post_signed(CREATE, body),
+            lambda: self._post(CREATE, body),
             accepted=lambda reply: SubmitAcknowledged(
                 client_order_id=client_order_id, broker_order_id=_order_id(reply), **self._now()
             ),
@@ -157,7 +158,7 @@ class BybitWrites:
         body = BybitOrderTranslator.to_cancel_body(order.symbol, **ids_of(order), order_filter=drawer_of(order))
         sent_ms = self._recovery.reads.venue_ms()
         fact = self._send(
-            lambda: self._client.post_signed(CANCEL, body),
+            lambda: self._post(CANCEL, body),
             accepted=lambda _reply: None,
             refused=lambda error: self._refused_cancel(order, error, sent_ms),
             unanswered=lambda error: self._unanswered_cancel(order, error, sent_ms),
@@ -225,7 +226,7 @@ class BybitWrites:
         if too_late := self._intend(order, intent):
             return too_late
         fact = self._send(
-            lambda: self._client.post_signed(AMEND, body),
+            lambda: self._post(AMEND, body),
             accepted=lambda _reply: None,
             refused=lambda error: self._refused_amend(order, error, sent_ms),
             unanswered=lambda error: self._unanswered_amend(order, error, sent_ms),
@@ -258,6 +259,10 @@ class BybitWrites:
         )
 
     # -- sending -----------------------------------------------------------------------------------------------------
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Envelope:
+        """One write. An error envelope that a transport of the user's own returned is a refusal all the same."""
+        return vetted(path, self._client.post_signed(path, body), is_write=True)
 
     def _send(
         self,

@@ -351,6 +351,29 @@ def rest(desk, broker, client_order_id="c1"):
     return ack
 
 
+def test_ids_that_come_as_numbers_name_the_same_order(desk, broker):
+    desk.client.responses["/v5/order/create"] = {"retCode": 0, "retMsg": "OK", "result": {"orderId": 2093441180027}}
+    ack = broker.submit(a_limit_order())
+
+    row = execution_row(orderId=2093441180027, orderLinkId="", execId=2290000000123)
+    desk.client.emit_ws_frame("execution", frame("execution", row))
+
+    assert [fill.exec_id for fill in broker.fills(ack.client_order_id)] == ["2290000000123"]
+
+
+@pytest.mark.parametrize("made", ["", "0.00", "soon", None])
+def test_a_frame_that_does_not_say_when_it_was_made_still_counts(desk, broker, made):
+    ack = broker.submit(a_limit_order())
+
+    for topic, rows in (
+        ("order", [order_row(orderId=ack.broker_order_id, orderLinkId=ack.client_order_id)]),
+        ("wallet", [{"coin": [{"coin": "USDT", "walletBalance": "1"}]}]),
+    ):
+        desk.client.emit_ws_frame(topic, {"topic": topic, "creationTime": made, "data": rows})
+
+    assert broker.wait(ack.client_order_id, until="accepted", timeout_ms=0).is_open
+
+
 def test_cancel_names_the_order_by_the_venues_id_alone(desk, broker):
     ack = rest(desk, broker)
 

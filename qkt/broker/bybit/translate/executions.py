@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qkt.broker.bybit.symbol import BybitSymbol
+from qkt.broker.bybit.translate.orders import required_text
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderType, Side
 from qkt.money import ZERO, decimal_from_wire, optional_from_wire, positive_from_wire
@@ -29,9 +30,7 @@ def to_execution(row: Mapping[str, Any], category: str) -> Execution:
 
     Source: docs v5/order/execution, v5/websocket/private/execution.
     """
-    exec_id, order_id = row["execId"], row["orderId"]
-    if not isinstance(exec_id, str) or not exec_id or not isinstance(order_id, str) or not order_id:
-        raise ValueError(f"execId is {exec_id!r}, orderId is {order_id!r}")
+    exec_id, order_id = required_text(row, "execId"), required_text(row, "orderId")
     quantity = decimal_from_wire(row["execQty"])
     if quantity <= 0:
         raise ValueError(f"execQty is {row['execQty']!r}")

@@ -141,9 +141,9 @@ class BybitOrderTranslator:
         trigger_price = positive_from_wire(row.get("triggerPrice"))
         stop_order_type = str(row.get("stopOrderType") or "")
         return OrderReport(
-            broker_order_id=_required_text(row, "orderId"),
+            broker_order_id=required_text(row, "orderId"),
             client_order_id=str(row.get("orderLinkId") or ""),
-            symbol=BybitSymbol.to_qkt(category, _required_text(row, "symbol")),
+            symbol=BybitSymbol.to_qkt(category, required_text(row, "symbol")),
             side=_SIDES_FROM_WIRE[row["side"]],
             status=_STATUSES.get(raw_status, VenueStatus.UNKNOWN),
             venue_status=raw_status,
@@ -205,8 +205,9 @@ def _order_type(*, is_market: bool, is_conditional: bool) -> OrderType:
     return OrderType.MARKET if is_market else OrderType.LIMIT
 
 
-def _required_text(row: Mapping[str, Any], name: str) -> str:
+def required_text(row: Mapping[str, Any], name: str) -> str:
+    """A key field as text; spot ids are digits (docs v5/order/create-order), and gateways may print them as numbers."""
     value = row[name]
-    if not isinstance(value, str) or not value:
+    if isinstance(value, bool) or not isinstance(value, str | int) or not value:
         raise ValueError(f"{name} is {value!r}")
-    return value
+    return str(value)
