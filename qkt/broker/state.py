@@ -61,19 +61,33 @@ class BrokerState:
     # -- writing -----------------------------------------------------------------------------------------------------
 
     def absorb(self, facts: Iterable[AnyFact]) -> list[Change]:
-        """Learn facts and queue what they cause. Call ``bus.deliver()`` afterwards, holding no lock."""
+        """Learn facts and queue what they cause. Call ``bus.deliver()`` afterwards, holding no lock.
+
+        A fact that cannot be taken in, which would be a fault of qkt's own, costs neither its neighbours nor the
+        stream: it is logged, and told as `HealthDegraded` in the domain ``internal``.
+        """
+        changes: list[Change] = []
         with self._lock:
             if self._is_closed:
                 return []
-            changes = self._ledger.apply_all(facts)
-            news = [change for change in changes if change.is_news or change.events]
-            self._journal.extend(news)
-            for change in news:
-                self._queue([*change.events, *self._alarms(change)])
-            if news:
-                self._changed.notify_all()
-        for change in news:
+            for fact in facts:
+                try:
+                    changes.extend(self._absorb_one(fact))
+                except Exception as error:
+                    log.exception("fact not absorbed source=%s fact=%s", self.source, type(fact).__name__)
+                    self.degrade("internal", f"a {type(fact).__name__} could not be absorbed: {error!r}")
+            self._changed.notify_all()
+        for change in changes:
             _warn_of_unknown_words(change)
+        return changes
+
+    def _absorb_one(self, fact: AnyFact) -> list[Change]:
+        """The events of a change are queued before anything else can go wrong with it."""
+        changes = self._ledger.apply(fact)
+        news = [change for change in changes if change.is_news or change.events]
+        self._journal.extend(news)
+        self._queue([event for change in news for event in change.events])
+        self._queue([alarm for change in news for alarm in self._alarms(change)])
         return changes
 
     def begin_submit(self, fact: SubmitIntended) -> None:
