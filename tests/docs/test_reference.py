@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -61,3 +62,29 @@ def test_every_environment_variable_is_listed():
     variables = set(re.findall(r"BYBIT_[A-Z_]+", source)) - {"BYBIT_SPOT", "BYBIT_LINEAR"}
 
     assert [name for name in sorted(variables) if f"`{name}`" not in (REFERENCE / "settings.md").read_text()] == []
+
+
+def test_every_setting_is_listed():
+    """Every optional argument of whatever a trader constructs, but for the clock and the name of what it works on."""
+    listed = (REFERENCE / "settings.md").read_text()
+    built = [
+        getattr(qkt, name)
+        for name in (
+            "BybitClient",
+            "BybitSpotBroker",
+            "Guards",
+            "LogBroker",
+            "PaperBroker",
+            "CompositeBroker",
+            "EventBus",
+            "PeriodicReconciler",
+            "ThreadScheduler",
+            "ReconnectSupervisor",
+            "ExponentialBackoff",
+            "FixedDelayBackoff",
+            "PositionTracker",
+        )
+    ]
+    settings = {name for kind in built for name in inspect.signature(kind).parameters} - {"client", "bus"}
+
+    assert [name for name in sorted(settings) if f"`{name}`" not in listed] == []
