@@ -24,7 +24,7 @@ from qkt.errors import InvalidRequestError
 from qkt.events import BrokerEvent, OrderCancelFailed, OrderModifyFailed, Origin
 from qkt.health import Health
 from qkt.ids import new_client_order_id
-from qkt.model.checks import quantize
+from qkt.model.checks import check_changes, quantize
 from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderView, TimeInForce
@@ -292,7 +292,7 @@ class LocalBroker:
 
     def _check_changes(self, order: OrderView, changes: OrderModification) -> None:
         """Raise InvalidRequestError for an amend this broker will not try; nothing has been recorded yet."""
-        self._market.check_amend(order.client_order_id, changes)
+        check_changes(order, changes, None)
 
     def _answered(self, asked: str, ack: SubmitAck, terms: OrderRequest | OrderModification | None = None) -> None:
         """A request was answered and its events are queued; no lock is held."""

@@ -254,7 +254,7 @@ class PaperMarket:
         return [self._end(self._order_at_work(client_order_id), "CancelByUser", "EC_PerCancelRequest", now_ms)]
 
     def amend(self, client_order_id: str, changes: OrderModification, now_ms: int) -> list[Row]:
-        """Change a working order that `check_amend` let through; raises RefusedByMarketError for a no.
+        """Change a working order by terms it has (see `check_changes`); raises RefusedByMarketError for a no.
 
         An order keeps its place in the queue only if all it does is shrink.
         """
@@ -277,17 +277,9 @@ class PaperMarket:
             rows += self._arrive(changed, now_ms) if changed.crosses(quote.price) else []
         return rows
 
-    def check_amend(self, client_order_id: str, changes: OrderModification) -> None:
-        """Raise InvalidRequestError when ``changes`` names a term this kind of order does not have."""
-        order = self._working.get(client_order_id)
-        if order is None:
-            return  # it has ended, and `amend` will say so
-        if changes.new_limit_price is not None and order.limit_price is None:
-            raise InvalidRequestError(f"a {order.request.order_type.name} order has no limit price to change")
-        if changes.new_stop_price is not None and order.stop_price is None:
-            raise InvalidRequestError(f"a {order.request.order_type.name} order has no stop price to change")
-
     def _refuse_amend(self, order: PaperOrder, changed: PaperOrder) -> None:
+        if order.request.order_type is OrderType.MARKET:  # at a venue it would be over by now
+            raise RefusedByMarketError("a market order cannot be amended")
         quote = self._quotes.get(order.symbol)
         if changed.quantity <= order.cum_quantity:
             raise RefusedByMarketError(f"new_quantity must be above the {to_wire(order.cum_quantity)} already traded")

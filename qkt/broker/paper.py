@@ -147,7 +147,6 @@ class PaperBroker(LocalBroker):
         check_order(request, self._known_rules.get(request.symbol), self._market.prices.get(request.symbol))
 
     def _check_changes(self, order: OrderView, changes: OrderModification) -> None:
-        super()._check_changes(order, changes)
         check_changes(order, changes, self._known_rules.get(order.symbol), self._market.prices.get(order.symbol))
 
     def _absorb(self, facts: Iterable[AnyFact]) -> None:

@@ -75,11 +75,12 @@ def check_order(request: OrderRequest, rules: InstrumentRules | None, last_price
 def check_changes(
     order: OrderView, changes: OrderModification, rules: InstrumentRules | None, last_price: Decimal | None = None
 ) -> None:
-    """Raise InvalidRequestError for an amend the venue would refuse, or one that would turn a trigger around.
+    """Raise InvalidRequestError for an amend of a term the order has not, or one the venue would refuse or turn around.
 
     A venue without a direction field takes the side of the market a trigger lies on for its direction, so a new
     ``new_stop_price`` must stay on the side of the old one.
     """
+    _check_has_what_changes(order, changes)
     if changes.new_stop_price is not None and last_price is not None and order.stop_price is not None:
         rises = _rises(order, last_price)
         _check_trigger(order.symbol, changes.new_stop_price, last_price, rises=rises, kind=order.order_type.value)
@@ -93,6 +94,16 @@ def check_changes(
         is_market = order.limit_price is None
         most = rules.max_market_quantity if is_market else rules.max_limit_quantity
         _check_quantity(rules, changes.new_quantity, most, "market" if is_market else "limit")
+
+
+def _check_has_what_changes(order: OrderView, changes: OrderModification) -> None:
+    kind = order.order_type.value
+    if order.order_type is OrderType.MARKET:
+        raise InvalidRequestError("a MARKET order trades at once or not at all: there is nothing to amend")
+    if changes.new_limit_price is not None and order.limit_price is None:
+        raise InvalidRequestError(f"a {kind} order has no limit price to change")
+    if changes.new_stop_price is not None and order.stop_price is None:
+        raise InvalidRequestError(f"a {kind} order has no stop price to change")
 
 
 def quantize(request: R, rules: InstrumentRules) -> R:

@@ -225,8 +225,10 @@ def test_an_outside_if_touched_order_is_known_by_the_side_its_trigger_lies_on():
     ],
 )
 def test_an_amend_keeps_to_the_steps_too(changes, told):
+    limit_price = D(58_900) if "new_limit_price" in changes else None
+
     with pytest.raises(InvalidRequestError, match=told):
-        check_changes(view(), OrderModification(**changes), RULES)
+        check_changes(view(limit_price=limit_price), OrderModification(**changes), RULES)
 
 
 # -- quantize --------------------------------------------------------------------------------------------------------
@@ -354,3 +356,10 @@ def test_the_check_and_the_simulated_venue_come_to_the_same_verdict(order):
 def test_an_order_is_worth_its_quantity_at_the_highest_price_it_names(order, worth):
     assert notional_of(order) == worth
     assert notional_of(market("0.01"), D(60_000)) == 600
+
+
+def test_a_market_order_is_not_amended():
+    waiting = view(order_type=OrderType.MARKET, stop_price=None)
+
+    with pytest.raises(InvalidRequestError, match="nothing to amend"):
+        check_changes(waiting, OrderModification(new_quantity=Decimal(2)), None)

@@ -214,7 +214,6 @@ class BybitWrites:
 
     def modify(self, order: Order, changes: OrderModification) -> SubmitAck:
         """Ask for other terms; see `BybitBroker.modify`."""
-        _check_changes(order, changes)
         if order.is_open and not (order.has_evidence or order.is_acknowledged):
             raise InvalidRequestError(
                 f"{order.client_order_id} is not known to stand yet, so there is nothing to amend: "
@@ -368,11 +367,3 @@ def _ack_by(order: Order, fact: AnyFact | None) -> SubmitAck:
             return _answer(order, SubmitOutcome.REJECTED, reason)
         case _:
             return _answer(order, SubmitOutcome.UNKNOWN, str(getattr(fact, "reason", "")))
-
-
-def _check_changes(order: Order, changes: OrderModification) -> None:
-    """Refuse what this order has not."""
-    if changes.new_limit_price is not None and order.terms.limit_price is None:
-        raise InvalidRequestError(f"a {order.order_type.value} order has no limit price to change")
-    if changes.new_stop_price is not None and order.terms.stop_price is None:
-        raise InvalidRequestError(f"a {order.order_type.value} order has no stop price to change")
