@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check verify bench-venue docs clean
+.PHONY: help install demo test lint types check verify venue bench-venue docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?(.*)/\1|\2/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -22,10 +22,14 @@ demo: $(INSTALLED)  ## Watch a bot lose its connection, miss a fill, and be heal
 test: $(INSTALLED)  ## The fast suite: under two minutes, loopback only
 	@$(BIN)/python -m pytest -q -m "not verify"
 
-check: $(INSTALLED)  ## ruff, mypy --strict and the architecture test
+lint: $(INSTALLED)  ## ruff: style and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+
+types: $(INSTALLED)  ## mypy --strict
 	@$(BIN)/mypy
+
+check: lint types  ## ruff, mypy --strict and the architecture test
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
 
 verify: $(INSTALLED)  ## What is longer than the fast suite: at most fifteen minutes
@@ -34,6 +38,9 @@ verify: $(INSTALLED)  ## What is longer than the fast suite: at most fifteen min
 $(VENV)/.docs: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
+
+venue: $(INSTALLED)  ## Run the simulated Bybit on this machine until Ctrl-C
+	@$(BIN)/qkt venue
 
 bench-venue: $(INSTALLED)  ## Measure what the simulated venue bears on one core: requests and frames per second
 	@$(BIN)/python benchmarks/venue.py
