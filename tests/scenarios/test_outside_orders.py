@@ -363,6 +363,19 @@ def test_S59_without_a_window_only_newer_executions_are_published(stage):
     stage.assert_settled()
 
 
+def test_S59_without_a_window_an_order_that_was_over_before_the_start_is_not_told_of_at_all(stage):
+    stage.venue.rests("b7", FOREIGN)
+    stage.venue.trades("e1", "1", order_id="b7")
+    stage.clock.advance_ms(10_000)
+    restarted(stage, recovery_window_ms=0)
+    stage.ever_heard.clear()
+    for _ in range(3):
+        stage.clock.advance_ms(10_000)
+        stage.round()  # the overlap of its window reaches back to before the start
+    assert stage.story() == []
+    assert not [event for event in stage.ever_heard if isinstance(event, OrderEvent)]
+
+
 def test_S59_an_execution_of_before_replayed_by_the_stream_is_not_published_without_a_window(stage):
     stage.venue.rests("b7", FOREIGN, qty="5")
     stage.venue.trades("e1", "1", order_id="b7")

@@ -194,7 +194,7 @@ class BybitStateRecovery:
         self._note_malformed(read)
         at_ms = self._clock.now_ms()
         overlaps_the_past = self._window_start_ms() < self._publish_from_ms
-        return self._state.absorb(
+        facts = [
             ExecutionReported(
                 execution=execution,
                 is_historic=overlaps_the_past and execution.exec_time_ms < self._publish_from_ms,
@@ -202,7 +202,9 @@ class BybitStateRecovery:
                 origin="reconcile",
             )
             for execution in read.rows
-        )
+        ]
+        # An order nobody knows, of which only the past is shown, was over before we came: it is no news (S59).
+        return self._state.absorb(fact for fact in facts if not fact.is_historic or self._knows(fact))
 
     def _absorb_rows(self, read: Read[OrderReport]) -> list[Change]:
         self._note_malformed(read)
