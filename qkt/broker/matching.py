@@ -278,8 +278,6 @@ class PaperMarket:
         return rows
 
     def _refuse_amend(self, order: PaperOrder, changed: PaperOrder) -> None:
-        if order.request.order_type is OrderType.MARKET:  # at a venue it would be over by now
-            raise RefusedByMarketError("a market order cannot be amended")
         quote = self._quotes.get(order.symbol)
         if changed.quantity <= order.cum_quantity:
             raise RefusedByMarketError(f"new_quantity must be above the {to_wire(order.cum_quantity)} already traded")
