@@ -20,7 +20,7 @@ demo: $(INSTALLED)  ## Watch a bot lose its connection, miss a fill, and be heal
 	@$(BIN)/qkt demo
 
 test: $(INSTALLED)  ## The fast suite: under two minutes, loopback only
-	@$(BIN)/python -m pytest -q -m "not verify"
+	@$(BIN)/python -m pytest -q -m "not verify" -n 2 --dist loadfile
 
 lint: $(INSTALLED)  ## ruff: style and format
 	@$(BIN)/ruff check .
