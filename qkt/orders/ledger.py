@@ -72,6 +72,7 @@ class Ledger:
         self._known_since: dict[int, int] = {}
         self._due_cancels: dict[int, None] = {}
         self._parked: deque[OrderReported | ExecutionReported] = deque()
+        self._parked_rows: set[OrderReport | Execution] = set()  # what they show: a repeated row is one row
         self._unnamed: dict[int, None] = {}  # ours, sent, and the venue's id is not known yet
 
     # -- applying ----------------------------------------------------------------------------------------------------
@@ -114,9 +115,11 @@ class Ledger:
         shown = fact.report if isinstance(fact, OrderReported) else fact.execution
         key = self._by_broker_id.get(shown.broker_order_id)
         if key is None:
-            if self._is_undecided(fact) and (self._is_parked(shown) or len(self._parked) < _PARKED_AT_MOST):
-                if not self._is_parked(shown):
+            is_parked = shown in self._parked_rows
+            if (is_parked or len(self._parked) < _PARKED_AT_MOST) and self._is_undecided(fact):
+                if not is_parked:
                     self._parked.append(fact)
+                    self._parked_rows.add(shown)
                 return None
             key = self._own_order_named(fact)
         if key is not None:
@@ -170,15 +173,9 @@ class Ledger:
             (self._orders[key].symbol, self._orders[key].side) == (shown.symbol, shown.side) for key in self._unnamed
         )
 
-    def _is_parked(self, shown: OrderReport | Execution) -> bool:
-        """A row that waits already is one row, however often the venue repeats it."""
-        return any(
-            shown == (fact.report if isinstance(fact, OrderReported) else fact.execution) for fact in self._parked
-        )
-
     def _release_parked(self) -> list[Change]:
         """Try again what waited for an acknowledgement; what still cannot be placed waits on."""
-        waiting, self._parked = list(self._parked), deque()
+        waiting, self._parked, self._parked_rows = list(self._parked), deque(), set()
         changes = [self._apply_shown(fact) for fact in waiting]
         return [change for change in changes if change is not None]
 

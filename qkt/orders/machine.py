@@ -53,9 +53,6 @@ from qkt.orders.order import AGED_OUT, NEVER_ARRIVED, AmendIntent, CancelIntent,
 from qkt.orders.rows import end_of, is_refusal_of_a_request, is_stale, terms_of
 from qkt.orders.telling import about, amend_failed, cancel_failed, tell
 
-# Lookups that found nothing are evidence; this many are enough to judge by, older ones say nothing more.
-_EMPTY_LOOKUPS_KEPT = 4
-
 
 def new_order(fact: SubmitIntended | OrderReported | ExecutionReported) -> Order:
     """The order a first fact is about: ours when we are about to send it, otherwise an outside one."""
@@ -178,8 +175,7 @@ def _learn(order: Order, fact: AnyFact) -> _Learned:
             learned, notes = amend_failed(order, reason, fact)
             return learned, None, notes
         case LookupFoundNothing(begun_ms=begun_ms):
-            kept = (*order.empty_lookups_ms, begun_ms)[-_EMPTY_LOOKUPS_KEPT:]
-            return attrs.evolve(order, empty_lookups_ms=kept), None, ()
+            return attrs.evolve(order, empty_lookups_ms=_kept_lookups(order, begun_ms)), None, ()
         case StatusLost():
             return _lose(order, fact)
         case AgedOut(reason=reason):
@@ -319,14 +315,24 @@ def _is_complete(order: Order) -> bool:
 
     The newest at the venue, whichever came last: an amend between two makes the older one's size stale (S23).
     """
-    if order.filled_quantity < order.reported_quantity:
+    filled = order.filled_quantity
+    if filled < order.reported_quantity:
         return False
+    whole = [fill for fill in order.fills.values() if fill.order_quantity == filled and not fill.leaves_quantity]
+    if not whole:
+        return False  # nearly always, and found fast: an order may have thousands of fills
     newest = max((fill.exec_time_ms, fill.seq) for fill in order.fills.values())
-    return any(
-        fill.order_quantity == order.filled_quantity and not fill.leaves_quantity
-        for fill in order.fills.values()
-        if (fill.exec_time_ms, fill.seq) == newest
-    )
+    return any((fill.exec_time_ms, fill.seq) == newest for fill in whole)
+
+
+def _kept_lookups(order: Order, begun_ms: int) -> tuple[int, ...]:
+    """The first and the last lookup that can prove anything: how far apart they are is the evidence.
+
+    Those between add nothing, and keeping the newest few would let a frequent look drive out the first one for ever.
+    """
+    provable_from_ms = -1 if order.doubt is None else order.doubt.provable_from_ms
+    telling = sorted(begun for begun in (*order.empty_lookups_ms, begun_ms) if begun > provable_from_ms)
+    return tuple(telling) if len(telling) < 2 else (telling[0], telling[-1])
 
 
 def _learn_acknowledgement(order: Order, broker_order_id: str) -> Order:

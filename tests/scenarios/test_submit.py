@@ -262,6 +262,15 @@ def test_S14_rounds_prove_it_too_two_of_them_five_seconds_apart(stage: Stage):
     assert stage.story() == ["rejected"]
 
 
+@pytest.mark.parametrize("every_ms", [300, 700, 1_000, 1_249])
+def test_S14_looking_often_proves_it_no_later(stage: Stage, every_ms: int):
+    stage.answers(CREATE, LOST)
+    stage.submit()
+    for _ in range((ARRIVAL_MS + 5_000) // every_ms + 2):
+        stage.round(after_ms=every_ms)
+    assert stage.story() == ["rejected"]
+
+
 def test_S14_lookups_begun_while_it_could_still_arrive_prove_nothing(stage: Stage):
     stage.answers(CREATE, LOST)
     stage.submit()
