@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from qkt.broker.bybit.broker import BybitBroker
+from qkt.broker.bybit.frames import created_ms_of
 from qkt.broker.bybit.reads import parse_rows
 from qkt.broker.bybit.symbol import BybitSymbol
 from qkt.broker.bybit.translate.positions import to_position
@@ -65,7 +66,7 @@ class BybitLinearBroker(BybitBroker):
     def _on_position_frame(self, frame: Mapping[str, Any]) -> None:
         if self._is_closed:
             return
-        as_of_ms = int(frame.get("creationTime") or 0)
+        as_of_ms = created_ms_of(frame)
         data = frame.get("data")
         rows, malformed = parse_rows(
             [row for row in (data if isinstance(data, list) else []) if _is_of(row, self.category)],

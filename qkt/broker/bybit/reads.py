@@ -42,6 +42,12 @@ _ORDER_LIMIT, _EXECUTION_LIMIT, _POSITION_LIMIT = 50, 100, 200
 # The venue says it lists all kinds by default, and others found conditionals missing: ask for each, join by order id.
 _DRAWERS = {"spot": ("", CONDITIONAL, "tpslOrder"), "linear": ("", CONDITIONAL)}
 
+# One question per settle coin: the venue lists none unasked, and an unlisted position would be taken for a flat one.
+_SETTLED_IN: dict[str, tuple[dict[str, str], ...]] = {
+    "spot": ({},),
+    "linear": ({"settleCoin": "USDT"}, {"settleCoin": "USDC"}),
+}
+
 T = TypeVar("T")
 
 
@@ -78,13 +84,12 @@ class BybitReads:
     def open_orders(self) -> Read[OrderReport]:
         """Every open order of every kind."""
         reads = []
-        for drawer in _DRAWERS[self._category]:
-            query: dict[str, Any] = {"category": self._category, "openOnly": 0, "limit": _ORDER_LIMIT}
-            if self._category == "linear":
-                query["settleCoin"] = "USDT"
-            if drawer:
-                query["orderFilter"] = drawer
-            reads.append(self._orders("orders", REALTIME, query))
+        for settled_in in _SETTLED_IN[self._category]:
+            for drawer in _DRAWERS[self._category]:
+                query: dict[str, Any] = {"category": self._category, "openOnly": 0, "limit": _ORDER_LIMIT, **settled_in}
+                if drawer:
+                    query["orderFilter"] = drawer
+                reads.append(self._orders("orders", REALTIME, query))
         return merged("orders", reads, key=_order_key, fuller=_newer_row)
 
     def executions(self, start_ms: int, end_ms: int) -> list[tuple[int, Read[Execution]]]:
@@ -149,15 +154,18 @@ class BybitReads:
     def positions(self) -> Read[VenuePosition]:
         """Every position that is not flat (linear only)."""
         begun_ms = self.venue_ms()
-        query = {"category": self._category, "settleCoin": "USDT", "limit": _POSITION_LIMIT}
-        return self._walk(
-            "positions",
-            POSITIONS,
-            query,
-            lambda row: to_position(row, self._category, as_of_ms=begun_ms),
-            key=lambda position: position.key,
-            fuller=lambda _first, second: second,
-        )
+        reads = [
+            self._walk(
+                "positions",
+                POSITIONS,
+                {"category": self._category, "limit": _POSITION_LIMIT, **settled_in},
+                lambda row: to_position(row, self._category, as_of_ms=begun_ms),
+                key=lambda position: position.key,
+                fuller=lambda _first, second: second,
+            )
+            for settled_in in _SETTLED_IN[self._category]
+        ]
+        return merged("positions", reads, key=lambda position: position.key, fuller=lambda _first, second: second)
 
     # -- one walk ----------------------------------------------------------------------------------------------------
 

@@ -204,3 +204,37 @@ def test_reduce_only_on_spot_is_refused(desk):
     with pytest.raises(InvalidRequestError, match="reduce_only"):
         broker.submit(a_limit_order(reduce_only=True))
     assert desk.client.posts == []
+
+
+def test_what_is_settled_in_usdc_is_read_too_and_a_round_flattens_nothing_the_stream_told():
+    def settled_in_usdc(*rows):
+        return lambda query: envelope(rows if query.get("settleCoin") == "USDC" else ())
+
+    order = order_row(category="linear", symbol="BTCPERP", orderId="u1", orderLinkId="")
+    rig = Rig(
+        **{
+            POSITIONS: settled_in_usdc(position_row(symbol="BTCPERP")),
+            "/v5/order/realtime": settled_in_usdc(order),
+        }
+    )
+    assert [view.symbol for view in rig.broker.open_orders()] == ["BYBIT_LINEAR:BTCPERP"]
+
+    rig.push_position(symbol="BTCPERP", size="3", seq=11, updatedTime="1000001")
+    rig.client.responses[POSITIONS] = settled_in_usdc(position_row(symbol="BTCPERP", size="3", seq=11))
+    rig.clock.advance_ms(30_000)
+    rig.scheduler.fire_tick()
+
+    assert rig.broker.position("BYBIT_LINEAR:BTCPERP").quantity == Decimal(3)
+    assert [event.new_quantity for event in rig.told(PositionReconciled)] == [Decimal(2)]
+    rig.broker.close()
+
+
+@pytest.mark.parametrize("path", [POSITIONS, "/v5/order/realtime"])
+def test_half_of_the_settle_coins_is_no_complete_picture(rig, path):
+    rig.client.responses[path] = lambda query: (
+        OSError("reset by peer") if query.get("settleCoin") == "USDC" else envelope()
+    )
+
+    (failed,) = rig.broker.reconcile().failures
+
+    assert failed.path == {POSITIONS: "positions"}.get(path, "orders")
