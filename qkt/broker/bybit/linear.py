@@ -1,4 +1,4 @@
-"""Bybit USDT perpetuals: `BYBIT_LINEAR:BTCUSDT`, with positions.
+"""Bybit USDT and USDC perpetuals: `BYBIT_LINEAR:BTCUSDT`, with positions.
 
 A position is the venue's to say. Frames keep it up to date; every round reads it, and where the two differ a
 `PositionReconciled` tells the old and the new. No order is invented to explain a difference.
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class BybitLinearBroker(BybitBroker):
-    """Trades Bybit USDT perpetuals and reconciles orders, fills, balances and positions. See `BybitBroker`.
+    """Trades Bybit USDT and USDC perpetuals and reconciles orders, fills, balances and positions. See `BybitBroker`.
 
     One-way and hedge mode are both read; orders are sent for one-way mode (``positionIdx`` 0).
     """

@@ -41,6 +41,18 @@ _LEAST_BETWEEN_ROUNDS_MS = 1_000
 _MOST_EXTRA_ROUNDS = 60
 
 
+class _Relay:
+    """A listener that can be silenced: a closed broker, with all it remembers, must not live as long as its client."""
+
+    def __init__(self, handler: Callable[..., None]) -> None:
+        self.handler: Callable[..., None] | None = handler
+
+    def __call__(self, *details: Any) -> None:
+        handler = self.handler
+        if handler is not None:
+            handler(*details)
+
+
 class BybitUpkeep:
     """The part of `BybitBroker` that works without being called."""
 
@@ -73,6 +85,7 @@ class BybitUpkeep:
         self._extra_rounds_left = _MOST_EXTRA_ROUNDS
         self._close_lock = threading.Lock()
         self._is_closed = False
+        self._relays: list[_Relay] = []
         self._gate = BybitGate(
             instrument_desk(client),
             GuardRail(guards, self._clock, self.source),
@@ -111,13 +124,19 @@ class BybitUpkeep:
 
     def _listen(self) -> None:
         for topic, listener in self._topics.items():
-            self._client.subscribe(topic, listener)
-        self._client.on_disconnect(self._on_disconnect)
-        self._client.on_reconnect(self._on_reconnect)
+            self._client.subscribe(topic, self._relayed(listener))
+        self._client.on_disconnect(self._relayed(self._on_disconnect))
+        self._client.on_reconnect(self._relayed(self._on_reconnect))
         for hook, handler in (("on_fault", self._on_stream_fault), ("on_gap", self._on_gap)):
             register = getattr(self._client, hook, None)
             if callable(register):
-                register(handler)
+                register(self._relayed(handler))
+
+    def _relayed(self, handler: Callable[..., None]) -> _Relay:
+        """What the client gets: it outlives us and has no way to forget a listener, so the relay forgets us."""
+        relay = _Relay(handler)
+        self._relays.append(relay)
+        return relay
 
     @property
     def _topics(self) -> dict[str, Callable[[Envelope], None]]:
@@ -284,6 +303,8 @@ class BybitUpkeep:
             self._scheduler.close()
         undelivered = self._state.close(drain_ms=1_000)
         self._recovery.close()
+        for relay in self._relays:
+            relay.handler = None
         if undelivered:
             log.warning("closed with events undelivered source=%s count=%d", self.source, undelivered)
 

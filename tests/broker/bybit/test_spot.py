@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from decimal import Decimal
 
 import pytest
@@ -563,6 +565,16 @@ def test_frames_after_close_reach_no_handler(desk, broker):
     desk.client.emit_ws_frame("order", frame("order", order_row()))
 
     assert desk.heard == []
+
+
+def test_a_closed_broker_is_forgotten_by_the_client_that_outlives_it(desk):
+    broker = BybitSpotBroker(desk.client, desk.bus, desk.clock, poll_scheduler=desk.scheduler)
+    remembered = weakref.ref(broker)
+    broker.close()
+    assert desk.scheduler.schedules == ()
+    del broker
+    gc.collect()
+    assert remembered() is None
 
 
 def test_close_leaves_the_client_and_a_given_scheduler_open(desk, broker):
