@@ -183,6 +183,10 @@ class BybitBroker(BybitUpkeep):
     def _named_order(self, client_order_id: str | None, broker_order_id: str | None) -> Order:
         if (client_order_id is None) == (broker_order_id is None):
             raise InvalidRequestError("name the order by client_order_id or by broker_order_id, exactly one of them")
+        if client_order_id == "":
+            raise InvalidRequestError(
+                "the client_order_id is empty, as that of an order placed without one is: name it by broker_order_id=..."
+            )
         return self._state.order(client_order_id, broker_order_id)
 
     # -- looking -----------------------------------------------------------------------------------------------------

@@ -430,6 +430,13 @@ def test_an_outside_order_is_cancelled_by_its_venue_id(desk, broker):
     assert desk.client.posts[0].body["orderId"] == "ui-1"
 
 
+def test_an_order_without_a_client_id_named_by_it_is_told_how_to_be_named(desk, broker):
+    desk.client.emit_ws_frame("order", frame("order", order_row(orderId="b9", orderLinkId="")))
+    (outside,) = broker.open_orders()
+    with pytest.raises(InvalidRequestError, match="broker_order_id="):
+        broker.cancel(outside.client_order_id)
+
+
 def test_modify_sends_only_what_changes_in_plain_digits(desk, broker):
     ack = rest(desk, broker)
 
