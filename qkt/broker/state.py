@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -255,18 +256,21 @@ class BrokerState:
         """Block until the order reaches a state; returns its view, raises WaitTimeoutError with the view otherwise."""
         reached = _goal(until)
         order = self.order(client_order_id, broker_order_id)
-
-        def is_reached() -> bool:
-            nonlocal order
-            order = self._ledger.get(client_order_id, broker_order_id) or order
-            return reached(order)
-
-        with self._changed:
-            self._changed.wait_for(lambda: is_reached() or self._is_closed, timeout=timeout_ms / 1000)
-            if reached(order):
+        deadline = time.monotonic() + timeout_ms / 1000
+        while True:
+            with self._lock:
+                order = self._ledger.get(client_order_id, broker_order_id) or order
+                seen, is_closed = self._ledger.revision, self._is_closed
+            if reached(order):  # outside the lock: it may be the user's own function
                 return order.view()
-            if self._is_closed:
+            if is_closed:
                 raise QktError(f"{self.source} was closed while waiting for {client_order_id or broker_order_id}")
+            with self._changed:
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    break
+                if self._ledger.revision == seen and not self._is_closed:
+                    self._changed.wait(left_s)
         view = order.view()
         raise WaitTimeoutError(
             f"{client_order_id or broker_order_id} did not become {until!r} within {timeout_ms} ms; it is "

@@ -185,7 +185,7 @@ class BybitBroker(BybitUpkeep):
             raise InvalidRequestError("name the order by client_order_id or by broker_order_id, exactly one of them")
         if client_order_id == "":
             raise InvalidRequestError(
-                "the client_order_id is empty, as that of an order placed without one is: name it by broker_order_id=..."
+                "the client_order_id is empty, as is that of an order placed without one: name it by broker_order_id="
             )
         return self._state.order(client_order_id, broker_order_id)
 

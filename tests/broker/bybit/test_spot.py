@@ -512,6 +512,19 @@ def test_wait_takes_a_function_of_the_view(desk, broker):
     assert broker.wait("c1", until=lambda view: view.status is OrderStatus.NEW, timeout_ms=0).is_open
 
 
+def test_the_function_one_waits_with_runs_under_no_lock(desk, broker):
+    ack = broker.submit(a_limit_order())
+    row = order_row(orderId=ack.broker_order_id, orderLinkId=ack.client_order_id)
+
+    def frame_came_through(_view):
+        reader = threading.Thread(target=desk.client.emit_ws_frame, args=("order", frame("order", row)), daemon=True)
+        reader.start()
+        reader.join(5)
+        return not reader.is_alive()
+
+    assert broker.wait(ack.client_order_id, until=frame_came_through, timeout_ms=0).is_open
+
+
 def test_explain_tells_when_each_fact_came_from_where_and_what_it_changed(desk, broker):
     broker.submit(a_limit_order(client_order_id="c1"))
     desk.client.emit_ws_frame("execution", frame("execution", execution_row(orderId="fake-1")))
