@@ -8,13 +8,16 @@ import weakref
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
 from qkt.broker.bybit.desks import Desks
 from qkt.broker.bybit.frames import created_ms_of
 from qkt.broker.bybit.reads import BybitReads
 from qkt.broker.bybit.translate.balances import BybitBalanceTranslator
 from qkt.broker.bybit.transport import BybitTransport
+from qkt.errors import QktError, VenueUnavailableError
 from qkt.model.balances import CoinBalance, Wallet
-from qkt.reconcile.snapshot import Read
+from qkt.reconcile.snapshot import Completeness, Read
 from qkt.reconcile.wallet import WalletBook
 
 _SHARED_FOR_MS = 1_000
@@ -39,9 +42,12 @@ class WalletDesk:
                 return self._last[1]
             read = reads.wallet(account_type)
             if read.is_complete:
-                with self._lock:
-                    self._book = self._book.after_read(dict(read.rows), read.begun_ms)
-                    self._write()
+                try:
+                    with self._lock:
+                        self._book = self._book.after_read(dict(read.rows), read.begun_ms)
+                        self._write()
+                except QktError as error:
+                    return attrs.evolve(read, completeness=Completeness.FAILED, problems=(str(error),))
                 self._last = (monotonic_ms, read)
             return read
 
@@ -63,10 +69,15 @@ class WalletDesk:
 
     def _write(self) -> None:
         wallet: Wallet = self._book.wallet
-        if self._takes_wallet:
-            self._client.update_balances(wallet.totals, wallet)
-        else:
-            self._client.update_balances(wallet.totals)
+        try:
+            if self._takes_wallet:
+                self._client.update_balances(wallet.totals, wallet)
+            else:
+                self._client.update_balances(wallet.totals)
+        except QktError:
+            raise
+        except Exception as error:
+            raise VenueUnavailableError(f"update_balances failed in the transport: {error!r}") from error
 
     def join(self) -> WalletDesk:
         """One more broker reads here."""

@@ -115,3 +115,15 @@ def test_an_error_envelope_that_should_have_been_raised_is_a_refusal_and_no_empt
 
     assert [path.path for path in own_broker.reconcile().failures] == ["orders"]
     assert (ack.outcome, "170131" in ack.reject_reason) == (SubmitOutcome.REJECTED, True)
+
+
+def test_a_balance_cache_that_breaks_fails_its_path_and_what_the_round_found_is_told(transport, own_broker, events):
+    def broken(snapshot):
+        raise RuntimeError("the cache is full")
+
+    transport.update_balances = broken
+
+    assert [path.path for path in own_broker.reconcile().failures] == ["balances"]
+    assert [event.domain for event in events] == []
+    own_broker.reconcile()
+    assert [event.domain for event in events] == ["balances"]
