@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import TypeVar
 
 import attrs
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _CHANGES_KEPT = 10_000
+
+# the lock is let go between handfuls of a long read, so that a frame or a submit waits for milliseconds at most
+_FACTS_AT_ONCE = 100
 
 # the venue took (part of) the position away: auto-deleveraging and liquidation (docs v5/enum#exectype)
 _FORCED = ("AdlTrade", "BustTrade")
@@ -68,16 +72,18 @@ class BrokerState:
         stream: it is logged, and told as `HealthDegraded` in the domain ``internal``.
         """
         changes: list[Change] = []
-        with self._lock:
-            if self._is_closed:
-                return []
-            for fact in facts:
-                try:
-                    changes.extend(self._absorb_one(fact))
-                except Exception as error:
-                    log.exception("fact not absorbed source=%s fact=%s", self.source, type(fact).__name__)
-                    self.degrade("internal", f"a {type(fact).__name__} could not be absorbed: {error!r}")
-            self._changed.notify_all()
+        waiting = iter(facts)
+        while some := list(islice(waiting, _FACTS_AT_ONCE)):
+            with self._lock:
+                if self._is_closed:
+                    return []
+                for fact in some:
+                    try:
+                        changes.extend(self._absorb_one(fact))
+                    except Exception as error:
+                        log.exception("fact not absorbed source=%s fact=%s", self.source, type(fact).__name__)
+                        self.degrade("internal", f"a {type(fact).__name__} could not be absorbed: {error!r}")
+                self._changed.notify_all()
         for change in changes:
             _warn_of_unknown_words(change)
         return changes

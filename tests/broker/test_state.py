@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 
 import pytest
 
@@ -11,6 +12,8 @@ from qkt.bus import EventBus
 from qkt.events import BrokerEvent
 from qkt.testing import FixedClock
 from qkt.testing.builders import order_reported
+
+DEADLINE_S = 5
 
 
 @pytest.fixture
@@ -57,3 +60,23 @@ def test_an_alarm_that_fails_does_not_swallow_the_events_of_its_change(rig, monk
     bus.deliver()
 
     assert heard == ["OrderAccepted", "HealthDegraded"]
+
+
+def test_a_long_read_lets_others_in_between_handfuls(rig):
+    state, _bus, _heard = rig
+    came_in = threading.Event()
+
+    def somebody_else():
+        state.absorb([order_reported(broker_order_id="frame", client_order_id="")])
+        came_in.set()
+
+    def a_long_read():
+        for number in range(250):
+            if number == 150:  # between two handfuls nobody holds the lock, so this does not hang
+                threading.Thread(target=somebody_else).start()
+                assert came_in.wait(DEADLINE_S)
+            yield order_reported(broker_order_id=f"b{number}", client_order_id="")
+
+    state.absorb(a_long_read())
+
+    assert len(state.open_orders()) == 251
