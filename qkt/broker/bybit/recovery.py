@@ -361,7 +361,7 @@ class BybitStateRecovery:
 
     def absorb_wallet_frame(self, frame: Mapping[str, Any]) -> None:
         """Join a wallet frame and queue what it changed."""
-        self._desk.absorb_frame(frame)
+        self._desk.absorb_frame(frame, self._account_type, received_ms=self.reads.venue_ms())
         self.tell_balances("stream")
 
     # -- health ------------------------------------------------------------------------------------------------------

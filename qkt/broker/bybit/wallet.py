@@ -51,11 +51,16 @@ class WalletDesk:
                 self._last = (monotonic_ms, read)
             return read
 
-    def absorb_frame(self, frame: Mapping[str, Any]) -> None:
-        """Join a wallet frame; raises VenueProtocolError when it cannot be read."""
-        created_ms = created_ms_of(frame)
+    def absorb_frame(self, frame: Mapping[str, Any], account_type: str, *, received_ms: int) -> None:
+        """Join a wallet frame; one without a date is as old as its arrival, in venue time.
+
+        Raises VenueProtocolError when it cannot be read.
+        """
+        created_ms = created_ms_of(frame) or received_ms
         data = frame.get("data")
         for account in data if isinstance(data, list) else [data]:
+            if isinstance(account, dict) and account.get("accountType", account_type) != account_type:
+                continue  # another of the user's accounts
             coins = BybitBalanceTranslator.coins_of(account)
             with self._lock:
                 self._book = self._book.after_frame(coins, created_ms)

@@ -679,3 +679,26 @@ def test_a_venue_that_fails_is_not_asked_more_often(desk, broker):
     desk.scheduler.advance_ms(29_000)
 
     assert len(broker.reports) == rounds
+
+
+# -- wallet frames ---------------------------------------------------------------------------------------------------
+
+
+def wallet_row(total, account_type="UNIFIED"):
+    return {"accountType": account_type, "coin": [{"coin": "USDT", "walletBalance": total, "locked": "0"}]}
+
+
+def test_a_wallet_frame_without_a_date_is_as_old_as_its_arrival(desk, broker):
+    desk.clock.advance_ms(10)
+
+    desk.client.emit_ws_frame("wallet", [wallet_row("7")])
+
+    assert desk.client.balances["USDT"] == Decimal(7)
+
+
+def test_the_row_of_another_account_in_a_wallet_frame_is_not_ours(desk, broker):
+    desk.clock.advance_ms(10)
+
+    desk.client.emit_ws_frame("wallet", [wallet_row("7"), wallet_row("9", "FUND")])
+
+    assert desk.client.balances["USDT"] == Decimal(7)
