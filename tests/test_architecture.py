@@ -23,7 +23,7 @@ HOUSE = (
     ("bus",),
     ("positions",),
     ("net",),
-    ("broker.protocol", "broker.state", "broker.guards"),
+    ("broker.protocol", "broker.state", "broker.looking", "broker.guards"),
     ("broker.local", "broker.matching", "broker.log", "broker.paper", "broker.composite"),
     ("broker.bybit",),
     ("testing",),

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from qkt.broker.guards import GuardRail, Guards
+from qkt.broker.looking import LooksAtState
 from qkt.broker.matching import PaperMarket, RefusedByMarketError, Row
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck, SubmitOutcome
 from qkt.broker.state import BrokerState
@@ -25,7 +26,6 @@ from qkt.events import BrokerEvent, OrderCancelFailed, OrderModifyFailed, Origin
 from qkt.health import Health
 from qkt.ids import new_client_order_id
 from qkt.model.checks import check_changes, quantize
-from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderView, TimeInForce
 from qkt.model.reports import OrderReport
@@ -42,10 +42,8 @@ from qkt.orders.facts import (
     SubmitRefused,
 )
 from qkt.orders.order import Order
-from qkt.orders.trail import OrderStory
 
 log = logging.getLogger(__name__)
-log.addHandler(logging.NullHandler())
 
 R = TypeVar("R", bound=OrderRequest)
 T = TypeVar("T")
@@ -54,7 +52,7 @@ _RETAIN_CLOSED_MS = 24 * 60 * 60 * 1_000
 _PURGE_EVERY_MS = 60_000
 
 
-class LocalBroker:
+class LocalBroker(LooksAtState):
     """What `PaperBroker` and `LogBroker` share; it satisfies `Broker`.
 
     Closed orders can be looked up for ``retain_closed_ms``, and ``guards`` limit what is taken, as at the live brokers.
@@ -317,46 +315,6 @@ class LocalBroker:
             raise InvalidRequestError(
                 f"{self.name} cannot do {_names(lacking)} on {request.symbol}; it can do {_names(able)}"
             )
-
-    # -- looking -------------------------------------------------------------------------------------------------------
-
-    def open_orders(self) -> list[OrderView]:
-        """Every order that has not ended, oldest first."""
-        return self._state.open_orders()
-
-    def order(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderView:
-        """One order, open or closed; an unknown id raises InvalidRequestError."""
-        return self._named_order(client_order_id, broker_order_id).view()
-
-    def _named_order(self, client_order_id: str | None, broker_order_id: str | None) -> Order:
-        if (client_order_id is None) == (broker_order_id is None):
-            raise InvalidRequestError("name the order by client_order_id or by broker_order_id, exactly one of them")
-        return self._state.order(client_order_id, broker_order_id)
-
-    def fills(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> tuple[Execution, ...]:
-        """An order's executions, oldest first."""
-        self._named_order(client_order_id, broker_order_id)
-        return self._state.fills(client_order_id, broker_order_id)
-
-    def explain(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderStory:
-        """The trail of facts behind an order: when each came, what it was, what it changed. Printable."""
-        view = self.order(client_order_id, broker_order_id=broker_order_id)
-        return OrderStory(order=view, entries=self._state.trail(client_order_id, broker_order_id))
-
-    def wait(
-        self,
-        client_order_id: str | None = None,
-        *,
-        broker_order_id: str | None = None,
-        until: str | Callable[[OrderView], bool] = "closed",
-        timeout_ms: int = 5_000,
-    ) -> OrderView:
-        """Block until the order is ``"accepted"``, ``"resolved"`` or ``"closed"``, or a function of its view is true.
-
-        Raises WaitTimeoutError, with the view, when that takes longer than ``timeout_ms``.
-        """
-        self._named_order(client_order_id, broker_order_id)
-        return self._state.wait(client_order_id, broker_order_id, until, timeout_ms)
 
     @property
     def health(self) -> Health:
