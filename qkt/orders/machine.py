@@ -195,16 +195,16 @@ def _learn_report(order: Order, report: OrderReport, fact: OrderReported) -> _Le
     order = _resurrect(order, shows_open=not report.status.is_final)
     learned = _with_evidence(order, report.broker_order_id)
     learned = attrs.evolve(learned, reported_quantity=max(order.reported_quantity, report.cum_quantity))
-    if not is_stale(order, report):
+    is_current = not is_stale(order, report)
+    if is_current:
         learned = attrs.evolve(learned, status=report.status, venue_status=report.venue_status)
     if order.is_end_told:
         return _unless_same(order, learned), None, ()
 
-    notes: tuple[OrderEvent, ...] = ()
     if report.status.is_final:
         end = end_of(order, report, fact)
         learned = attrs.evolve(learned, end=end if order.end is None else order.end.join(end))
-    if not is_stale(order, report):
+    if is_current:
         learned = attrs.evolve(learned, order_filter=report.order_filter)
         if order.order_type is OrderType.UNKNOWN:
             learned = attrs.evolve(
@@ -404,6 +404,3 @@ def _too_late(end: End) -> str:
 def _unless_same(before: Order, after: Order) -> Order:
     """The very same order when nothing was learnt, so that a duplicate is visibly nothing."""
     return before if after == before else after
-
-
-__all__ = ["AGED_OUT", "NEVER_ARRIVED", "apply", "new_order"]

@@ -27,7 +27,7 @@ from qkt.model.balances import CoinBalance
 from qkt.model.executions import Execution
 from qkt.model.reports import OrderReport
 from qkt.net.scheduling import Scheduler
-from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported
+from qkt.orders.facts import ExecutionReported, OrderReported
 from qkt.orders.ledger import Change
 from qkt.orders.order import Order
 from qkt.reconcile.plan import (
@@ -192,17 +192,8 @@ class BybitStateRecovery:
 
     def _absorb_executions(self, read: Read[Execution]) -> list[Change]:
         self._note_malformed(read)
-        at_ms = self._clock.now_ms()
         overlaps_the_past = self._window_start_ms() < self._publish_from_ms
-        facts = [
-            ExecutionReported(
-                execution=execution,
-                is_historic=overlaps_the_past and execution.exec_time_ms < self._publish_from_ms,
-                at_ms=at_ms,
-                origin="reconcile",
-            )
-            for execution in read.rows
-        ]
+        facts = self._as_fills(read.rows, published_from_ms=self._publish_from_ms if overlaps_the_past else 0)
         # An order nobody knows, of which only the past is shown, was over before we came: it is no news (S59).
         return self._state.absorb(fact for fact in facts if not fact.is_historic or self._knows(fact))
 
@@ -210,9 +201,18 @@ class BybitStateRecovery:
         self._note_malformed(read)
         return self._state.absorb(self._as_facts(read.rows, read.begun_ms))
 
-    def _as_facts(self, rows: Iterable[OrderReport], as_of_ms: int) -> list[AnyFact]:
+    def _as_facts(self, rows: Iterable[OrderReport], as_of_ms: int) -> list[OrderReported]:
         at_ms = self._clock.now_ms()
         return [OrderReported(report=row, as_of_ms=as_of_ms, at_ms=at_ms, origin="reconcile") for row in rows]
+
+    def _as_fills(self, rows: Iterable[Execution], *, published_from_ms: int) -> list[ExecutionReported]:
+        at_ms = self._clock.now_ms()
+        return [
+            ExecutionReported(
+                execution=row, is_historic=row.exec_time_ms < published_from_ms, at_ms=at_ms, origin="reconcile"
+            )
+            for row in rows
+        ]
 
     def _note_malformed(self, read: Read[Execution] | Read[OrderReport]) -> None:
         for bad in read.malformed:
@@ -267,25 +267,14 @@ class BybitStateRecovery:
     def _absorb_answered_rows(self, read: Read[OrderReport]) -> None:
         """What was asked for, and what stands; another order that once had the same id and is over is no news (S16)."""
         self._note_malformed(read)
-        facts = [
-            OrderReported(report=row, as_of_ms=read.begun_ms, at_ms=self._clock.now_ms(), origin="reconcile")
-            for row in read.rows
-        ]
+        facts = self._as_facts(read.rows, read.begun_ms)
         self._state.absorb(fact for fact in facts if not fact.report.status.is_final or self._knows(fact))
 
     def _absorb_answered_executions(self, read: Read[Execution] | None) -> None:
         if read is None:
             return
         self._note_malformed(read)
-        facts = [
-            ExecutionReported(
-                execution=execution,
-                is_historic=execution.exec_time_ms < self._publish_from_ms,
-                at_ms=self._clock.now_ms(),
-                origin="reconcile",
-            )
-            for execution in read.rows
-        ]
+        facts = self._as_fills(read.rows, published_from_ms=self._publish_from_ms)
         self._state.absorb(fact for fact in facts if self._knows(fact))
 
     def _knows(self, fact: OrderReported | ExecutionReported) -> bool:
