@@ -28,7 +28,6 @@ from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.orders.trail import OrderStory
 
 log = logging.getLogger(__name__)
-log.addHandler(logging.NullHandler())
 
 R = TypeVar("R", bound=OrderRequest)
 T = TypeVar("T")

@@ -24,7 +24,6 @@ from qkt.model.orders import OrderModification, OrderRequest
 from qkt.money import to_wire
 
 log = logging.getLogger(__name__)
-log.addHandler(logging.NullHandler())
 
 
 class LogBroker(LocalBroker):

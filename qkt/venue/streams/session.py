@@ -12,6 +12,7 @@ import json
 import socket
 import struct
 import time
+from abc import ABC, abstractmethod
 from collections import deque
 from dataclasses import dataclass
 from typing import Any
@@ -53,7 +54,7 @@ def text_frame(payload: bytes) -> bytes:
     return header + payload
 
 
-class Session:
+class Session(ABC):
     """A connection's queue, writer and switches."""
 
     def __init__(self, ws: web.WebSocketResponse, request: web.BaseRequest, conn_id: str, idle_limit_s: float) -> None:
@@ -127,8 +128,9 @@ class Session:
         finally:
             writer.cancel()
 
+    @abstractmethod
     def on_text(self, text: str) -> None:
-        raise NotImplementedError
+        """What one message from the client asks for."""
 
     async def _write(self) -> None:
         queue, wake = self._queue, self._wake
