@@ -64,7 +64,7 @@ def test_an_alarm_that_fails_does_not_swallow_the_events_of_its_change(rig, monk
 
 def test_a_long_read_lets_others_in_between_handfuls(rig):
     state, _bus, _heard = rig
-    came_in = threading.Event()
+    came_in, absorbed_by_then = threading.Event(), []
 
     def somebody_else():
         state.absorb([order_reported(broker_order_id="frame", client_order_id="")])
@@ -72,11 +72,13 @@ def test_a_long_read_lets_others_in_between_handfuls(rig):
 
     def a_long_read():
         for number in range(250):
-            if number == 150:  # between two handfuls nobody holds the lock, so this does not hang
+            if number == 150:  # the handful before is in, and nobody holds the lock, so this does not hang
+                absorbed_by_then.append(len(state.open_orders()))
                 threading.Thread(target=somebody_else).start()
                 assert came_in.wait(DEADLINE_S)
             yield order_reported(broker_order_id=f"b{number}", client_order_id="")
 
     state.absorb(a_long_read())
 
+    assert absorbed_by_then == [100]
     assert len(state.open_orders()) == 251
