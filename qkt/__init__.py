@@ -6,15 +6,15 @@ What a trader imports, grouped by task. Inside qkt nothing imports from here.
 import logging
 
 from qkt._version import __version__
-from qkt.broker.bybit.client import BybitClient
-from qkt.broker.bybit.linear import BybitLinearBroker
-from qkt.broker.bybit.spot import BybitSpotBroker
 from qkt.broker.composite import CompositeBroker, SymbolPattern
-from qkt.broker.guards import Guards
-from qkt.broker.log import LogBroker
-from qkt.broker.paper import PaperBroker
+from qkt.broker.paper.broker import PaperBroker
+from qkt.broker.paper.dry_run import LogBroker
 from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck, SubmitOutcome
+from qkt.broker.risk import Guards
 from qkt.bus import EventBus, Subscription
+from qkt.bybit.linear import BybitLinearBroker
+from qkt.bybit.spot import BybitSpotBroker
+from qkt.bybit.transport.client import BybitClient
 from qkt.clock import Clock, SystemClock
 from qkt.errors import (
     BybitApiError,

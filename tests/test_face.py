@@ -44,7 +44,7 @@ def test_the_test_kit_has_its_names():
 
 
 def test_the_bybit_brokers_are_brokers_and_the_clients_are_transports():
-    from qkt.broker.bybit.transport import BybitTransport
+    from qkt.bybit.transport.protocol import BybitTransport
 
     brokers = (qkt.BybitSpotBroker, qkt.BybitLinearBroker, qkt.LogBroker, qkt.PaperBroker, qkt.CompositeBroker)
     members = {name for name in vars(qkt.Broker) if not name.startswith("_")}

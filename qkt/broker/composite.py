@@ -25,7 +25,7 @@ from qkt.ids import new_client_order_id
 from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
-from qkt.orders.trail import OrderStory
+from qkt.orders.audit import OrderStory
 
 log = logging.getLogger(__name__)
 

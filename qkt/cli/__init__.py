@@ -13,20 +13,20 @@ import sys
 from collections.abc import Sequence
 
 from qkt._version import __version__
-from qkt.cli import exits
+from qkt.cli import exit_codes
 from qkt.cli.screen import complain
 
 COMMANDS = {
     "demo": ("qkt.cli.demo.command:run", "watch a bot survive a bad night, half a minute, no account"),
     "doctor": ("qkt.cli.doctor:run", "key, clock, connections, account: a light and a remedy each"),
     "watch": ("qkt.cli.watch:run", "orders, fills, balances and health, live"),
-    "orders": ("qkt.cli.listing:run_orders", "the open orders"),
-    "fills": ("qkt.cli.listing:run_fills", "what has traded lately"),
-    "balances": ("qkt.cli.listing:run_balances", "what the account holds"),
+    "orders": ("qkt.cli.listings:run_orders", "the open orders"),
+    "fills": ("qkt.cli.listings:run_fills", "what has traded lately"),
+    "balances": ("qkt.cli.listings:run_balances", "what the account holds"),
     "submit": ("qkt.cli.submit:run", "send one order and say what became of it"),
-    "modify": ("qkt.cli.changing:run_modify", "change the terms of a working order"),
-    "cancel": ("qkt.cli.changing:run_cancel", "cancel orders by id"),
-    "cancel-all": ("qkt.cli.changing:run_cancel_all", "cancel every open order"),
+    "modify": ("qkt.cli.modify_cancel:run_modify", "change the terms of a working order"),
+    "cancel": ("qkt.cli.modify_cancel:run_cancel", "cancel orders by id"),
+    "cancel-all": ("qkt.cli.modify_cancel:run_cancel_all", "cancel every open order"),
     "reconcile": ("qkt.cli.reconcile:run", "what differed, with the evidence; --html for a page"),
     "venue": ("qkt.cli.venue:run", "run the simulated Bybit on this machine"),
     "version": ("qkt.cli.version:run", "the versions of qkt and of what it stands on"),
@@ -53,25 +53,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         if sys.stderr.isatty():
             print(file=sys.stderr)  # the shell's prompt on a line of its own, below ^C
         _quietly_drop_stdout()
-        return exits.INTERRUPTED
+        return exit_codes.INTERRUPTED
     except BrokenPipeError:  # somebody reads no further: `qkt orders | head -1`
         _quietly_drop_stdout()
-        return exits.OK
+        return exit_codes.OK
     except SystemExit as end:  # argparse: 2 for a wrong call, 0 for --help
-        return end.code if isinstance(end.code, int) else exits.USAGE
+        return end.code if isinstance(end.code, int) else exit_codes.USAGE
 
 
 def _dispatch(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         listed = "\n".join(f"  {name:<11} {what}" for name, (_, what) in COMMANDS.items())
         print(_USAGE.format(commands=listed))
-        return exits.OK if arguments else exits.USAGE
+        return exit_codes.OK if arguments else exit_codes.USAGE
     if arguments[0] in ("-V", "--version"):
         print(f"qkt {__version__}")
-        return exits.OK
+        return exit_codes.OK
     if arguments[0] not in COMMANDS:
         complain("qkt", f"there is no command {arguments[0]!r}; there are: {', '.join(COMMANDS)}")
-        return exits.USAGE
+        return exit_codes.USAGE
     module, _, function = COMMANDS[arguments[0]][0].partition(":")
     code = getattr(importlib.import_module(module), function)(arguments[1:])
     sys.stdout.flush()

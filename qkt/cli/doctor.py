@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from qkt.broker.bybit.client import BybitClient
-from qkt.broker.bybit.session import Timing
-from qkt.broker.bybit.spot import BybitSpotBroker
 from qkt.bus import EventBus
-from qkt.cli import exits
-from qkt.cli.doctor_lights import (
+from qkt.bybit.spot import BybitSpotBroker
+from qkt.bybit.transport.client import BybitClient
+from qkt.bybit.transport.stream_session import Timing
+from qkt.cli import exit_codes
+from qkt.cli.doctor_checks import (
     Colour,
     Light,
     account_type,
@@ -31,7 +31,7 @@ from qkt.cli.doctor_lights import (
     withdrawal,
 )
 from qkt.cli.progress import progress
-from qkt.cli.running import command_parser, run_command
+from qkt.cli.runner import command_parser, run_command
 from qkt.cli.screen import Line, Screen, wrapped
 from qkt.cli.session import KEYS_HELP, add_account_options, new_client, place_of
 from qkt.cli.version import versions
@@ -65,8 +65,8 @@ def _doctor(options: argparse.Namespace, screen: Screen) -> int:
     for light in _examined(options, screen):
         show(light)
     worst = max((light.colour for light in lights), key=list(Colour).index)
-    code = exits.NO if worst is Colour.RED else exits.OK
-    screen.result({"place": place, "ok": code == exits.OK, "lights": [light.as_dict() for light in lights]})
+    code = exit_codes.NO if worst is Colour.RED else exit_codes.OK
+    screen.result({"place": place, "ok": code == exit_codes.OK, "lights": [light.as_dict() for light in lights]})
     counts = {colour: sum(light.colour is colour for light in lights) for colour in Colour}
     screen.line(
         [(f"{counts[Colour.RED]} red, {counts[Colour.YELLOW]} yellow, {counts[Colour.GREEN]} green", _STYLES[worst])]

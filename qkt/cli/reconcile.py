@@ -14,11 +14,11 @@ from pathlib import Path
 
 import attrs
 
-from qkt.cli import exits
-from qkt.cli.plain import counted, number, plain, span
+from qkt.cli import exit_codes
+from qkt.cli.formatting import counted, number, plain, span
 from qkt.cli.progress import progress
 from qkt.cli.reconcile_html import page
-from qkt.cli.running import command_parser, run_command
+from qkt.cli.runner import command_parser, run_command
 from qkt.cli.screen import Line, Screen, wrapped
 from qkt.cli.session import KEYS_HELP, Session, add_account_options, session
 from qkt.cli.tables import table
@@ -53,8 +53,8 @@ class Findings:
     def code(self) -> int:
         """The exit code."""
         if self.unresolved or self.health.questions_waiting:
-            return exits.UNKNOWN
-        return exits.OK if self.reports[-1].ok else exits.UNAVAILABLE
+            return exit_codes.UNKNOWN
+        return exit_codes.OK if self.reports[-1].ok else exit_codes.UNAVAILABLE
 
 
 def run(argv: Sequence[str]) -> int:
@@ -121,7 +121,7 @@ def _write(path: Path, text: str) -> None:
 def _document(findings: Findings) -> dict[str, object]:
     return {
         "place": findings.place,
-        "ok": findings.code == exits.OK,
+        "ok": findings.code == exit_codes.OK,
         "exit_code": findings.code,
         "discrepancies": plain(findings.discrepancies),
         "unresolved": list(findings.unresolved),

@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from qkt._version import __version__
-from qkt.cli.plain import ORDER_COLUMNS, clock_time, number, order_row, span
+from qkt.cli.formatting import ORDER_COLUMNS, clock_time, number, order_row, span
 from qkt.reconcile.report import Discrepancy, ReconcileReport
 
 if TYPE_CHECKING:

@@ -14,9 +14,9 @@ from urllib.parse import urlsplit
 
 import attrs
 
-from qkt.broker.bybit.broker import BybitBroker
-from qkt.broker.bybit.client import BybitClient
 from qkt.bus import EventBus
+from qkt.bybit.broker import BybitBroker
+from qkt.bybit.transport.client import BybitClient
 from qkt.cli.progress import progress
 from qkt.cli.screen import Screen
 from qkt.clock import SystemClock
@@ -106,10 +106,10 @@ def session(
 
 def _broker_class(options: argparse.Namespace) -> type[BybitBroker]:
     if getattr(options, "category", "spot") == "linear":
-        from qkt.broker.bybit.linear import BybitLinearBroker
+        from qkt.bybit.linear import BybitLinearBroker
 
         return BybitLinearBroker
-    from qkt.broker.bybit.spot import BybitSpotBroker
+    from qkt.bybit.spot import BybitSpotBroker
 
     return BybitSpotBroker
 

@@ -15,13 +15,13 @@ from typing import Any
 
 import attrs
 
-from qkt.broker.bybit.translate.orders import BybitOrderTranslator
 from qkt.broker.protocol import SubmitOutcome
-from qkt.cli import exits
-from qkt.cli.confirming import add_sending_options, is_confirmed
-from qkt.cli.plain import number, plain, terms
+from qkt.bybit.codec.orders import BybitOrderTranslator
+from qkt.cli import exit_codes
+from qkt.cli.confirm import add_sending_options, is_confirmed
+from qkt.cli.formatting import number, plain, terms
 from qkt.cli.progress import progress
-from qkt.cli.running import command_parser, run_command
+from qkt.cli.runner import command_parser, run_command
 from qkt.cli.screen import Screen
 from qkt.cli.session import KEYS_HELP, Session, add_account_options, bare_symbol, full_symbol, session
 from qkt.errors import InvalidRequestError, WaitTimeoutError
@@ -83,7 +83,7 @@ def _submit(options: argparse.Namespace, screen: Screen) -> int:
         if options.dry_run:
             return _show(request, what, screen)
         if not is_confirmed(options, screen, f"{what}: send it?"):
-            return exits.NO
+            return exit_codes.NO
         try:
             return _send(account, request, options, screen)
         except KeyboardInterrupt:
@@ -144,7 +144,7 @@ def _show(request: OrderRequest, what: str, screen: Screen) -> int:
     screen.result({"dry_run": True, "would_send": {"path": "/v5/order/create", "body": body}})
     screen.line(f"{what}: checked, not sent (--dry-run). POST /v5/order/create would carry")
     screen.lines(f"  {name}: {value}" for name, value in body.items())
-    return exits.OK
+    return exit_codes.OK
 
 
 def _send(account: Session, request: OrderRequest, options: argparse.Namespace, screen: Screen) -> int:
@@ -163,7 +163,11 @@ def _send(account: Session, request: OrderRequest, options: argparse.Namespace, 
         }
     )
     screen.lines(_told(outcome, view, reason, account.place))
-    codes = {SubmitOutcome.ACCEPTED: exits.OK, SubmitOutcome.REJECTED: exits.NO, SubmitOutcome.UNKNOWN: exits.UNKNOWN}
+    codes = {
+        SubmitOutcome.ACCEPTED: exit_codes.OK,
+        SubmitOutcome.REJECTED: exit_codes.NO,
+        SubmitOutcome.UNKNOWN: exit_codes.UNKNOWN,
+    }
     return codes[outcome]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qkt.cli import exits
+from qkt.cli import exit_codes
 from qkt.cli.extras import missing_extra
 from qkt.cli.screen import complain
 
@@ -14,7 +14,7 @@ def run(argv: Sequence[str]) -> int:
     missing = missing_extra("venue")
     if missing is not None:
         complain("qkt venue", missing)
-        return exits.USAGE
+        return exit_codes.USAGE
     from qkt.venue.__main__ import main
 
     return main(argv)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib import metadata
 
 from qkt._version import __version__
-from qkt.cli import exits
+from qkt.cli import exit_codes
 from qkt.cli.screen import Screen
 
 _CORE = ("requests", "websocket-client", "attrs", "blinker")
@@ -40,4 +40,4 @@ def run(argv: Sequence[str]) -> int:
         missing = f"not installed (pip install 'qkt[{extra_of[package]}]')" if package in extra_of else "not installed"
         screen.line([(f"{package:<18}", "dim"), (version or missing, "" if version else "yellow")])
     screen.line([(f"{'platform':<18}", "dim"), (platform.platform(), "")])
-    return exits.OK
+    return exit_codes.OK

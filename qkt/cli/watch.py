@@ -18,12 +18,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from qkt.cli import exits
-from qkt.cli.plain import plain
-from qkt.cli.running import command_parser, run_command
+from qkt.cli import exit_codes
+from qkt.cli.formatting import plain
+from qkt.cli.runner import command_parser, run_command
 from qkt.cli.screen import Line, Screen
 from qkt.cli.session import KEYS_HELP, Session, add_account_options, session
-from qkt.cli.watch_page import Memory, event_line, page
+from qkt.cli.watch_view import Memory, event_line, page
 from qkt.errors import InvalidRequestError
 from qkt.events import BrokerEvent
 
@@ -62,7 +62,7 @@ def _watch(options: argparse.Namespace, screen: Screen) -> int:
     ) as account:
         if options.once:
             _once(account, memory, screen)
-            return exits.OK
+            return exit_codes.OK
         until = None if options.for_s is None else time.monotonic() + options.for_s
         if screen.is_json:
             _every_turn(woken, until, lambda: _print_json(account, untold))
@@ -73,7 +73,7 @@ def _watch(options: argparse.Namespace, screen: Screen) -> int:
             screen.lines(_page(account, memory))
             untold.clear()  # the page has shown what the first round found
             _every_turn(woken, until, lambda: _print_lines(screen, untold))
-    return exits.OK
+    return exit_codes.OK
 
 
 def _once(account: Session, memory: Memory, screen: Screen) -> None:

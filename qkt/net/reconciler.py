@@ -11,8 +11,7 @@ import threading
 from collections.abc import Callable
 
 from qkt.errors import InvalidRequestError
-from qkt.net.scheduler import ThreadScheduler
-from qkt.net.scheduling import Cancellable, Scheduler
+from qkt.net.scheduler import Cancellable, Scheduler, ThreadScheduler
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from qkt.clock import Clock, SystemClock
 from qkt.errors import InvalidRequestError
@@ -23,6 +23,28 @@ log = logging.getLogger(__name__)
 
 _CLOSE_PATIENCE_MS = 5_000
 _LONGEST_WAIT_S = 3_600.0
+
+
+class Cancellable(Protocol):
+    """Something scheduled that can be called off; calling it off twice is harmless."""
+
+    def cancel(self) -> None:
+        """After this returns the action is not started again."""
+        ...
+
+
+class Scheduler(Protocol):
+    """Runs actions later. An action that raises never stops the schedule."""
+
+    def schedule_at_fixed_rate(
+        self, action: Callable[[], None], initial_delay_ms: int, interval_ms: int
+    ) -> Cancellable:
+        """Run ``action`` after ``initial_delay_ms`` and then every ``interval_ms``; never two runs of it at once."""
+        ...
+
+    def schedule_once(self, action: Callable[[], None], delay_ms: int) -> Cancellable:
+        """Run ``action`` once, after ``delay_ms``."""
+        ...
 
 
 class _Schedule:

@@ -19,8 +19,7 @@ from collections.abc import Callable
 from qkt.clock import Clock, SystemClock
 from qkt.errors import InvalidRequestError
 from qkt.net.backoff import BackoffPolicy, ExponentialBackoff
-from qkt.net.scheduler import ThreadScheduler
-from qkt.net.scheduling import Cancellable, Scheduler
+from qkt.net.scheduler import Cancellable, Scheduler, ThreadScheduler
 
 log = logging.getLogger(__name__)
 

@@ -18,6 +18,7 @@ from qkt.errors import InvalidRequestError
 from qkt.events import OrderEvent
 from qkt.model.executions import Execution
 from qkt.model.reports import OrderReport
+from qkt.orders.audit import describe
 from qkt.orders.facts import (
     AboutOrder,
     AnyFact,
@@ -29,8 +30,7 @@ from qkt.orders.facts import (
 )
 from qkt.orders.machine import apply, new_order
 from qkt.orders.order import NEVER_ARRIVED, EndKind, Order, TrailEntry
-from qkt.orders.shelf import Shelf
-from qkt.orders.trail import describe
+from qkt.orders.store import Shelf
 
 _PARKED_AT_MOST = 1_000
 _SAME_MOMENT_MS = 1_000

@@ -25,6 +25,7 @@ from qkt.events import OrderEvent, OrderModified, OrderStatusUnknown
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderType
 from qkt.model.reports import OrderReport, VenueStatus
+from qkt.orders.emission import about, amend_failed, cancel_failed, tell
 from qkt.orders.facts import (
     AgedOut,
     AmendIntended,
@@ -50,8 +51,7 @@ from qkt.orders.facts import (
     SubmitWithdrawn,
 )
 from qkt.orders.order import AGED_OUT, NEVER_ARRIVED, AmendIntent, CancelIntent, Doubt, End, EndKind, Order, Terms
-from qkt.orders.rows import end_of, is_refusal_of_a_request, is_stale, terms_of
-from qkt.orders.telling import about, amend_failed, cancel_failed, tell
+from qkt.orders.report_rules import end_of, is_refusal_of_a_request, is_stale, terms_of
 
 
 def new_order(fact: SubmitIntended | OrderReported | ExecutionReported) -> Order:

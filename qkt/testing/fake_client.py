@@ -19,8 +19,8 @@ from typing import Any, Self
 
 import requests
 
-from qkt.broker.bybit.envelope import check_envelope, decode
-from qkt.broker.bybit.transport import Envelope, FrameListener
+from qkt.bybit.codec.envelope import Envelope, check_envelope, decode
+from qkt.bybit.transport.protocol import FrameListener
 from qkt.errors import InvalidRequestError, OutcomeUnknownError, QktError, VenueUnavailableError
 from qkt.model.balances import CoinBalance, Wallet
 

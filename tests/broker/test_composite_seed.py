@@ -6,11 +6,11 @@ from decimal import Decimal
 
 import pytest
 
-from qkt.broker.bybit.spot import BybitSpotBroker
 from qkt.broker.composite import CompositeBroker, SymbolPattern
-from qkt.broker.log import LogBroker
-from qkt.broker.paper import PaperBroker
+from qkt.broker.paper.broker import PaperBroker
+from qkt.broker.paper.dry_run import LogBroker
 from qkt.bus import EventBus
+from qkt.bybit.spot import BybitSpotBroker
 from qkt.events import FillEvent, OrderAccepted, OrderEvent, OrderFilled
 from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderStatus, Side
 from qkt.positions import PositionTracker

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from qkt.broker.log import LogBroker
+from qkt.broker.paper.dry_run import LogBroker
 from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitOutcome
 from qkt.bus import EventBus
 from qkt.errors import InvalidRequestError
@@ -69,7 +69,7 @@ def test_every_order_is_accepted_announced_and_stays_open(broker, heard, order: 
 
 
 def test_each_request_is_one_line_of_plain_figures(broker, caplog):
-    caplog.set_level(logging.INFO, "qkt.broker.log")
+    caplog.set_level(logging.INFO, "qkt.broker.paper.dry_run")
     broker.submit(LIMIT)
     broker.modify("bot-1", OrderModification(new_limit_price=Decimal("1E+5")))
     broker.cancel("bot-1")
@@ -86,7 +86,7 @@ def test_each_request_is_one_line_of_plain_figures(broker, caplog):
 
 
 def test_the_line_is_written_before_any_handler_hears_of_it(caplog):
-    caplog.set_level(logging.INFO, "qkt.broker.log")
+    caplog.set_level(logging.INFO, "qkt.broker.paper.dry_run")
     bus, lines_at_event = EventBus(), []
     bus.subscribe(OrderAccepted, lambda event: lines_at_event.append(len(caplog.records)))
     LogBroker(bus).submit(LIMIT)

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from qkt.broker.guards import Guards
-from qkt.broker.paper import PaperBroker, coins_of
+from qkt.broker.paper.broker import PaperBroker, coins_of
 from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitOutcome
+from qkt.broker.risk import Guards
 from qkt.bus import EventBus
 from qkt.errors import InvalidRequestError, WaitTimeoutError
 from qkt.events import (

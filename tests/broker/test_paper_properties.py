@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qkt.broker.paper import PaperBroker
+from qkt.broker.paper.broker import PaperBroker
 from qkt.bus import EventBus
 from qkt.errors import InvalidRequestError
 from qkt.events import FillEvent, OrderAccepted, OrderCancelled, OrderEvent, OrderFilled, OrderRejected

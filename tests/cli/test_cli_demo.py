@@ -66,22 +66,22 @@ def test_a_naive_rule_is_found_out(runs, rule, counted):
 
 
 def test_a_rule_is_taken_out_again_after_the_night():
-    from qkt.broker.bybit import recovery, writes
+    from qkt.bybit import order_entry, recovery
     from qkt.cli.demo.sabotage import RULES, sabotaged
     from qkt.reconcile.plan import settled_requests
 
-    before = (settled_requests, writes.BybitWrites._unanswered_submit, recovery.BybitStateRecovery._round)
+    before = (settled_requests, order_entry.BybitWrites._unanswered_submit, recovery.BybitStateRecovery._round)
     for name in RULES:
         with sabotaged(name):
             now = (
                 vars(recovery)["settled_requests"],
-                writes.BybitWrites._unanswered_submit,
+                order_entry.BybitWrites._unanswered_submit,
                 recovery.BybitStateRecovery._round,
             )
             assert now != before
     after = (
         vars(recovery)["settled_requests"],
-        writes.BybitWrites._unanswered_submit,
+        order_entry.BybitWrites._unanswered_submit,
         recovery.BybitStateRecovery._round,
     )
     assert after == before

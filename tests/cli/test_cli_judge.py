@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from qkt.cli.demo.judge import KINDS, judge
-from qkt.cli.demo.night import FAST, Night
-from qkt.cli.demo.story import Story
+from qkt.cli.demo.scenario import Story
+from qkt.cli.demo.setup import FAST, Night
 from qkt.cli.screen import Screen
 from qkt.events import (
     BalancesUpdated,

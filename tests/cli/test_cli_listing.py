@@ -7,8 +7,8 @@ import json
 import pytest
 
 from qkt.cli import COMMANDS, main
-from qkt.cli.listing import span_ms
-from qkt.cli.plain import span
+from qkt.cli.formatting import span
+from qkt.cli.listings import span_ms
 from qkt.errors import InvalidRequestError
 
 

@@ -12,7 +12,7 @@ from html.parser import HTMLParser
 import pytest
 from cli_rig import end, environment, many_on_a_terminal, on_a_terminal, start
 
-from qkt.cli.doctor_lights import (
+from qkt.cli.doctor_checks import (
     Colour,
     account_type,
     clock_skew,

@@ -6,7 +6,7 @@ import re
 import shlex
 from pathlib import Path
 
-from qkt.cli import COMMANDS, exits
+from qkt.cli import COMMANDS, exit_codes
 from qkt.cli.demo.sabotage import RULES
 
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "use-the-command-line.md"
@@ -29,6 +29,6 @@ def test_the_commands_of_the_page_run(qkt, tmp_path, monkeypatch):
 def test_the_page_names_every_command_exit_code_and_rule():
     text = PAGE.read_text()
     assert [name for name in COMMANDS if f"`qkt {name}" not in text] == []
-    codes = {value for name, value in vars(exits).items() if name.isupper()}
+    codes = {value for name, value in vars(exit_codes).items() if name.isupper()}
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", text, re.M)} == codes
     assert [rule for rule in RULES if rule not in text] == []

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import qkt
 import qkt.testing
-from qkt.broker.bybit import client
+from qkt.bybit.transport import client
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = ROOT / "docs" / "reference"

@@ -23,7 +23,7 @@ from qkt.testing import FixedClock, TickScheduler
 from qkt.testing.contract import broker_checks
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "another_venue.py"
+EXAMPLE = ROOT / "docs" / "examples" / "another_venue.py"
 PAGE = ROOT / "docs" / "how-to" / "build-a-broker-for-another-venue.md"
 
 _spec = importlib.util.spec_from_file_location("another_venue", EXAMPLE)

@@ -317,8 +317,8 @@ def near_the_rules(draw):
 
 @given(near_the_rules())
 def test_the_check_and_the_simulated_venue_come_to_the_same_verdict(order):
-    from qkt.broker.bybit.translate.instruments import to_rules
-    from qkt.broker.bybit.translate.orders import BybitOrderTranslator
+    from qkt.bybit.codec.instruments import to_rules
+    from qkt.bybit.codec.orders import BybitOrderTranslator
 
     exchange = Exchange(lambda: 1, 1, [CATALOGUE["BTCUSDT"]])
     exchange.add_account("key", "secret", {"USDT": D(10**9), "BTC": D(10**6)})

@@ -8,7 +8,7 @@ import pytest
 
 from qkt.orders.ledger import Ledger
 from qkt.orders.order import Order
-from qkt.orders.shelf import Shelf
+from qkt.orders.store import Shelf
 from qkt.testing.builders import acknowledged, execution_reported, order_reported, submit_intended
 
 D = Decimal

@@ -13,11 +13,11 @@ from decimal import Decimal
 import attrs
 from model_venue import ModelVenue, Moment
 
-from qkt.broker.bybit.frames import execution_facts, order_facts
-from qkt.broker.bybit.recovery import BybitStateRecovery
-from qkt.broker.bybit.writes import BybitWrites
 from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
+from qkt.bybit.codec.frames import execution_facts, order_facts
+from qkt.bybit.order_entry import BybitWrites
+from qkt.bybit.recovery import BybitStateRecovery
 from qkt.errors import OutcomeUnknownError
 from qkt.events import BrokerEvent
 from qkt.model.orders import OrderModification, OrderRequest

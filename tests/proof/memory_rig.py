@@ -16,9 +16,9 @@ from decimal import Decimal
 from pathlib import Path
 from time import process_time
 
-from qkt.broker.bybit.frames import execution_facts, order_facts
 from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
+from qkt.bybit.codec.frames import execution_facts, order_facts
 from qkt.events import BrokerEvent
 from qkt.orders.facts import SubmitAcknowledged
 from qkt.testing import FixedClock

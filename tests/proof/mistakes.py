@@ -10,15 +10,15 @@ from collections.abc import Callable
 import attrs
 import pytest
 
-from qkt.broker.bybit import reads, recovery, writes
-from qkt.broker.bybit.reads import BybitReads
-from qkt.broker.bybit.recovery import BybitStateRecovery
-from qkt.broker.bybit.retcodes import Operation, Verdict
-from qkt.broker.bybit.writes import BybitWrites
-from qkt.orders import machine, telling
+from qkt.bybit import order_entry, queries, recovery
+from qkt.bybit.codec.retcodes import Operation, Verdict
+from qkt.bybit.order_entry import BybitWrites
+from qkt.bybit.queries import BybitReads
+from qkt.bybit.recovery import BybitStateRecovery
+from qkt.orders import emission, machine
 from qkt.orders.facts import AgedOut, SubmitAcknowledged, SubmitRefused
 from qkt.orders.order import Order
-from qkt.orders.rows import end_of, terms_of
+from qkt.orders.report_rules import end_of, terms_of
 from qkt.reconcile.snapshot import Completeness, Read
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -79,7 +79,7 @@ def last_write_wins(patch: pytest.MonkeyPatch) -> None:
 @mistake
 def terminal_before_fills(patch: pytest.MonkeyPatch) -> None:
     """The order says it is over: tell it at once, the executions will come."""
-    patch.setattr(telling, "_may_end", lambda order: order.end is not None and not order.is_end_told)
+    patch.setattr(emission, "_may_end", lambda order: order.end is not None and not order.is_end_told)
 
 
 @mistake
@@ -108,7 +108,7 @@ def known_orders_read_after_the_snapshot(patch: pytest.MonkeyPatch) -> None:
 @mistake
 def stop_paging_at_a_seen_page(patch: pytest.MonkeyPatch) -> None:
     """Executions come newest first, so a page of known ones means that the rest is known too."""
-    build, walk = BybitStateRecovery.__init__, reads.walk
+    build, walk = BybitStateRecovery.__init__, queries.walk
     known: list[Callable[[str], bool]] = []
 
     def build_and_listen(self, client, state, **more):
@@ -125,7 +125,7 @@ def stop_paging_at_a_seen_page(patch: pytest.MonkeyPatch) -> None:
         return walk(path, fetch_unless_seen, **more)
 
     patch.setattr(BybitStateRecovery, "__init__", build_and_listen)
-    patch.setattr(reads, "walk", walk_lazily)
+    patch.setattr(queries, "walk", walk_lazily)
 
 
 @mistake
@@ -148,7 +148,7 @@ def duplicate_id_is_acceptance(patch: pytest.MonkeyPatch) -> None:
     refused = BybitWrites._refused_submit
 
     def accepted(self, client_order_id, error, sent_ms):
-        if writes.verdict(error.ret_code, Operation.CREATE) is Verdict.DUPLICATE_ID:
+        if order_entry.verdict(error.ret_code, Operation.CREATE) is Verdict.DUPLICATE_ID:
             return SubmitAcknowledged(client_order_id=client_order_id, origin="submit")
         return refused(self, client_order_id, error, sent_ms)
 

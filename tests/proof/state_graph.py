@@ -24,9 +24,9 @@ from histories import NOW, History
 from law import ACCEPTED, Told, Violation, check_end, learn
 from model_venue import EXECUTIONS, ModelVenue
 
-from qkt.broker.bybit.recovery import BybitStateRecovery
 from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
+from qkt.bybit.recovery import BybitStateRecovery
 from qkt.events import BalancesUpdated, BrokerEvent
 from qkt.orders.facts import SubmitAcknowledged
 from qkt.orders.ledger import Ledger

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from memory_rig import T0, Rig, frames_of
 
-from qkt.broker.bybit.frames import execution_facts
+from qkt.bybit.codec.frames import execution_facts
 
 MB = 1_000_000
 RIG = Path(__file__).with_name("memory_rig.py")

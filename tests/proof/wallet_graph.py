@@ -13,8 +13,8 @@ from itertools import permutations
 from law import Violation
 from state_graph import Heard
 
-from qkt.broker.bybit.recovery import BybitStateRecovery
 from qkt.broker.state import BrokerState
+from qkt.bybit.recovery import BybitStateRecovery
 from qkt.errors import VenueUnavailableError
 from qkt.testing import FakeBybitClient, FixedClock
 from qkt.testing.builders import wallet_envelope

@@ -12,7 +12,7 @@ import pytest
 from stage import CANCEL, CREATE, EXECUTIONS, HISTORY, LOST, REALTIME, WALLET, Stage, assert_lawful, kinds_of, words
 
 from qkt import BybitClient, BybitSpotBroker, EventBus, LimitOrder, Side, SubmitOutcome
-from qkt.broker.bybit.session import Timing
+from qkt.bybit.transport.stream_session import Timing
 from qkt.errors import InvalidRequestError, QktError
 from qkt.events import (
     BalancesUpdated,

@@ -25,8 +25,8 @@ from stage import (
 )
 
 from qkt import EventBus, OrderFilled, OrderRejected, ReconcileError
-from qkt.broker.bybit.spot import BybitSpotBroker
 from qkt.broker.protocol import SubmitOutcome
+from qkt.bybit.spot import BybitSpotBroker
 from qkt.errors import VenueUnavailableError
 from qkt.events import FillEvent
 from qkt.testing.builders import envelope, execution_row, refusal

@@ -11,8 +11,8 @@ import pytest
 from stage import CREATE, EXECUTIONS, LOST, REALTIME, WALLET, Stage, assert_lawful, kinds_of, words
 
 from qkt import BybitClient, BybitLinearBroker, BybitSpotBroker, EventBus, LimitOrder, Side
-from qkt.broker.bybit.session import Timing
-from qkt.broker.bybit.stream import StreamFault
+from qkt.bybit.transport.stream import StreamFault
+from qkt.bybit.transport.stream_session import Timing
 from qkt.errors import BybitApiError
 from qkt.events import BrokerEvent, FillEvent, HealthDegraded, HealthRestored, OrderCancelled
 from qkt.net.backoff import ExponentialBackoff

@@ -20,7 +20,7 @@ from qkt import (
     PositionTracker,
     Side,
 )
-from qkt.broker.bybit.frames import execution_facts
+from qkt.bybit.codec.frames import execution_facts
 from qkt.errors import ReconcileError
 from qkt.events import BalancesUpdated, FillEvent, OrderEvent, PositionReconciled
 from qkt.model.balances import CoinBalance

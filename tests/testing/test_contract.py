@@ -9,8 +9,8 @@ import attrs
 import pytest
 
 from qkt.broker.composite import CompositeBroker, SymbolPattern
-from qkt.broker.log import LogBroker
-from qkt.broker.paper import PaperBroker
+from qkt.broker.paper.broker import PaperBroker
+from qkt.broker.paper.dry_run import LogBroker
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck, SubmitOutcome
 from qkt.bus import EventBus
 from qkt.errors import InvalidRequestError

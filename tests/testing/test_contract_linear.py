@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from qkt.broker.bybit.linear import BybitLinearBroker
 from qkt.bus import EventBus
+from qkt.bybit.linear import BybitLinearBroker
 from qkt.clock import SystemClock
 from qkt.testing import FakeBybitClient, TickScheduler
 from qkt.testing.builders import envelope, execution_row, frame, order_row, refusal

@@ -7,11 +7,11 @@ from decimal import Decimal
 
 import pytest
 
-from qkt.broker.bybit.client import BybitClient
-from qkt.broker.bybit.spot import BybitSpotBroker
 from qkt.broker.composite import CompositeBroker, SymbolPattern
-from qkt.broker.paper import PaperBroker
+from qkt.broker.paper.broker import PaperBroker
 from qkt.bus import EventBus
+from qkt.bybit.spot import BybitSpotBroker
+from qkt.bybit.transport.client import BybitClient
 from qkt.testing.contract import broker_checks
 from qkt.venue import SimulatedBybit
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qkt.broker.bybit.client import BybitClient
-from qkt.broker.bybit.transport import BybitTransport
+from qkt.bybit.transport.client import BybitClient
+from qkt.bybit.transport.protocol import BybitTransport
 from qkt.errors import BybitApiError, QktError
 from qkt.testing import FakeBybitClient
 from qkt.testing.builders import refusal

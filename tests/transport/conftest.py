@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from transport_rig import CALM, FAST_BACKOFF, QUICK
 
-from qkt.broker.bybit.client import BybitClient
+from qkt.bybit.transport.client import BybitClient
 from qkt.venue import SimulatedBybit
 
 

@@ -10,10 +10,10 @@ import time
 import pytest
 from transport_rig import SOON, Recorder, eventually, qkt_threads
 
-from qkt.broker.bybit.client import BybitClient
-from qkt.broker.bybit.session import Timing
-from qkt.broker.bybit.spot import BybitSpotBroker
 from qkt.bus import EventBus
+from qkt.bybit.spot import BybitSpotBroker
+from qkt.bybit.transport.client import BybitClient
+from qkt.bybit.transport.stream_session import Timing
 from qkt.events import FillEvent
 from qkt.net.scheduler import ThreadScheduler
 from qkt.venue import SimulatedBybit
@@ -162,7 +162,7 @@ def test_S39_with_the_default_patience_a_dead_connection_is_noticed_within_ten_s
 
 SCRIPT = """
 import sys, threading
-from qkt.broker.bybit.client import BybitClient
+from qkt.bybit.transport.client import BybitClient
 client = BybitClient("key", "secret", rest_url=sys.argv[1], ws_url=sys.argv[2])
 {body}
 """

@@ -11,9 +11,9 @@ import threading
 import pytest
 from transport_rig import FAST_BACKOFF, QUICK, SOON, Recorder, eventually, qkt_threads, read_request
 
-from qkt.broker.bybit.client import BybitClient
+from qkt.bybit.transport.client import BybitClient
+from qkt.bybit.transport.rate_limits import address_budget
 from qkt.errors import BybitConnectError
-from qkt.net.rate import address_budget
 from qkt.venue import SimulatedBybit
 
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -152,7 +152,7 @@ def test_a_frame_that_arrives_slowly_is_still_one_frame(raw, live):
 
 def test_a_frame_that_trickles_for_ever_is_ended_by_the_watch(raw, live, monkeypatch):
     _client, _, losses = live
-    monkeypatch.setattr("qkt.broker.bybit.stream._STUCK_MS", 300)
+    monkeypatch.setattr("qkt.bybit.transport.stream._STUCK_MS", 300)
     stop = threading.Event()
 
     def trickle():

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 from transport_rig import SOON, RawServer, eventually, ok, qkt_threads, reply
 
-from qkt.broker.bybit.payload import body_text, query_string
+from qkt.bybit.transport.encoding import body_text, query_string
 from qkt.clock import SystemClock
 from qkt.errors import (
     BybitApiError,

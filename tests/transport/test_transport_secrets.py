@@ -99,7 +99,7 @@ def test_nothing_the_stack_says_holds_a_key_or_a_signature(venue, make_client, s
 
     assert_no_canary("".join(shown))
     assert_no_canary(said.getvalue())
-    assert "qkt.broker.bybit" in said.getvalue()
+    assert "qkt.bybit" in said.getvalue()
     output = capfd.readouterr()
     assert_no_canary(output.out + output.err)
 

@@ -8,9 +8,9 @@ import time
 import pytest
 from transport_rig import QUICK, SOON, Recorder, eventually, qkt_threads
 
-from qkt.broker.bybit.client import BybitClient
-from qkt.broker.bybit.session import Timing
-from qkt.broker.bybit.transport import BybitTransport
+from qkt.bybit.transport.client import BybitClient
+from qkt.bybit.transport.protocol import BybitTransport
+from qkt.bybit.transport.stream_session import Timing
 from qkt.clock import SystemClock
 from qkt.errors import BybitConnectError, InvalidRequestError
 
@@ -150,7 +150,7 @@ def test_an_unreachable_host_is_a_connect_error_in_time(make_client):
 def test_a_name_server_that_does_not_answer_is_a_connect_error_in_time(make_client, monkeypatch):
     released = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **more: released.wait(20) and [])
-    monkeypatch.setattr("qkt.broker.bybit.client._CONNECT_MS", 300)
+    monkeypatch.setattr("qkt.bybit.transport.client._CONNECT_MS", 300)
     began = time.monotonic()
     try:
         with pytest.raises(BybitConnectError, match="did not answer in time"):

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from qkt.broker.bybit.session import Timing
+from qkt.bybit.transport.stream_session import Timing
 from qkt.net.backoff import ExponentialBackoff
 
 SOON = 8.0  # seconds: far more than anything here needs

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 import attrs
 
-from qkt.cli import exits
+from qkt.cli import exit_codes
 from qkt.cli.extras import missing_extra
-from qkt.cli.running import command_parser, run_command
+from qkt.cli.runner import command_parser, run_command
 from qkt.cli.screen import Screen, wrapped
 from qkt.errors import InvalidRequestError
 
@@ -48,11 +48,11 @@ def _play(options: argparse.Namespace, screen: Screen) -> int:
     missing = missing_extra("venue")
     if missing is not None:
         raise InvalidRequestError(missing)
-    from qkt.cli.demo.books import book_rows, page
-    from qkt.cli.demo.night import FAST, STROLL, Night
+    from qkt.cli.demo.comparison import book_rows, page
+    from qkt.cli.demo.narrator import HEADER
     from qkt.cli.demo.sabotage import RULES, sabotaged
-    from qkt.cli.demo.story import Story
-    from qkt.cli.demo.telling import HEADER
+    from qkt.cli.demo.scenario import Story
+    from qkt.cli.demo.setup import FAST, STROLL, Night
     from qkt.venue import SimulatedBybit
 
     screen.lines(wrapped(_INTRO))
@@ -89,4 +89,4 @@ def _play(options: argparse.Namespace, screen: Screen) -> int:
             "story": night.teller.lines,
         }
     )
-    return exits.OK if agrees else exits.NO
+    return exit_codes.OK if agrees else exit_codes.NO

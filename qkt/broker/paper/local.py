@@ -1,0 +1,418 @@
+"""A broker whose venue is in this process: it answers at once, knows everything, and starts no thread.
+
+The paper market's rows become the same facts that a stream frame or a REST page becomes, and enter the same
+`BrokerState`: so `wait`, `order`, `fills`, `explain` and every event are made by the code that trades live, and a bot
+cannot tell the difference. The market decides under this broker's lock; events are delivered after it is released, so
+a handler may submit, cancel, modify or close.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from qkt.broker.order_queries import LooksAtState
+from qkt.broker.paper.matching import PaperMarket, RefusedByMarketError, Row
+from qkt.broker.protocol import OrderTypeCapability, SubmitAck, SubmitOutcome
+from qkt.broker.risk import GuardRail, Guards
+from qkt.broker.state import BrokerState
+from qkt.bus import EventBus
+from qkt.clock import Clock, SystemClock
+from qkt.errors import InvalidRequestError
+from qkt.events import BrokerEvent, OrderCancelFailed, OrderModifyFailed, Origin
+from qkt.health import Health
+from qkt.ids import new_client_order_id
+from qkt.model.checks import check_changes, quantize
+from qkt.model.instruments import InstrumentRules
+from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderView, TimeInForce
+from qkt.model.reports import OrderReport
+from qkt.orders.facts import (
+    AmendIntended,
+    AmendRefused,
+    AnyFact,
+    CancelIntended,
+    CancelRefused,
+    ExecutionReported,
+    OrderReported,
+    SubmitAcknowledged,
+    SubmitIntended,
+    SubmitRefused,
+)
+from qkt.orders.order import Order
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R", bound=OrderRequest)
+T = TypeVar("T")
+
+_RETAIN_CLOSED_MS = 24 * 60 * 60 * 1_000
+_PURGE_EVERY_MS = 60_000
+
+
+class LocalBroker(LooksAtState):
+    """What `PaperBroker` and `LogBroker` share; it satisfies `Broker`.
+
+    Closed orders can be looked up for ``retain_closed_ms``, and ``guards`` limit what is taken, as at the live brokers.
+    """
+
+    capabilities: frozenset[OrderTypeCapability] = frozenset()
+
+    def __init__(
+        self,
+        bus: EventBus,
+        clock: Clock | None,
+        market: PaperMarket,
+        *,
+        name: str,
+        guards: Guards | None = None,
+        retain_closed_ms: int = _RETAIN_CLOSED_MS,
+    ) -> None:
+        self._name = name
+        self._bus = bus
+        self._clock = clock or SystemClock()
+        self._market = market
+        self._rail = GuardRail(guards, self._clock, name)
+        self._retain_closed_ms = retain_closed_ms
+        self._lock = threading.Lock()
+        self._purged_ms = self._clock.now_ms()
+        self._state = BrokerState(source=name, bus=bus, clock=self._clock)
+
+    @property
+    def name(self) -> str:
+        """Who this is in logs and events."""
+        return self._name
+
+    # -- asking for things ---------------------------------------------------------------------------------------------
+
+    def submit(self, request: OrderRequest) -> SubmitAck:
+        """Take an order; the market answers before this returns, and its events may precede the ack.
+
+        Raises:
+            InvalidRequestError: it cannot be right, a guard forbids it, its id was used before, or the broker is
+                closed or frozen.
+        """
+        return self._submit_all([request])[0]
+
+    def submit_many(self, requests: Iterable[OrderRequest]) -> list[SubmitAck]:
+        """Take several orders; one ack each, in the order given.
+
+        All or none pass the checks: one that cannot be right raises, and none is taken. From then on each order has
+        its own outcome.
+        """
+        return self._submit_all(_several(requests, "submit_many", "orders"))
+
+    def _submit_all(self, requests: Sequence[OrderRequest]) -> list[SubmitAck]:
+        self._state.check_open()
+        self._prepare(requests)
+        with self._lock:
+            now_ms = self._clock.now_ms()
+            self._forget_old_orders(now_ms)
+            self._admit(requests)
+            intents = [_intent(request, now_ms) for request in requests]
+            self._state.begin_submits(intents)
+            acks = [self._place(intent) for intent in intents]
+        for ack, request in zip(acks, requests, strict=True):
+            self._answered("submit", ack, request)
+        self._bus.deliver()
+        return acks
+
+    def _place(self, intent: SubmitIntended) -> SubmitAck:
+        about: dict[str, Any] = {
+            "client_order_id": intent.client_order_id,
+            "at_ms": intent.at_ms,
+            "origin": intent.origin,
+        }
+        broker_order_id = self._market.next_broker_order_id
+        try:
+            rows = self._market.place(intent.request, intent.client_order_id, intent.at_ms)
+        except RefusedByMarketError as error:
+            self._absorb([SubmitRefused(**about, reason=str(error))])
+            return _rejected(intent.client_order_id, "", str(error))
+        self._absorb(
+            [SubmitAcknowledged(**about, broker_order_id=broker_order_id), *_facts(rows, intent.at_ms, intent.origin)]
+        )
+        return _accepted(intent.client_order_id, broker_order_id)
+
+    def check(self, request: OrderRequest) -> None:
+        """Raise what `submit` would raise for this order, guards left out, and take nothing."""
+        self._prepare([request])
+        with self._lock:
+            self._check_all(request)
+
+    def _prepare(self, requests: Sequence[OrderRequest]) -> None:
+        """Fetch what the checks will need; no lock is held, and the requests may still be anything."""
+
+    def _admit(self, requests: Sequence[OrderRequest]) -> None:
+        self._rail.check_not_frozen()
+        for request in requests:
+            self._check_all(request)
+        self._rail.admit(requests, dict(self._market.prices))
+
+    def _check_all(self, request: OrderRequest) -> None:
+        if not isinstance(request, OrderRequest):
+            raise InvalidRequestError(f"submit takes an order such as LimitOrder(...), got {request!r}")
+        self._check_capability(request)
+        self._check(request)
+
+    def cancel(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> SubmitAck:
+        """End a working order, named by exactly one of its ids; an unknown id raises InvalidRequestError.
+
+        When it has ended already: REJECTED, and `OrderCancelFailed` tells so too.
+        """
+        self._state.check_open()
+        with self._lock:
+            order = self._named_order(client_order_id, broker_order_id)
+            about = self._about(order)
+            ack = self._ask(
+                order,
+                CancelIntended(**about, sent_ms=about["at_ms"]),
+                lambda: self._market.cancel(order.client_order_id, about["at_ms"]),
+                lambda reason: CancelRefused(**about, reason=reason),
+                OrderCancelFailed,
+            )
+        self._answered("cancel", ack)
+        self._bus.deliver()
+        return ack
+
+    def modify(
+        self,
+        client_order_id: str | None = None,
+        changes: OrderModification | None = None,
+        *,
+        broker_order_id: str | None = None,
+    ) -> SubmitAck:
+        """Change a working order. REJECTED when it has ended or the market refuses; an unknown id raises.
+
+        Raises InvalidRequestError also for a term this kind of order does not have.
+        """
+        self._state.check_open()
+        if not isinstance(changes, OrderModification):
+            raise InvalidRequestError(f"modify takes an OrderModification, got {changes!r}")
+        with self._lock:
+            order = self._named_order(client_order_id, broker_order_id)
+            if order.end is None:
+                self._rail.admit_changes(order.view(), changes)
+                self._check_changes(order.view(), changes)
+            about = self._about(order)
+            ack = self._ask(
+                order,
+                AmendIntended(**about, changes=changes, sent_ms=about["at_ms"]),
+                lambda: self._market.amend(order.client_order_id, changes, about["at_ms"]),
+                lambda reason: AmendRefused(**about, reason=reason),
+                OrderModifyFailed,
+            )
+        self._answered("modify", ack, changes)
+        self._bus.deliver()
+        return ack
+
+    def _about(self, order: Order) -> dict[str, Any]:
+        """What every fact about a request on ``order`` says."""
+        return {"client_order_id": order.client_order_id, "at_ms": self._clock.now_ms(), "origin": "submit"}
+
+    def _ask(
+        self,
+        order: Order,
+        intent: AnyFact,
+        do: Callable[[], list[Row]],
+        refused: Callable[[str], AnyFact],
+        failed: type[OrderCancelFailed | OrderModifyFailed],
+    ) -> SubmitAck:
+        """Record the wish, let the market answer it, record the answer."""
+        if order.end is not None:
+            reason = f"the order ended before: {order.end.kind.name}"
+            rejected = _rejected(order.client_order_id, order.broker_order_id, reason)
+            self._publish(
+                failed(
+                    client_order_id=rejected.client_order_id,
+                    broker_order_id=rejected.broker_order_id,
+                    origin="submit",
+                    reason=reason,
+                )
+            )
+            return rejected
+        self._state.absorb([intent])
+        try:
+            rows = do()
+        except RefusedByMarketError as error:
+            self._absorb([refused(str(error))])
+            return _rejected(order.client_order_id, order.broker_order_id, str(error))
+        self._absorb(_facts(rows, intent.at_ms, "submit"))
+        return _accepted(order.client_order_id, order.broker_order_id)
+
+    def cancel_all(self, symbol: str | None = None, *, include_external: bool = False) -> list[SubmitAck]:  # noqa: ARG002
+        """Cancel every open order, or those on ``symbol``: one ack each, oldest first. All orders here are ours."""
+        self._state.check_open()
+        return [self.cancel(view.client_order_id) for view in self.open_orders() if symbol in (None, view.symbol)]
+
+    def cancel_many(
+        self, client_order_ids: Iterable[str] = (), *, broker_order_ids: Iterable[str] = ()
+    ) -> list[SubmitAck]:
+        """End several orders: one ack each, client ids first. An unknown id, or one named twice, raises before any."""
+        self._state.check_open()
+        orders = [self._named_order(name, None) for name in _several(client_order_ids, "cancel_many", "ids")]
+        orders += [self._named_order(None, name) for name in _several(broker_order_ids, "cancel_many", "ids")]
+        ids = [order.client_order_id for order in orders]
+        if len(set(ids)) < len(ids):
+            raise InvalidRequestError("cancel_many names an order twice; nothing was cancelled")
+        return [self.cancel(client_order_id) for client_order_id in ids]
+
+    # -- rules and guards ----------------------------------------------------------------------------------------------
+
+    def rules(self, symbol: str) -> InstrumentRules | None:  # noqa: ARG002 - the default knows none
+        """The venue's rules for a symbol, None where this broker was given none."""
+        return None
+
+    def quantize(self, request: R) -> R:
+        """The nearest order that fits the venue's steps and is no worse for you; unchanged where there are no rules."""
+        rules = self.rules(request.symbol)
+        return request if rules is None else quantize(request, rules)
+
+    def freeze(self, reason: str = "asked") -> None:
+        """The kill switch: refuse submits and amends until `unfreeze`; cancels pass."""
+        self._rail.freeze(reason)
+
+    def unfreeze(self) -> None:
+        """Let orders pass again."""
+        self._rail.unfreeze()
+
+    @property
+    def is_frozen(self) -> bool:
+        """True between `freeze` and `unfreeze`."""
+        return self._rail.is_frozen
+
+    # -- what the kinds of local broker decide -------------------------------------------------------------------------
+
+    def _check(self, request: OrderRequest) -> None:
+        """Raise InvalidRequestError for what this broker will not take; nothing has been recorded yet."""
+
+    def _check_changes(self, order: OrderView, changes: OrderModification) -> None:
+        """Raise InvalidRequestError for an amend this broker will not try; nothing has been recorded yet."""
+        check_changes(order, changes, None)
+
+    def _answered(self, asked: str, ack: SubmitAck, terms: OrderRequest | OrderModification | None = None) -> None:
+        """A request was answered and its events are queued; no lock is held."""
+
+    def _absorb(self, facts: Iterable[AnyFact]) -> None:
+        self._state.absorb(facts)
+
+    def capabilities_for(self, symbol: str) -> frozenset[OrderTypeCapability]:
+        """What can be asked on ``symbol``; empty when it is not served."""
+        return self.capabilities if self.supports(symbol) else frozenset()
+
+    def supports(self, symbol: str) -> bool:  # noqa: ARG002 - the default serves them all
+        """True: every symbol is served."""
+        return True
+
+    def _check_capability(self, request: OrderRequest) -> None:
+        able = self.capabilities_for(request.symbol)
+        if not able:
+            raise InvalidRequestError(f"{self.name} does not serve {request.symbol!r}")
+        lacking = needed_for(request) - able
+        if lacking:
+            raise InvalidRequestError(
+                f"{self.name} cannot do {_names(lacking)} on {request.symbol}; it can do {_names(able)}"
+            )
+
+    @property
+    def health(self) -> Health:
+        """Always fresh: the venue is in this process."""
+        return Health(
+            source=self.name,
+            orders=0,
+            executions=0,
+            balances=0,
+            stream="closed" if self._state.is_closed else "local",
+            queue_depth=self._bus.queue_depth,
+        )
+
+    # -- housekeeping --------------------------------------------------------------------------------------------------
+
+    def _absorb_rows(self, rows: Iterable[Row], now_ms: int) -> None:
+        self._absorb(_facts(rows, now_ms, "stream"))
+
+    def _publish(self, event: BrokerEvent) -> None:
+        self._state.publish([event])
+
+    def _forget_old_orders(self, now_ms: int) -> None:
+        if now_ms - self._purged_ms < _PURGE_EVERY_MS:
+            return
+        self._purged_ms = now_ms
+        before_ms = now_ms - self._retain_closed_ms
+        self._state.ask(lambda ledger: ledger.forget_closed(closed_before_ms=before_ms, executed_before_ms=before_ms))
+
+    def close(self) -> None:
+        """Take no more orders, deliver what is queued, forget nothing. Idempotent, from any thread or handler."""
+        if self._state.is_closed:
+            return
+        left = self._state.close()
+        if left:
+            log.warning("closed with events undelivered source=%s events=%d", self.name, left)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = " closed" if self._state.is_closed else ""
+        return f"<{type(self).__name__} {self.name}{state} open_orders={len(self.open_orders())}>"
+
+
+def _intent(request: OrderRequest, now_ms: int) -> SubmitIntended:
+    return SubmitIntended(
+        client_order_id=request.client_order_id or new_client_order_id(),
+        request=request,
+        sent_ms=now_ms,
+        at_ms=now_ms,
+        origin="submit",
+    )
+
+
+def _several(given: Iterable[T], asked: str, what: str) -> list[T]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise InvalidRequestError(f"{asked} takes a list of {what}; got {given!r}")
+    return list(given)
+
+
+def needed_for(request: OrderRequest) -> frozenset[OrderTypeCapability]:
+    """What a broker must be able to do to take ``request``."""
+    needed = {OrderTypeCapability[request.order_type.name]}
+    if request.time_in_force is TimeInForce.POST_ONLY:
+        needed.add(OrderTypeCapability.POST_ONLY)
+    if isinstance(request, MarketOrder) and request.quote_sized:
+        needed.add(OrderTypeCapability.QUOTE_SIZED)
+    if isinstance(request, LimitOrder) and (request.take_profit is not None or request.stop_loss is not None):
+        needed.add(OrderTypeCapability.BRACKET)
+    return frozenset(needed)
+
+
+def _names(capabilities: Iterable[OrderTypeCapability]) -> str:
+    return ", ".join(sorted(capability.name for capability in capabilities))
+
+
+def _facts(rows: Iterable[Row], at_ms: int, origin: Origin) -> list[AnyFact]:
+    return [
+        OrderReported(report=row, as_of_ms=row.updated_ms, at_ms=at_ms, origin=origin)
+        if isinstance(row, OrderReport)
+        else ExecutionReported(execution=row, at_ms=at_ms, origin=origin)
+        for row in rows
+    ]
+
+
+def _accepted(client_order_id: str, broker_order_id: str) -> SubmitAck:
+    return SubmitAck(client_order_id=client_order_id, broker_order_id=broker_order_id, outcome=SubmitOutcome.ACCEPTED)
+
+
+def _rejected(client_order_id: str, broker_order_id: str, reason: str) -> SubmitAck:
+    return SubmitAck(
+        client_order_id=client_order_id,
+        broker_order_id=broker_order_id,
+        outcome=SubmitOutcome.REJECTED,
+        reject_reason=reason,
+    )

@@ -1,0 +1,104 @@
+"""One account's wallet, shared by every broker on the same client: fetched once, told to each (S81)."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from qkt.bybit.account.registry import Desks
+from qkt.bybit.codec.balances import BybitBalanceTranslator
+from qkt.bybit.codec.frames import created_ms_of
+from qkt.bybit.queries import BybitReads
+from qkt.bybit.transport.protocol import BybitTransport
+from qkt.errors import QktError, VenueUnavailableError
+from qkt.model.balances import CoinBalance, Wallet
+from qkt.reconcile.snapshot import Completeness, Read
+from qkt.reconcile.wallet import WalletBook
+
+_SHARED_FOR_MS = 1_000
+
+
+class WalletDesk:
+    """Reads the wallet, joins frames into it, and writes what is known into the transport. Safe from any thread."""
+
+    def __init__(self, client: BybitTransport) -> None:
+        self._client = weakref.proxy(client)
+        self._takes_wallet = len(inspect.signature(client.update_balances).parameters) > 1
+        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
+        self._book = WalletBook()
+        self._brokers = 0
+        self._last: tuple[int, Read[tuple[str, CoinBalance]]] | None = None
+
+    def read(self, reads: BybitReads, account_type: str, *, monotonic_ms: int) -> Read[tuple[str, CoinBalance]]:
+        """Fetch and join; a read another broker made within the last second serves as well."""
+        with self._one_at_a_time:
+            if self._last is not None and 0 <= monotonic_ms - self._last[0] < _SHARED_FOR_MS and self._brokers > 1:
+                return self._last[1]
+            read = reads.wallet(account_type)
+            if read.is_complete:
+                try:
+                    with self._lock:
+                        self._book = self._book.after_read(dict(read.rows), read.begun_ms)
+                        self._write()
+                except QktError as error:
+                    return attrs.evolve(read, completeness=Completeness.FAILED, problems=(str(error),))
+                self._last = (monotonic_ms, read)
+            return read
+
+    def absorb_frame(self, frame: Mapping[str, Any], account_type: str, *, received_ms: int) -> None:
+        """Join a wallet frame; one without a date is as old as its arrival, in venue time.
+
+        Raises VenueProtocolError when it cannot be read.
+        """
+        created_ms = created_ms_of(frame) or received_ms
+        data = frame.get("data")
+        for account in data if isinstance(data, list) else [data]:
+            if isinstance(account, dict) and account.get("accountType", account_type) != account_type:
+                continue  # another of the user's accounts
+            coins = BybitBalanceTranslator.coins_of(account)
+            with self._lock:
+                self._book = self._book.after_frame(coins, created_ms)
+                self._write()
+
+    @property
+    def book(self) -> WalletBook:
+        """What is known now."""
+        with self._lock:
+            return self._book
+
+    def _write(self) -> None:
+        wallet: Wallet = self._book.wallet
+        try:
+            if self._takes_wallet:
+                self._client.update_balances(wallet.totals, wallet)
+            else:
+                self._client.update_balances(wallet.totals)
+        except QktError:
+            raise
+        except Exception as error:
+            raise VenueUnavailableError(f"update_balances failed in the transport: {error!r}") from error
+
+    def join(self) -> WalletDesk:
+        """One more broker reads here."""
+        with self._lock:
+            self._brokers += 1
+        return self
+
+    def leave(self) -> None:
+        """One broker fewer."""
+        with self._lock:
+            self._brokers -= 1
+
+
+_desks = Desks(WalletDesk)
+
+
+def wallet_desk(client: BybitTransport) -> WalletDesk:
+    """The one desk of this client."""
+    return _desks.of(client).join()

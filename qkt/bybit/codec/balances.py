@@ -1,0 +1,65 @@
+"""Wallet rows from the wire: what is blank is unknown, what is missing is an error, and only a list is an account.
+
+Source: docs v5/account/wallet-balance, v5/websocket/private/wallet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+from qkt.bybit.codec.envelope import check_envelope, decode
+from qkt.errors import VenueProtocolError
+from qkt.model.balances import CoinBalance
+from qkt.money import ZERO, optional_from_wire
+from qkt.reconcile.snapshot import listed
+
+PATH = "/v5/account/wallet-balance"
+
+
+class BybitBalanceTranslator:
+    """Reads wallet envelopes and frames. Stateless."""
+
+    @staticmethod
+    def parse(envelope: Mapping[str, Any] | str) -> Mapping[str, Decimal]:
+        """Coin -> wallet balance in that coin, e.g. ``{"USDT": Decimal("1000.5")}``; blank balances are left out.
+
+        Raises BybitApiError for an error envelope and VenueProtocolError for one without an account.
+        """
+        coins = BybitBalanceTranslator.coins(envelope)
+        return MappingProxyType({coin: held.total for coin, held in coins.items() if held.total is not None})
+
+    @staticmethod
+    def coins(envelope: Mapping[str, Any] | str) -> Mapping[str, CoinBalance]:
+        """Coin -> total, locked and available."""
+        decoded = decode(envelope) if isinstance(envelope, str) else dict(envelope)
+        accounts = listed(check_envelope(PATH, decoded, is_write=False), PATH)
+        if not accounts:
+            raise VenueProtocolError(
+                "the venue lists no account: a wrong accountType (set BYBIT_ACCOUNT_TYPE) looks like this, so it is "
+                "a failed read and not an empty wallet",
+                path=PATH,
+            )
+        return BybitBalanceTranslator.coins_of(accounts[0])
+
+    @staticmethod
+    def coins_of(account: object) -> Mapping[str, CoinBalance]:
+        """Coin -> balance of one account row, from REST or a frame; raises VenueProtocolError without a coin list."""
+        rows = account.get("coin") if isinstance(account, dict) else None
+        if not isinstance(rows, list):
+            raise VenueProtocolError("the account row has no coin list", path=PATH)
+        try:
+            return {str(row["coin"]): _balance(row) for row in rows}
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise VenueProtocolError(f"a coin row cannot be read: {error!r}", path=PATH) from None
+
+
+def _balance(row: Mapping[str, Any]) -> CoinBalance:
+    """``walletBalance`` includes what was borrowed since 2025-09 (docs changelog): free cash leaves that out."""
+    total = optional_from_wire(row.get("walletBalance"))
+    locked = optional_from_wire(row.get("locked"))
+    borrowed = optional_from_wire(row.get("spotBorrow")) or ZERO
+    available = None if total is None or locked is None else total - borrowed - locked
+    return CoinBalance(total=total, locked=locked, available=available)

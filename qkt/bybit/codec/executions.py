@@ -1,0 +1,59 @@
+"""Execution rows from the wire. Only what moves coins against a counterparty is a fill.
+
+Funding, settlement and the like come through the same list (docs v5/enum#exectype) and are no fills: they are kept
+apart, never counted into an order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qkt.bybit.codec.orders import required_text
+from qkt.bybit.codec.symbol import BybitSymbol
+from qkt.model.executions import Execution
+from qkt.model.orders import OrderType, Side
+from qkt.money import ZERO, decimal_from_wire, optional_from_wire, positive_from_wire
+
+_FILLS = frozenset({"", "Trade", "AdlTrade", "BustTrade", "BlockTrade", "MovePosition", "FutureSpread"})
+_SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
+_TYPES = {"Market": OrderType.MARKET, "Limit": OrderType.LIMIT}
+
+
+def is_fill(row: Mapping[str, Any]) -> bool:
+    """True when the row is a trade; ``execution.fast`` rows carry no type and always are."""
+    return str(row.get("execType") or "") in _FILLS
+
+
+def to_execution(row: Mapping[str, Any], category: str) -> Execution:
+    """Read one execution row; raises ValueError or KeyError when a key field is missing or broken.
+
+    Source: docs v5/order/execution, v5/websocket/private/execution.
+    """
+    exec_id, order_id = required_text(row, "execId"), required_text(row, "orderId")
+    quantity = decimal_from_wire(row["execQty"])
+    if quantity <= 0:
+        raise ValueError(f"execQty is {row['execQty']!r}")
+    side = _SIDES[row["side"]]
+    bare = str(row["symbol"])
+    fee = optional_from_wire(row.get("execFee")) or ZERO
+    order_quantity = positive_from_wire(row.get("orderQty"))
+    return Execution(
+        exec_id=exec_id,
+        broker_order_id=order_id,
+        client_order_id=str(row.get("orderLinkId") or ""),
+        symbol=BybitSymbol.to_qkt(category, bare),
+        side=side,
+        price=decimal_from_wire(row["execPrice"]),
+        quantity=quantity,
+        fee=fee,
+        fee_currency=str(row.get("feeCurrency") or ""),
+        is_maker=row.get("isMaker") in (True, "true"),
+        exec_time_ms=int(row.get("execTime") or 0),
+        order_quantity=None if row.get("marketUnit") == "quoteCoin" else order_quantity,
+        order_price=positive_from_wire(row.get("orderPrice")),
+        leaves_quantity=optional_from_wire(row.get("leavesQty")),
+        order_type=_TYPES.get(str(row.get("orderType") or ""), OrderType.UNKNOWN),
+        seq=int(row.get("seq") or 0),
+        exec_type=str(row.get("execType") or "Trade"),
+    )

@@ -1,0 +1,32 @@
+"""Position rows from the wire; REST says ``avgPrice`` where the stream says ``entryPrice``.
+
+Source: docs v5/position/position, v5/websocket/private/position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from qkt.bybit.codec.symbol import BybitSymbol
+from qkt.money import decimal_from_wire, positive_from_wire
+from qkt.reconcile.positions import VenuePosition
+
+_SIGNS = {"Buy": 1, "Sell": -1, "": 0, "None": 0}
+
+
+def to_position(row: Mapping[str, Any], category: str, *, as_of_ms: int) -> VenuePosition:
+    """Read one row; raises ValueError or KeyError when a key field is missing or broken."""
+    size = decimal_from_wire(row["size"])
+    sign = _SIGNS[str(row.get("side") or "")]
+    if size and not sign:
+        raise ValueError(f"size is {size} and side is {row.get('side')!r}")
+    return VenuePosition(
+        symbol=BybitSymbol.to_qkt(category, str(row["symbol"])),
+        position_idx=int(row.get("positionIdx") or 0),
+        quantity=size * sign,
+        avg_price=positive_from_wire(row.get("avgPrice", row.get("entryPrice"))) if size else None,
+        seq=int(row.get("seq", -1)),
+        updated_ms=int(row.get("updatedTime") or 0),
+        as_of_ms=as_of_ms,
+    )

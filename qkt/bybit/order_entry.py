@@ -1,0 +1,369 @@
+"""Orders to the venue, and what its answers prove.
+
+Each write does one thing in one order: record the intent, send, record what the answer proves. An answer that proves
+nothing is recorded as exactly that and looked up; nothing is ever sent twice blindly.
+
+Source: docs v5/order/create-order, amend-order, cancel-order; answers: docs v5/error.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from qkt.broker.protocol import SubmitAck, SubmitOutcome
+from qkt.broker.state import BrokerState
+from qkt.bybit.codec.envelope import Envelope, vetted
+from qkt.bybit.codec.orders import BybitOrderTranslator
+from qkt.bybit.codec.retcodes import Operation, Verdict, verdict
+from qkt.bybit.recovery import BybitStateRecovery
+from qkt.bybit.transport.protocol import BybitTransport
+from qkt.clock import Clock
+from qkt.errors import BybitApiError, InvalidRequestError, OutcomeUnknownError, VenueUnavailableError
+from qkt.ids import new_client_order_id
+from qkt.model.orders import OrderModification, OrderRequest
+from qkt.model.reports import VenueStatus
+from qkt.net.scheduler import Scheduler
+from qkt.orders.facts import (
+    AmendIntended,
+    AmendRefused,
+    AmendUnanswered,
+    AmendWithdrawn,
+    AnyFact,
+    CancelIntended,
+    CancelRefused,
+    CancelUnanswered,
+    CancelWithdrawn,
+    SubmitAcknowledged,
+    SubmitIntended,
+    SubmitRefused,
+    SubmitUnanswered,
+    SubmitWithdrawn,
+)
+from qkt.orders.order import EndKind, Order
+from qkt.reconcile.plan import ID_ALREADY_USED
+
+log = logging.getLogger(__name__)
+
+CREATE, AMEND, CANCEL = "/v5/order/create", "/v5/order/amend", "/v5/order/cancel"
+
+_DEFAULT_RECV_WINDOW_MS = 5_000
+_LOOK_UP_AFTER_MS = 1_000
+
+
+class BybitWrites:
+    """Submit, cancel and amend for one broker. Safe from any thread; call it without holding a lock."""
+
+    def __init__(
+        self,
+        client: BybitTransport,
+        state: BrokerState,
+        recovery: BybitStateRecovery,
+        scheduler: Scheduler,
+        clock: Clock,
+    ) -> None:
+        self._client = client
+        self._state = state
+        self._recovery = recovery
+        self._scheduler = scheduler
+        self._clock = clock
+        self._claiming_due = threading.Lock()
+
+    # -- submit ------------------------------------------------------------------------------------------------------
+
+    def submit(self, request: OrderRequest) -> SubmitAck:
+        """Send an order; see `BybitBroker.submit`."""
+        client_order_id = request.client_order_id or new_client_order_id()
+        body = BybitOrderTranslator.to_create_body(request, client_order_id)
+        sent_ms = self._recovery.reads.venue_ms()
+        self._state.begin_submit(self._intend_submit(client_order_id, request, sent_ms))
+        fact = self._send(
+            lambda: self._post(CREATE, body),
+            accepted=lambda reply: SubmitAcknowledged(
+                client_order_id=client_order_id, broker_order_id=_order_id(reply), **self._now()
+            ),
+            refused=lambda error: self._refused_submit(client_order_id, error, sent_ms),
+            unanswered=lambda error: self._unanswered_submit(client_order_id, error, sent_ms),
+            withdrawn=SubmitWithdrawn(client_order_id=client_order_id, **self._now()),
+        )
+        return self._settle_submit(client_order_id, fact)
+
+    def _intend_submit(self, client_order_id: str, request: OrderRequest, sent_ms: int) -> SubmitIntended:
+        return SubmitIntended(
+            client_order_id=client_order_id,
+            request=request,
+            sent_ms=sent_ms,
+            order_filter=BybitOrderTranslator.order_filter(request),
+            **self._now(),
+        )
+
+    def _settle_submit(self, client_order_id: str, fact: AnyFact | None) -> SubmitAck:
+        """What can be said now; a taken id is looked up at once, silence is looked up soon."""
+        if isinstance(fact, SubmitUnanswered):
+            if fact.is_duplicate_id:
+                self._recovery.look_up(client_order_id)
+            if not self._state.is_closed and self._state.order(client_order_id).is_unresolved:
+                self._recovery.look_up_soon(client_order_id, self._scheduler, then=self.send_due_cancels)
+        order = self._state.order(client_order_id)
+        ack = _ack_by(order, fact) if self._state.is_closed else _ack_for(order)
+        self._state.bus.deliver()
+        return ack
+
+    def _refused_submit(self, client_order_id: str, error: BybitApiError, sent_ms: int) -> AnyFact:
+        match verdict(error.ret_code, Operation.CREATE):
+            case Verdict.DUPLICATE_ID:
+                return SubmitUnanswered(
+                    client_order_id=client_order_id,
+                    reason=f"{ID_ALREADY_USED}: {error}",
+                    provable_from_ms=sent_ms + self._recovery.limits.backend_timeout_ms,
+                    is_duplicate_id=True,
+                    **self._now(),
+                )
+            case Verdict.REFUSED | Verdict.FATAL | Verdict.CLOCK | Verdict.THROTTLED:
+                return SubmitRefused(client_order_id=client_order_id, reason=str(error), **self._now())
+            case _:
+                return self._unanswered_submit(client_order_id, error, sent_ms)
+
+    def _unanswered_submit(self, client_order_id: str, error: BaseException, sent_ms: int) -> SubmitUnanswered:
+        return SubmitUnanswered(
+            client_order_id=client_order_id,
+            reason=str(error) or repr(error),
+            provable_from_ms=self._provable_from_ms(error, sent_ms),
+            **self._now(),
+        )
+
+    # -- cancel ------------------------------------------------------------------------------------------------------
+
+    def cancel(self, order: Order) -> SubmitAck:
+        """Ask for an order's end; see `BybitBroker.cancel`."""
+        is_visible = order.has_evidence or order.is_acknowledged
+        if too_late := self._intend(order, self._intend_cancel(order, is_remembered=not is_visible)):
+            return too_late
+        if not is_visible:
+            return _answer(order, SubmitOutcome.UNKNOWN, "remembered: sent when the order appears")
+        return self._send_cancel(order)
+
+    def _intend_cancel(self, order: Order, *, is_remembered: bool, is_again: bool = False) -> CancelIntended:
+        return CancelIntended(
+            **ids_of(order),
+            sent_ms=self._recovery.reads.venue_ms(),
+            is_remembered=is_remembered,
+            is_again=is_again,
+            **self._now(),
+        )
+
+    def _send_cancel(self, order: Order) -> SubmitAck:
+        body = BybitOrderTranslator.to_cancel_body(order.symbol, **ids_of(order), order_filter=drawer_of(order))
+        sent_ms = self._recovery.reads.venue_ms()
+        fact = self._send(
+            lambda: self._post(CANCEL, body),
+            accepted=lambda _reply: None,
+            refused=lambda error: self._refused_cancel(order, error, sent_ms),
+            unanswered=lambda error: self._unanswered_cancel(order, error, sent_ms),
+            withdrawn=CancelWithdrawn(**ids_of(order), **self._now()),
+        )
+        return self._settle_cancel(order, fact)
+
+    def _settle_cancel(self, order: Order, fact: AnyFact | None) -> SubmitAck:
+        """What can be said now; silence is looked up soon."""
+        self._state.bus.deliver()
+        match fact:
+            case None:
+                return _answer(order, SubmitOutcome.ACCEPTED)
+            case CancelRefused(reason=reason):
+                return _answer(order, SubmitOutcome.REJECTED, reason)
+            case _:
+                self._soon_look_up(order)
+                return _answer(order, SubmitOutcome.UNKNOWN, getattr(fact, "reason", ""))
+
+    def _refused_cancel(self, order: Order, error: BybitApiError, sent_ms: int) -> AnyFact:
+        """ "Not found" covers filled, cancelled, never existed and not yet visible: query, then decide (S9, S89)."""
+        found = verdict(error.ret_code, Operation.CANCEL)
+        if found is Verdict.AMBIGUOUS:
+            return self._unanswered_cancel(order, error, sent_ms)
+        if found is Verdict.GONE:
+            self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
+            known = self._state.order(order.client_order_id or None, order.broker_order_id)
+            if known.is_open and not known.has_evidence:
+                return self._intend_cancel(known, is_remembered=True, is_again=True)
+        return CancelRefused(**ids_of(order), reason=str(error), **self._now())
+
+    def _unanswered_cancel(self, order: Order, error: BaseException, sent_ms: int) -> CancelUnanswered:
+        return CancelUnanswered(
+            **ids_of(order),
+            reason=str(error) or repr(error),
+            provable_from_ms=self._provable_from_ms(error, sent_ms),
+            **self._now(),
+        )
+
+    def send_due_cancels(self) -> None:
+        """Send the cancels that waited for their orders to appear."""
+        with self._claiming_due:  # lookups, rounds and frames may come here at once, and a cancel is sent once
+            due = self._state.ask(lambda ledger: ledger.due_cancels())
+            self._state.absorb(self._intend_cancel(order, is_remembered=False, is_again=True) for order in due)
+        for order in due:
+            try:
+                self._send_cancel(order)
+            except VenueUnavailableError as error:
+                log.warning("remembered cancel not sent order=%s error=%s", order.client_order_id, error)
+                self._state.absorb([self._intend_cancel(order, is_remembered=True, is_again=True)])
+
+    # -- modify ------------------------------------------------------------------------------------------------------
+
+    def modify(self, order: Order, changes: OrderModification) -> SubmitAck:
+        """Ask for other terms; see `BybitBroker.modify`."""
+        if order.is_open and not (order.has_evidence or order.is_acknowledged):
+            raise InvalidRequestError(
+                f"{order.client_order_id} is not known to stand yet, so there is nothing to amend: "
+                'wait(..., until="accepted") first'
+            )
+        body = BybitOrderTranslator.to_amend_body(order.symbol, changes, **ids_of(order))
+        sent_ms = self._recovery.reads.venue_ms()
+        intent = AmendIntended(**ids_of(order), changes=changes, sent_ms=sent_ms, **self._now())
+        if too_late := self._intend(order, intent):
+            return too_late
+        fact = self._send(
+            lambda: self._post(AMEND, body),
+            accepted=lambda _reply: None,
+            refused=lambda error: self._refused_amend(order, error, sent_ms),
+            unanswered=lambda error: self._unanswered_amend(order, error, sent_ms),
+            withdrawn=AmendWithdrawn(**ids_of(order), **self._now()),
+        )
+        self._state.bus.deliver()
+        match fact:
+            case None:
+                return _answer(order, SubmitOutcome.ACCEPTED)
+            case AmendRefused(reason=reason):
+                return _answer(order, SubmitOutcome.REJECTED, reason)
+            case _:
+                self._soon_look_up(order)
+                return _answer(order, SubmitOutcome.UNKNOWN, getattr(fact, "reason", ""))
+
+    def _refused_amend(self, order: Order, error: BybitApiError, sent_ms: int) -> AnyFact:
+        found = verdict(error.ret_code, Operation.AMEND)
+        if found is Verdict.AMBIGUOUS:
+            return self._unanswered_amend(order, error, sent_ms)
+        if found is Verdict.GONE:
+            self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
+        return AmendRefused(**ids_of(order), reason=str(error), **self._now())
+
+    def _unanswered_amend(self, order: Order, error: BaseException, sent_ms: int) -> AmendUnanswered:
+        return AmendUnanswered(
+            **ids_of(order),
+            reason=str(error) or repr(error),
+            provable_from_ms=self._provable_from_ms(error, sent_ms),
+            **self._now(),
+        )
+
+    # -- sending -----------------------------------------------------------------------------------------------------
+
+    def _post(self, path: str, body: Mapping[str, Any]) -> Envelope:
+        """One write. An error envelope that a transport of the user's own returned is a refusal all the same."""
+        return vetted(path, self._client.post_signed(path, body), is_write=True)
+
+    def _send(
+        self,
+        send: Callable[[], Envelope],
+        *,
+        accepted: Callable[[Envelope], AnyFact | None],
+        refused: Callable[[BybitApiError], AnyFact],
+        unanswered: Callable[[BaseException], AnyFact],
+        withdrawn: AnyFact,
+    ) -> AnyFact | None:
+        """Send one write and learn what its answer proves; what proves nothing is learnt as exactly that."""
+        fact: AnyFact | None
+        try:
+            fact = accepted(send())
+        except (VenueUnavailableError, InvalidRequestError):
+            self._state.absorb([withdrawn])  # provably nothing left
+            self._state.bus.deliver()  # rows that waited to learn whose they are are an outside order's after all
+            raise
+        except BybitApiError as error:
+            fact = refused(error)
+        except OutcomeUnknownError as error:
+            fact = unanswered(error)
+        except Exception as error:  # noqa: BLE001 - a transport of the user's own: the request may have left
+            log.warning("write failed in the transport error=%r", error)
+            fact = unanswered(error)
+        except BaseException as error:
+            self._state.absorb([unanswered(error)])  # Ctrl-C in the middle: an order is never forgotten
+            raise
+        if fact is not None:
+            self._state.absorb([fact])
+        return fact
+
+    def _provable_from_ms(self, error: BaseException, sent_ms: int) -> int:
+        """When the request can no longer arrive: silence is bounded by the receive window, a busy backend is not."""
+        limits = self._recovery.limits
+        if getattr(error, "ret_code", None) is not None:
+            return sent_ms + limits.backend_timeout_ms
+        signed_ms = getattr(error, "signed_ms", None) or sent_ms
+        window_ms = getattr(error, "recv_window_ms", None) or getattr(self._client, "recv_window_ms", None)
+        return int(signed_ms) + int(window_ms or _DEFAULT_RECV_WINDOW_MS) + limits.arrival_margin_ms
+
+    def _soon_look_up(self, order: Order) -> None:
+        self._scheduler.schedule_once(lambda: self._look_up_and_tell(order), _LOOK_UP_AFTER_MS)
+
+    def _look_up_and_tell(self, order: Order) -> None:
+        if not self._state.is_closed:
+            self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
+            self._state.bus.deliver()
+
+    def _intend(self, order: Order, intent: CancelIntended | AmendIntended) -> SubmitAck | None:
+        """Record a wish before it is sent; an answer at once when the order has ended, then nothing is sent.
+
+        Whether it ended is decided where ends are learnt: a frame may end the order while we get here.
+        """
+        self._state.absorb([intent])
+        known = self._state.order(order.client_order_id or None, order.broker_order_id)
+        if known.end is None:
+            return None
+        self._state.bus.deliver()
+        return _answer(known, SubmitOutcome.REJECTED, f"the order ended before: {known.end.kind.name}")
+
+    def _now(self) -> dict[str, Any]:
+        return {"at_ms": self._clock.now_ms(), "origin": "submit"}
+
+
+def ids_of(order: Order) -> dict[str, Any]:
+    """What every fact about an order names it by."""
+    return {"client_order_id": order.client_order_id, "broker_order_id": order.broker_order_id}
+
+
+def drawer_of(order: Order) -> str:
+    """Where the venue keeps an order that has not come alive yet; "" for every other."""
+    waits = order.status in (None, VenueStatus.UNTRIGGERED, VenueStatus.UNKNOWN)
+    return order.order_filter if waits else ""
+
+
+def _order_id(reply: Mapping[str, Any]) -> str:
+    result = reply.get("result")
+    return str(result.get("orderId") or "") if isinstance(result, dict) else ""
+
+
+def _answer(order: Order, outcome: SubmitOutcome, reason: str = "") -> SubmitAck:
+    return SubmitAck(**ids_of(order), outcome=outcome, reject_reason=reason)
+
+
+def _ack_for(order: Order) -> SubmitAck:
+    """The three things a submit can have become."""
+    if order.end is not None and order.end.kind is EndKind.REJECTED and not order.has_evidence:
+        return _answer(order, SubmitOutcome.REJECTED, order.end.reason)
+    if order.is_unresolved:
+        return _answer(order, SubmitOutcome.UNKNOWN, order.doubt.reason if order.doubt else "")
+    return _answer(order, SubmitOutcome.ACCEPTED)
+
+
+def _ack_by(order: Order, fact: AnyFact | None) -> SubmitAck:
+    """A closed broker learns nothing any more, so the answer itself must speak."""
+    match fact:
+        case SubmitAcknowledged(broker_order_id=broker_order_id):
+            return SubmitAck(
+                client_order_id=order.client_order_id, broker_order_id=broker_order_id, outcome=SubmitOutcome.ACCEPTED
+            )
+        case SubmitRefused(reason=reason):
+            return _answer(order, SubmitOutcome.REJECTED, reason)
+        case _:
+            return _answer(order, SubmitOutcome.UNKNOWN, str(getattr(fact, "reason", "")))

@@ -1,0 +1,527 @@
+"""`BybitClient`: one account's connection, that survives and says how it is.
+
+REST in `rest`, the private stream in `stream`; here they become one thing that can be opened, asked and closed. Its
+own threads are ``qkt-stream``, which reads, and ``qkt-link``, which connect, watch, and call the handlers of
+`on_disconnect`, `on_reconnect`, `on_fault` and `on_gap`: one at a time, in order, never on the reading thread, so a
+handler may take long, reconcile by REST, or close the client.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+import attrs
+
+from qkt.bybit.codec.envelope import Envelope
+from qkt.bybit.transport.config import (
+    environment_ca_bundle,
+    environment_from,
+    environment_proxy,
+    positive_ms,
+    recv_window_from,
+    signer_from,
+    urls_from,
+)
+from qkt.bybit.transport.protocol import FrameListener
+from qkt.bybit.transport.rate_limits import account_budget, address_budget
+from qkt.bybit.transport.rest import Patience, RestClient
+from qkt.bybit.transport.stream import PrivateStream, StreamFault, StreamHooks, StreamStats
+from qkt.bybit.transport.stream_session import Timing, share_of
+from qkt.clock import Clock, SystemClock
+from qkt.errors import BybitApiError, BybitConnectError, InvalidRequestError, QktError, VenueProtocolError
+from qkt.model.balances import Wallet
+from qkt.net.backoff import BackoffPolicy
+from qkt.net.callback_queue import Notices
+from qkt.net.scheduler import ThreadScheduler
+from qkt.net.venue_clock import GapDetector, VenueClock
+from qkt.secret import Secret, redact
+
+__all__ = ["BybitClient", "ClientStats", "StreamFault"]
+
+log = logging.getLogger(__name__)
+
+_CONNECT_MS = 9_000  # of the promised 10 s
+_GIVE_UP_MS = 500
+_CLOSE_MS = 5_000
+_REST_CHECK_MS = 6_000
+_WATCH_MS = 1_000
+_CLOCK_SAMPLES = 3
+_WORKERS = 3  # one may connect and one may run a handler; one is left to watch and to cut
+
+
+@attrs.frozen(kw_only=True)
+class ClientStats:
+    """What the connection did and how it is, in numbers; ages, lags and round trips in ms, None when not known."""
+
+    frames: int
+    frame_age_ms: int | None
+    lag_ms: int | None
+    most_lag_ms: int
+    unread_bytes: int
+    malformed_frames: int
+    connections: int
+    losses: int
+    last_loss: str
+    ping_round_trip_ms: int | None
+    listener_errors: int
+    handlers_waiting: int
+    gaps: int
+    requests: int
+    requests_under_way: int
+    retries: int
+    throttled: int
+    failed_reads: int
+    unknown_writes: int
+    clock_refusals: int
+    waited_for_budget_ms: int
+    rest_round_trip_ms: int | None
+    requests_in_5_s: int
+    connections_in_5_min: int
+
+
+@attrs.frozen
+class _Listening:
+    topic: str
+    listener: FrameListener
+
+
+class BybitClient:
+    """The transport of one account: signed REST, one private stream, a balance cache.
+
+    Every None falls back to the environment: ``BYBIT_API_KEY``, ``BYBIT_API_SECRET``, ``BYBIT_TESTNET`` (true unless
+    it says false), ``BYBIT_REST_URL``, ``BYBIT_WS_URL``, ``BYBIT_ACCOUNT_TYPE`` (``UNIFIED``),
+    ``BYBIT_RECV_WINDOW_MS`` (5000). ``api_secret`` may be an RSA private key in PEM (``qkt[rsa]``). ``demo=True`` is
+    the venue's demo trading. ``ws_url`` is the full private stream URL; given only ``rest_url``, it is derived.
+    ``proxy`` is a URL; the environment's proxies and ``REQUESTS_CA_BUNDLE`` are used only with ``trust_env=True``.
+    ``timeout_ms`` bounds one REST
+    call as a whole.
+
+    Raises:
+        InvalidRequestError: no key, or a senseless option.
+    """
+
+    def __init__(
+        self,
+        api_key: str | Secret | None = None,
+        api_secret: str | Secret | None = None,
+        *,
+        testnet: bool | None = None,
+        rest_url: str | None = None,
+        ws_url: str | None = None,
+        account_type: str | None = None,
+        recv_window_ms: int | None = None,
+        clock: Clock | None = None,
+        demo: bool = False,
+        proxy: str | None = None,
+        trust_env: bool = False,
+        timeout_ms: int = 10_000,
+        connect_timeout_ms: int = 3_000,
+        read_timeout_ms: int = 5_000,
+        timing: Timing | None = None,
+        backoff: BackoffPolicy | None = None,
+    ) -> None:
+        self._signer = signer_from(api_key, api_secret)
+        self._environment = environment_from(testnet, demo)
+        self._rest_url, self._ws_url = urls_from(rest_url, ws_url, self._environment)
+        self._account_type = account_type or os.environ.get("BYBIT_ACCOUNT_TYPE") or "UNIFIED"
+        self._recv_window_ms = recv_window_from(recv_window_ms)
+        patience = Patience(
+            connect_ms=positive_ms(connect_timeout_ms, "connect_timeout_ms"),
+            read_ms=positive_ms(read_timeout_ms, "read_timeout_ms"),
+            call_ms=positive_ms(timeout_ms, "timeout_ms"),
+        )
+        self._clock = clock or SystemClock()
+        self._machine = SystemClock()
+        self._venue_clock = VenueClock(self._clock)
+        self._proxy = proxy or (environment_proxy(self._ws_url) if trust_env else None)
+        self._ca_bundle = environment_ca_bundle() if trust_env else None
+        self._timing = timing
+        self._backoff = backoff
+        self._address = address_budget(self._rest_url)
+        self._rest = RestClient(
+            self._rest_url,
+            self._signer,
+            self._venue_clock,
+            recv_window_ms=self._recv_window_ms,
+            address=self._address,
+            account=account_budget(self._rest_url, self._signer.api_key),
+            scheduler=self._link_scheduler,
+            patience=patience,
+            proxy=proxy,
+            trust_env=trust_env,
+        )
+
+        self._lock = threading.Lock()
+        self._session_lock = threading.Lock()  # held through connect(); never needed by close()
+        self._link: ThreadScheduler | None = None
+        self._stream: PrivateStream | None = None
+        self._is_closed = False
+        self._listening: tuple[_Listening, ...] = ()
+        self._stream_stats = StreamStats()
+        self._listener_errors = 0
+        self._gaps = 0
+        self._gap_detector = GapDetector()
+
+        self._on_disconnect: tuple[Callable[[str], None], ...] = ()
+        self._on_reconnect: tuple[Callable[[], None], ...] = ()
+        self._on_fault: tuple[Callable[[StreamFault], None], ...] = ()
+        self._on_gap: tuple[Callable[[str], None], ...] = ()
+        self._notices: Notices | None = None
+
+        self._balances: Mapping[str, Decimal] = MappingProxyType({})
+        self._wallet = Wallet()
+
+    # -- the session ---------------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Open the session: measure the venue's clock, check the key by a signed read, log the stream in.
+
+        A connected client stays as it is; a closed one opens again.
+
+        Raises:
+            BybitConnectError: within 10 s; the host is unreachable, or the key or the login is refused.
+        """
+        deadline_ms = self._machine.monotonic_ms() + _CONNECT_MS
+        with self._session_lock:
+            if self._stream is not None:
+                if not self._is_closed:
+                    return
+                self.close()  # somebody is closing it: wait for the end of that
+            with self._lock:
+                self._is_closed = False
+            self._rest.reopen()
+            try:
+                # Not on this thread: a name server that does not answer cannot be interrupted, only left behind.
+                self._on_link(lambda: self._check_rest(deadline_ms), deadline_ms)
+                self._open_stream(deadline_ms)
+            except BaseException as error:
+                self._close(patience_ms=_GIVE_UP_MS)
+                if not isinstance(error, Exception):
+                    raise
+                what = str(error) if isinstance(error, QktError) else redact(str(error), self._signer.secrets)
+                raise BybitConnectError(f"no session with {self._rest_url}: {what}") from error
+
+    def _on_link(self, action: Callable[[], None], deadline_ms: int) -> None:
+        """Run ``action`` on a ``qkt-link`` thread; raises what it raised, or that it took too long."""
+        done = threading.Event()
+        failure: list[Exception] = []
+
+        def run() -> None:
+            try:
+                action()
+            except Exception as error:  # noqa: BLE001 - told to the caller, on the caller's thread
+                failure.append(error)
+            finally:
+                done.set()
+
+        self._link_scheduler().schedule_once(run, 0)
+        if not done.wait(max(0, deadline_ms - self._machine.monotonic_ms()) / 1000):
+            raise BybitConnectError(f"{self._rest_url} did not answer in time")
+        if failure:
+            raise failure[0]
+
+    def _check_rest(self, deadline_ms: int) -> None:
+        """The clock first: a signature by a wrong clock is refused whatever the key."""
+        check_ms = min(_REST_CHECK_MS, self._rest.patience.call_ms)
+        try:
+            self._rest.measure_clock(_CLOCK_SAMPLES, call_ms=check_ms)
+        except QktError as error:
+            if not _is_about_the_endpoint(error):
+                raise
+            log.warning("the venue does not tell its time error=%s", error)
+        left_ms = max(1, min(check_ms, deadline_ms - self._machine.monotonic_ms()))
+        self._rest.get("/v5/account/wallet-balance", {"accountType": self._account_type}, call_ms=left_ms)
+
+    def _open_stream(self, deadline_ms: int) -> None:
+        scheduler = self._link_scheduler()
+        hooks = StreamHooks(
+            on_frame=self._frame_came,
+            on_ready=self._stream_is_ready,
+            on_lost=self._stream_is_lost,
+            on_fault=self._fault_came,
+            on_malformed=lambda reason: self._gap_noticed(f"unreadable frame: {reason}"),
+            resynchronise=self._resynchronise,
+        )
+        with self._lock:  # a topic wanted meanwhile is either among these, or finds the stream
+            if self._is_closed:
+                raise BybitConnectError("the client was closed while it connected")
+            self._notices = Notices(scheduler)
+            self._stream = stream = PrivateStream(
+                self._ws_url,
+                self._signer,
+                self._venue_clock,
+                hooks,
+                topics=self._topics(),
+                scheduler=scheduler,
+                address=self._address,
+                stats=self._stream_stats,
+                timing=self._timing,
+                backoff=self._backoff,
+                proxy=self._proxy,
+                ca_bundle=self._ca_bundle,
+            )
+        self._on_link(stream.open, deadline_ms)
+        if self._is_closed:  # by a handler, which was told of the session before we are
+            raise BybitConnectError("the client was closed while it connected")
+        self._gap_detector = GapDetector()
+        self._gap_detector.look(self._clock.now_ms(), self._clock.monotonic_ms(), expected_ms=0)
+        scheduler.schedule_at_fixed_rate(self._watch, _WATCH_MS, _WATCH_MS)
+        log.info("connected rest_url=%s clock_offset_ms=%d", self._rest_url, self._venue_clock.offset_ms)
+
+    def close(self) -> None:
+        """End the session: cut what is under way, join the threads; idempotent, from any thread.
+
+        A write under way ends as OutcomeUnknownError, a read as VenueUnavailableError.
+        """
+        self._close(patience_ms=_CLOSE_MS)
+
+    def _close(self, *, patience_ms: int) -> None:
+        """Each part closes idempotently, so whoever calls, and however many, returns when all of it has ended."""
+        with self._lock:
+            self._is_closed = True
+            stream, link, notices = self._stream, self._link, self._notices
+        if notices is not None:
+            notices.close()
+        self._rest.close()
+        if stream is not None:
+            stream.close()
+        if link is not None:
+            link.close(patience_ms)
+        with self._lock:
+            if self._link is link:
+                self._stream = self._link = self._notices = None
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _link_scheduler(self) -> ThreadScheduler:
+        """The scheduler of this session, made when first needed."""
+        with self._lock:
+            if self._is_closed:
+                raise InvalidRequestError("the client is closed")
+            if self._link is None:
+                self._link = ThreadScheduler(_WORKERS, name="qkt-link")
+            return self._link
+
+    # -- how it is -----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_connected(self) -> bool:
+        """True while the stream is authenticated and every topic acknowledged."""
+        return self.stream_state == "live"
+
+    @property
+    def stream_state(self) -> str:
+        """``closed``, ``connecting``, ``live``, ``degraded`` (a topic is refused), ``down`` or ``auth_refused``."""
+        stream = self._stream
+        return "closed" if stream is None else stream.state
+
+    @property
+    def topic_faults(self) -> Mapping[str, StreamFault]:
+        """Topic -> fault, for each topic the venue refuses now."""
+        stream = self._stream
+        return MappingProxyType({}) if stream is None else stream.topic_faults
+
+    @property
+    def clock_offset_ms(self) -> int:
+        """Server time minus local time."""
+        return self._venue_clock.offset_ms
+
+    @property
+    def recv_window_ms(self) -> int:
+        """How long the venue honours a request after its timestamp."""
+        return self._recv_window_ms
+
+    @property
+    def account_type(self) -> str:
+        """The venue's account type, e.g. ``UNIFIED``."""
+        return self._account_type
+
+    @property
+    def stats(self) -> ClientStats:
+        """What the connection did and how it is, in numbers."""
+        stream, counted, rest = self._stream, self._stream_stats, self._rest.stats
+        requests_used, connections_used = self._address.used()
+        last_ms, notices = counted.last_frame_monotonic_ms, self._notices
+        return ClientStats(
+            frames=counted.frames,
+            frame_age_ms=None if last_ms is None else self._machine.monotonic_ms() - last_ms,
+            lag_ms=counted.lag_ms,
+            most_lag_ms=counted.most_lag_ms,
+            unread_bytes=0 if stream is None else stream.unread_bytes,
+            malformed_frames=counted.malformed,
+            connections=counted.connections,
+            losses=counted.losses,
+            last_loss=counted.last_loss,
+            ping_round_trip_ms=None if stream is None else stream.round_trip_ms,
+            listener_errors=self._listener_errors,
+            handlers_waiting=0 if notices is None else len(notices),
+            gaps=self._gaps,
+            requests=rest.requests,
+            requests_under_way=self._rest.under_way,
+            retries=rest.retries,
+            throttled=rest.throttled,
+            failed_reads=rest.failed_reads,
+            unknown_writes=rest.unknown_writes,
+            clock_refusals=rest.clock_refusals,
+            waited_for_budget_ms=rest.waited_for_budget_ms,
+            rest_round_trip_ms=rest.last_round_trip_ms,
+            requests_in_5_s=requests_used,
+            connections_in_5_min=connections_used,
+        )
+
+    def __repr__(self) -> str:
+        stats = self.stats
+        age = "" if stats.frame_age_ms is None else f" frame_age_ms={stats.frame_age_ms}"
+        refused = f" refused={','.join(self.topic_faults)}" if self.topic_faults else ""
+        return (
+            f"<BybitClient {self._rest_url} stream={self.stream_state} topics={len(self._topics())}{refused}{age} "
+            f"frames={stats.frames} losses={stats.losses} requests={stats.requests} "
+            f"under_way={stats.requests_under_way} clock_offset_ms={self.clock_offset_ms}>"
+        )
+
+    # -- requests ------------------------------------------------------------------------------------------------------
+
+    def get_signed(self, path: str, query: Mapping[str, Any], *, timeout_ms: int | None = None) -> Envelope:
+        """Read; repeated on transport errors and 5xx within ``timeout_ms``. Values are sent as text, None is left out.
+
+        ``timeout_ms`` here is for this call alone, for a read that somebody waits for.
+
+        Raises:
+            BybitApiError: the venue refused. VenueUnavailableError: no usable answer in time, or closed meanwhile.
+            BybitRateLimitError: no room in the budget in time. VenueProtocolError: the reply is no envelope.
+        """
+        return self._rest.get(path, query, call_ms=timeout_ms)
+
+    def post_signed(self, path: str, body: Mapping[str, Any]) -> Envelope:
+        """Write, once; sent anew only when the venue proved that it read nothing (10002, 10006).
+
+        Raises:
+            BybitApiError: the venue refused: nothing was done. OutcomeUnknownError: it may have been done.
+            VenueUnavailableError, BybitRateLimitError: nothing was sent, or it was turned away unread.
+        """
+        return self._rest.post(path, body)
+
+    # -- balances ------------------------------------------------------------------------------------------------------
+
+    @property
+    def balances(self) -> Mapping[str, Decimal]:
+        """Coin -> wallet balance as last written by `update_balances`; read-only."""
+        return self._balances
+
+    @property
+    def wallet(self) -> Wallet:
+        """Per coin total, locked and available, with its age."""
+        return self._wallet
+
+    def update_balances(self, snapshot: Mapping[str, Decimal], wallet: Wallet | None = None) -> None:
+        """Replace the cached balances (and the wallet, when given) by a newer snapshot."""
+        self._balances = MappingProxyType(dict(snapshot))
+        if wallet is not None:
+            self._wallet = wallet
+
+    # -- the stream ----------------------------------------------------------------------------------------------------
+
+    def subscribe(self, topic: str, listener: FrameListener) -> None:
+        """Hear a topic, e.g. ``order.spot``: library code only, it is called on the thread that reads.
+
+        On a live socket the topic is sent at once and its answer awaited, so that a snapshot read afterwards and the
+        frames leave no hole between them. A refusal is told by `on_fault` and `topic_faults`.
+        """
+        if not isinstance(topic, str) or not topic:
+            raise InvalidRequestError(f"a topic is text such as 'order.spot', got {topic!r}")
+        with self._lock:
+            is_new = topic not in self._topics()
+            self._listening = (*self._listening, _Listening(topic, listener))
+            stream = self._stream
+        if is_new and stream is not None:
+            stream.subscribe(topic)
+
+    def on_disconnect(self, handler: Callable[[str], None]) -> None:
+        """Call ``handler(reason)`` on ``qkt-link`` when the stream is lost, once per lost session."""
+        with self._lock:
+            self._on_disconnect = (*self._on_disconnect, handler)
+
+    def on_reconnect(self, handler: Callable[[], None]) -> None:
+        """Call ``handler()`` on ``qkt-link`` when every subscription of a session is answered: read a snapshot then."""
+        with self._lock:
+            self._on_reconnect = (*self._on_reconnect, handler)
+
+    def on_fault(self, handler: Callable[[StreamFault], None]) -> None:
+        """Call ``handler(fault)`` on ``qkt-link`` when the venue refuses the login or a topic."""
+        with self._lock:
+            self._on_fault = (*self._on_fault, handler)
+
+    def on_gap(self, handler: Callable[[str], None]) -> None:
+        """Call ``handler(reason)`` on ``qkt-link`` when time jumped, the machine slept, or a frame was unreadable."""
+        with self._lock:
+            self._on_gap = (*self._on_gap, handler)
+
+    def _topics(self) -> dict[str, None]:
+        return dict.fromkeys(listening.topic for listening in self._listening)
+
+    def _frame_came(self, frame: Envelope) -> None:
+        for listening in self._listening:
+            share = share_of(listening.topic, frame)
+            if share is None:
+                continue
+            try:
+                listening.listener(share)
+            except Exception:
+                self._listener_errors += 1
+                log.exception("listener failed topic=%s", listening.topic)
+                self._gap_noticed(f"a listener of {listening.topic} failed")
+
+    # -- what handlers hear --------------------------------------------------------------------------------------------
+
+    def _stream_is_ready(self) -> None:
+        self._notify(*self._on_reconnect)
+
+    def _stream_is_lost(self, reason: str) -> None:
+        self._notify(*(lambda handler=handler: handler(reason) for handler in self._on_disconnect))
+
+    def _fault_came(self, fault: StreamFault) -> None:
+        self._notify(*(lambda handler=handler: handler(fault) for handler in self._on_fault))
+
+    def _gap_noticed(self, reason: str) -> None:
+        self._gaps += 1
+        log.warning("gap noticed reason=%s", reason)
+        self._notify(*(lambda handler=handler: handler(reason) for handler in self._on_gap))
+
+    def _notify(self, *calls: Callable[[], None]) -> None:
+        notices = self._notices
+        if notices is not None:
+            notices.put(calls)
+
+    def _watch(self) -> None:
+        stream = self._stream
+        if stream is None:
+            return
+        gap_ms = self._gap_detector.look(self._clock.now_ms(), self._clock.monotonic_ms(), expected_ms=_WATCH_MS)
+        if gap_ms:
+            self._resynchronise()
+            self._gap_noticed(f"time jumped by {gap_ms} ms (suspend, or a stepped clock)")
+        stream.watch()
+
+    def _resynchronise(self) -> None:
+        try:
+            self._rest.measure_clock(call_ms=_REST_CHECK_MS, repeats=False)
+        except QktError as error:
+            log.warning("clock not measured error=%s", error)
+
+
+def _is_about_the_endpoint(error: Exception) -> bool:
+    """The host answers, but not to this question: no reason not to try the others."""
+    return isinstance(error, VenueProtocolError | BybitApiError)

@@ -1,0 +1,115 @@
+"""What a `BybitClient` is told, by its caller or by the environment, checked when it is built.
+
+Source of the hosts: docs v5/guide, v5/ws/connect and v5/demo.
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import urlsplit
+
+from requests.utils import get_environ_proxies, select_proxy
+
+from qkt.bybit.transport.signer import BybitSigner
+from qkt.errors import InvalidRequestError
+from qkt.secret import Secret
+
+# regional REST hosts without a stream host of their own use the main one
+_HOSTS = {
+    "mainnet": ("https://api.bybit.com", "wss://stream.bybit.com/v5/private"),
+    "testnet": ("https://api-testnet.bybit.com", "wss://stream-testnet.bybit.com/v5/private"),
+    "demo": ("https://api-demo.bybit.com", "wss://stream-demo.bybit.com/v5/private"),
+}
+_STREAM_HOSTS = {
+    "api.bybit.tr": "stream.bybit.tr",
+    "api.bybit.id": "stream.bybit.id",
+    "api.bybit.kz": "stream.bybit.kz",
+    "api.bybitgeorgia.ge": "stream.bybitgeorgia.ge",
+    "api.manepa.jp": "stream.manepa.jp",
+}
+
+
+def signer_from(api_key: str | Secret | None, api_secret: str | Secret | None) -> BybitSigner:
+    """The signer for the given key, or for that of the environment."""
+    key = api_key if api_key is not None else os.environ.get("BYBIT_API_KEY")
+    secret = api_secret if api_secret is not None else os.environ.get("BYBIT_API_SECRET")
+    if not key or not secret:
+        needed = {"api_key / BYBIT_API_KEY": key, "api_secret / BYBIT_API_SECRET": secret}
+        missing = " and ".join(name for name, value in needed.items() if not value)
+        raise InvalidRequestError(f"BybitClient needs {missing}: pass it, or set it in the environment")
+    return BybitSigner(key, secret)
+
+
+def environment_from(testnet: bool | None, demo: bool) -> str:
+    """``mainnet``, ``testnet`` or ``demo``; live trading is an explicit choice."""
+    if demo:
+        if testnet:
+            raise InvalidRequestError("demo trading lives on mainnet: give demo=True or testnet=True, not both")
+        return "demo"
+    if testnet is None:
+        testnet = os.environ.get("BYBIT_TESTNET", "").strip().lower() not in ("false", "0", "no", "off")
+    return "testnet" if testnet else "mainnet"
+
+
+def urls_from(rest_url: str | None, ws_url: str | None, environment: str) -> tuple[str, str]:
+    """REST and private stream URL: given, from the environment, or those of ``environment``."""
+    rest_url = rest_url or os.environ.get("BYBIT_REST_URL") or None
+    ws_url = ws_url or os.environ.get("BYBIT_WS_URL") or None
+    rest_default, ws_default = _HOSTS[environment]
+    rest = (rest_url or rest_default).rstrip("/")
+    ws = ws_url or (_stream_of(rest) if rest_url else ws_default)
+    _check_url(rest, "rest_url", ("http", "https"))
+    _check_url(ws, "ws_url", ("ws", "wss"))
+    return rest, ws
+
+
+def _stream_of(rest_url: str) -> str:
+    """The private stream that belongs to a REST host."""
+    parts = urlsplit(rest_url)
+    host = parts.hostname or ""
+    if "bybit" in host or "bytick" in host or "manepa" in host:
+        otherwise = _HOSTS[_environment_of(host)][1]
+        return f"wss://{_STREAM_HOSTS[host]}/v5/private" if host in _STREAM_HOSTS else otherwise
+    scheme = "wss" if parts.scheme == "https" else "ws"
+    return f"{scheme}://{parts.netloc}/v5/private"
+
+
+def _environment_of(host: str) -> str:
+    for environment in ("testnet", "demo"):
+        if host.startswith(f"api-{environment}."):
+            return environment
+    return "mainnet"
+
+
+def _check_url(url: str, name: str, schemes: tuple[str, ...]) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in schemes or not parts.hostname:
+        raise InvalidRequestError(f"{name} must be a {' or '.join(schemes)} URL, got {url!r}")
+
+
+def recv_window_from(given: int | None) -> int:
+    """How long the venue shall honour a request, in ms."""
+    if given is None:
+        text = os.environ.get("BYBIT_RECV_WINDOW_MS", "").strip() or "5000"
+        if not text.isdigit():
+            raise InvalidRequestError(f"BYBIT_RECV_WINDOW_MS must be a number of milliseconds, got {text!r}")
+        given = int(text)
+    return positive_ms(given, "recv_window_ms")
+
+
+def positive_ms(value: int, name: str) -> int:
+    """A number of milliseconds above zero."""
+    if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
+        raise InvalidRequestError(f"{name} must be a positive int (milliseconds), got {value!r}")
+    return value
+
+
+def environment_proxy(url: str) -> str | None:
+    """The proxy that the environment names for a stream URL."""
+    as_http = url.replace("wss://", "https://").replace("ws://", "http://")
+    return select_proxy(as_http, get_environ_proxies(as_http, no_proxy=None))
+
+
+def environment_ca_bundle() -> str | None:
+    """Whom `requests` would trust by the environment; the stream trusts the same."""
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or None

@@ -1,0 +1,593 @@
+"""The private stream's shell: one websocket, one thread that reads it, and a supervisor that brings it back.
+
+The thread ``qkt-stream`` reads, keeps the session's deadlines and hands data frames to the listeners: library code
+only. Connecting, waiting and reconnecting happen on the client's ``qkt-link`` threads, so no user and no handler can
+keep the socket from being read. What a dead connection's thread still says is ignored, because each connection is an
+object of its own and only the current one counts.
+
+Source: docs v5/ws/connect. The library's `enableTrace` must never be used: it prints the login.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import attrs
+import certifi
+import websocket
+
+from qkt.bybit.codec.envelope import Envelope, decode
+from qkt.bybit.transport.rate_limits import AddressBudget
+from qkt.bybit.transport.signer import BybitSigner
+from qkt.bybit.transport.stream_session import (
+    Command,
+    Deliver,
+    Login,
+    LoginRefused,
+    Lost,
+    Phase,
+    Ready,
+    Send,
+    StreamSession,
+    Timing,
+    TopicRefused,
+)
+from qkt.clock import SystemClock
+from qkt.errors import VenueProtocolError, VenueUnavailableError
+from qkt.net.backoff import BackoffPolicy, ExponentialBackoff
+from qkt.net.scheduler import Scheduler
+from qkt.net.sockets import has_unread, open_tcp, shut, unread_bytes, wait_readable
+from qkt.net.supervisor import ReconnectSupervisor
+from qkt.net.venue_clock import VenueClock
+from qkt.secret import redact
+from qkt.threads import library_thread
+
+log = logging.getLogger(__name__)
+
+_LOGIN_VALID_MS = 10_000  # the documentation's one second fails on the smallest skew (pybit #152)
+_TURN_MS = 1_000  # the reader looks at its deadlines at least this often
+_STUCK_MS = 6_000
+_STABLE_AFTER_MS = 2_000  # one that lived so long is not a venue that drops whom it accepts
+_JOIN_S = 5.0
+_REFUSED_AGAIN_MS = 60_000
+
+
+@attrs.frozen(kw_only=True)
+class StreamFault:
+    """The venue refuses something the stream needs. ``kind`` is ``auth`` or ``topic``; ``fatal`` calls for a person."""
+
+    kind: str
+    topic: str = ""
+    reason: str
+    fatal: bool = False
+
+
+@attrs.define
+class StreamStats:
+    """Counters since the client was built; ages and lag in ms."""
+
+    frames: int = 0
+    malformed: int = 0
+    connections: int = 0
+    losses: int = 0
+    last_frame_monotonic_ms: int | None = None
+    lag_ms: int | None = None
+    most_lag_ms: int = 0
+    last_loss: str = ""
+
+
+class LoginRefusedError(ConnectionError):
+    """The venue answered the login with no."""
+
+
+class _Ended(ConnectionError):
+    """The conversation is over, for the reason given."""
+
+
+@attrs.frozen(kw_only=True)
+class StreamHooks:
+    """Whom the stream tells; called on ``qkt-stream`` (frames) or a ``qkt-link`` thread, so they must not linger."""
+
+    on_frame: Callable[[Envelope], None]
+    on_ready: Callable[[], None]
+    on_lost: Callable[[str], None]
+    on_fault: Callable[[StreamFault], None]
+    on_malformed: Callable[[str], None]
+    resynchronise: Callable[[], None]
+
+
+class _Link:
+    """One connection, from the first SYN to the last byte."""
+
+    def __init__(self, session: StreamSession) -> None:
+        self.session = session
+        self.changed = threading.Condition()  # guards the session
+        self.ws: websocket.WebSocket | None = None
+        self.thread: threading.Thread | None = None
+        self.reading_since_ms: int | None = None
+        self.refused_because = ""
+        self.end_reason = ""
+        self.was_ready = False
+        self._raw: socket.socket | None = None
+
+    def use(self, raw: socket.socket) -> None:
+        """This is the socket being connected; raises when the link was given up meanwhile."""
+        with self.changed:
+            self._raw = raw
+            reason = self.end_reason
+        if reason:
+            raise _Ended(reason)
+
+    def start(self, reader: threading.Thread) -> None:
+        """Let the reader run, unless the link was given up meanwhile: whoever gave it up joins what it can see."""
+        with self.changed:
+            if self.end_reason:
+                raise _Ended(self.end_reason)
+            reader.start()
+            self.thread = reader
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the reader, unless the caller is the reader."""
+        with self.changed:
+            reader = self.thread
+        if reader is not None and reader is not threading.current_thread():
+            reader.join(timeout_s)
+
+    def give_up(self, reason: str) -> None:
+        """Wake whoever waits on the socket, with the end of the connection. From any thread."""
+        with self.changed:
+            self.end_reason = self.end_reason or reason
+            self.session.ended()
+            self.changed.notify_all()
+            raw = self._raw
+        if raw is not None:
+            shut(raw)
+
+    def end(self) -> None:
+        """Close the socket; only the thread that owns the link does."""
+        with self.changed:
+            self.session.ended()
+            self.changed.notify_all()
+            ws, raw = self.ws, self._raw
+            self._raw = None
+        if ws is not None:
+            ws.shutdown()  # type: ignore[no-untyped-call]
+        if raw is not None:
+            with contextlib.suppress(OSError):
+                raw.close()
+
+    def next_deadline_ms(self) -> int:
+        with self.changed:
+            return self.session.next_deadline_ms()
+
+    @property
+    def is_ready(self) -> bool:
+        return self.session.is_ready
+
+    @property
+    def has_ended(self) -> bool:
+        return self.session.phase is Phase.ENDED
+
+    @property
+    def raw(self) -> socket.socket | None:
+        return self._raw
+
+
+class _Pace:
+    """The supervisor's pauses; long ones while the venue refuses the key, so that refusing is not hammered."""
+
+    def __init__(self, policy: BackoffPolicy, is_refused: Callable[[], bool], refused_ms: int) -> None:
+        self._policy = policy
+        self._is_refused = is_refused
+        self._refused = ExponentialBackoff(initial_ms=refused_ms, max_ms=2 * refused_ms, jitter=0.2)
+
+    def delay_ms(self, attempt: int, jitter: float = 0.5) -> int:
+        if self._is_refused():
+            return self._refused.delay_ms(0, jitter)
+        return self._policy.delay_ms(attempt, jitter)
+
+
+class PrivateStream:
+    """Keeps one account's private stream alive from `open` to `close`. Not reusable after `close`."""
+
+    def __init__(
+        self,
+        url: str,
+        signer: BybitSigner,
+        venue_clock: VenueClock,
+        hooks: StreamHooks,
+        *,
+        topics: Iterable[str],
+        scheduler: Scheduler,
+        address: AddressBudget,
+        stats: StreamStats,
+        timing: Timing | None = None,
+        backoff: BackoffPolicy | None = None,
+        connect_timeout_ms: int = 4_000,
+        refused_again_ms: int = _REFUSED_AGAIN_MS,
+        proxy: str | None = None,
+        ca_bundle: str | None = None,
+    ) -> None:
+        self._url = url
+        self._signer = signer
+        self._venue_clock = venue_clock
+        self._hooks = hooks
+        self._topics = dict.fromkeys(topics)
+        self._scheduler = scheduler
+        self._address = address
+        self._stats = stats
+        self._timing = timing or Timing()
+        self._turn_ms = min(_TURN_MS, self._timing.pong_timeout_ms // 2)
+        self._connect_timeout_ms = connect_timeout_ms
+        self._proxy = proxy
+        self._ca_bundle = ca_bundle or certifi.where()
+        self._machine = SystemClock()
+
+        self._lock = threading.Lock()
+        self._link: _Link | None = None
+        self._is_closed = False
+        self._is_opening = False
+        self._refusals = 0
+        self._auth_fault: StreamFault | None = None
+        policy = backoff or ExponentialBackoff(initial_ms=250, max_ms=15_000)
+        self._supervisor = ReconnectSupervisor(
+            self._attempt,
+            _Pace(policy, lambda: self._refusals > 1, refused_again_ms),
+            scheduler,
+            on_error=self._log_failure,
+            stable_after_ms=_STABLE_AFTER_MS,
+        )
+
+    # -- from outside --------------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect, log in and subscribe: one attempt, on the caller's thread; raises what went wrong."""
+        self._is_opening = True
+        try:
+            self._attempt()
+        finally:
+            self._is_opening = False
+
+    def close(self) -> None:
+        """End it; idempotent, from any thread. Joins the reader unless it is the caller."""
+        with self._lock:
+            self._is_closed = True
+            link = self._link
+        self._supervisor.stop()
+        if link is not None:
+            link.give_up("closed")
+            link.join(_JOIN_S)
+
+    def subscribe(self, topic: str) -> None:
+        """Want a topic: sent at once on a live socket, whose answer is then awaited, and after every later login."""
+        with self._lock:
+            self._topics[topic] = None
+            link = self._link
+        if link is None:
+            return
+        with link.changed:
+            is_live = link.session.phase is Phase.OPEN
+            commands = link.session.subscribe(topic, self._machine.monotonic_ms())
+        try:
+            self._execute(link, commands)
+        except Exception as error:  # noqa: BLE001 - a dead socket is the reader's business; it will subscribe again
+            link.give_up(f"sending failed: {type(error).__name__}")
+            return
+        if is_live and link.thread is not threading.current_thread():
+            with link.changed:
+                link.changed.wait_for(
+                    lambda: link.session.is_answered(topic) or link.has_ended,
+                    timeout=self._timing.answer_timeout_ms / 1000,
+                )
+
+    @property
+    def state(self) -> str:
+        """``closed``, ``connecting``, ``live``, ``degraded`` (a topic is refused), ``down`` or ``auth_refused``."""
+        link = self._link
+        if self._is_closed:
+            return "closed"
+        if link is not None and link.is_ready:
+            return "degraded" if link.session.refused else "live"
+        if self._auth_fault is not None:
+            return "auth_refused"
+        return "connecting" if self._is_opening or self._supervisor.state == "running" else "down"
+
+    @property
+    def auth_fault(self) -> StreamFault | None:
+        """Set while the venue refuses the key."""
+        return self._auth_fault
+
+    @property
+    def topic_faults(self) -> Mapping[str, StreamFault]:
+        """Topic -> fault, for the topics the venue refuses on the present connection."""
+        link = self._link
+        if link is None or link.has_ended:
+            return MappingProxyType({})
+        return MappingProxyType(
+            {
+                topic: StreamFault(kind="topic", topic=topic, reason=reason)
+                for topic, reason in link.session.refused.items()
+            }
+        )
+
+    @property
+    def round_trip_ms(self) -> int | None:
+        """Between the last ping and its pong."""
+        link = self._link
+        return None if link is None else link.session.round_trip_ms
+
+    @property
+    def unread_bytes(self) -> int:
+        """Bytes that wait in the machine for the reader: how far it is behind."""
+        link = self._link
+        raw = None if link is None else link.raw
+        return 0 if raw is None else unread_bytes(raw)
+
+    def watch(self) -> None:
+        """Called every so often from another thread: ends a connection that trickles one frame forever."""
+        link = self._link
+        since_ms = None if link is None else link.reading_since_ms
+        if link is not None and since_ms is not None and self._machine.monotonic_ms() - since_ms > _STUCK_MS:
+            link.give_up("one frame took longer than 6 s")
+
+    def cut(self, reason: str) -> None:
+        """Drop the present connection; the supervisor brings a new one."""
+        link = self._link
+        if link is not None:
+            link.give_up(reason)
+
+    # -- one attempt ---------------------------------------------------------------------------------------------------
+
+    def _attempt(self) -> None:
+        """Connect, log in, subscribe, and leave a reader behind; raises when that fails."""
+        wait_ms = self._address.connection_wait_ms()
+        if wait_ms > 0:
+            raise VenueUnavailableError(
+                f"the connection budget (500 per 5 minutes) is spent; there is room in {wait_ms} ms",
+                retry_after_ms=wait_ms,
+            )
+        if self._refusals == 1:
+            self._hooks.resynchronise()
+        with self._lock:
+            if self._is_closed:
+                raise _Ended("closed")
+            last, link = self._link, _Link(StreamSession(self._topics, self._timing))
+            self._link = link
+        if last is not None:
+            last.give_up("replaced")
+        limit = self._scheduler.schedule_once(lambda: self._give_up_unless_ready(link), self._attempt_ms)
+        try:
+            self._connect(link)
+            link.start(library_thread("qkt-stream", self._read, link))
+            with link.changed:
+                link.changed.wait_for(lambda: link.was_ready or link.has_ended)
+        except BaseException:
+            link.end()
+            raise
+        finally:
+            limit.cancel()
+        self._judge(link)
+
+    @property
+    def _attempt_ms(self) -> int:
+        """How long one attempt may take: connecting, the login's answer, the subscriptions'."""
+        return self._connect_timeout_ms + 2 * self._timing.answer_timeout_ms
+
+    def _give_up_unless_ready(self, link: _Link) -> None:
+        if not link.was_ready:
+            link.give_up(f"not ready within {self._attempt_ms} ms")
+
+    def _judge(self, link: _Link) -> None:
+        if link.refused_because:
+            self._login_was_refused(link.refused_because)
+        if not link.was_ready:
+            link.join(_JOIN_S)
+            raise _Ended(link.end_reason or "the connection ended before it was ready")
+        self._refusals, self._auth_fault = 0, None
+
+    def _login_was_refused(self, reason: str) -> None:
+        self._refusals += 1
+        is_certain = self._refusals > 1 or self._is_opening  # the first may be the clock's fault: it is measured anew
+        if is_certain and self._auth_fault is None:
+            self._auth_fault = StreamFault(kind="auth", reason=reason, fatal=True)
+            log.error("stream login refused reason=%s", reason)
+            self._hooks.on_fault(self._auth_fault)
+        raise LoginRefusedError(f"the venue refuses the login: {reason}")
+
+    def _connect(self, link: _Link) -> None:
+        timeout_s = self._connect_timeout_ms / 1000
+        options: dict[str, Any] = {"skip_utf8_validation": True, "suppress_origin": True, "redirect_limit": 0}
+        try:
+            if self._proxy:
+                options |= {"sslopt": {"ca_certs": self._ca_bundle}, **_proxy_options(self._proxy)}
+                ws = websocket.create_connection(self._url, timeout=timeout_s, **options)
+            else:
+                raw = self._open_socket(link, timeout_s)
+                ws = websocket.create_connection(self._url, timeout=timeout_s, socket=raw, **options)
+        except websocket.WebSocketException as error:
+            what = redact(f"{type(error).__name__}: {error}", self._signer.secrets)
+            raise _Ended(link.end_reason or what) from None
+        link.ws = ws
+        ws.settimeout(self._turn_ms / 1000)
+        if ws.sock is not None:
+            link.use(ws.sock)
+        self._stats.connections += 1
+
+    def _open_socket(self, link: _Link, timeout_s: float) -> socket.socket:
+        parts = urlsplit(self._url)
+        host, is_secure = parts.hostname or "", parts.scheme == "wss"
+        raw = open_tcp(host, parts.port or (443 if is_secure else 80), timeout_s, on_socket=link.use)
+        if not is_secure:
+            return raw
+        try:
+            secured = ssl.create_default_context(cafile=self._ca_bundle).wrap_socket(raw, server_hostname=host)
+        except BaseException:
+            raw.close()
+            raise
+        link.use(secured)
+        return secured
+
+    def _log_failure(self, error: Exception) -> None:
+        supervisor = self._supervisor
+        log.warning(
+            "stream not back yet failures=%d state=%s next_in_ms=%s error=%s",
+            supervisor.failures,
+            self.state,
+            supervisor.next_delay_ms,
+            error,
+        )
+
+    # -- the reader ----------------------------------------------------------------------------------------------------
+
+    def _read(self, link: _Link) -> None:
+        """The body of ``qkt-stream``."""
+        reason = "ended"
+        try:
+            self._execute(link, link.session.opened(self._machine.monotonic_ms()))
+            while not link.has_ended:
+                self._turn(link)
+        except _Ended as end:
+            reason = str(end)
+        except Exception as error:  # whatever ends a reader is answered by a new connection
+            reason = redact(f"{type(error).__name__}: {error}", self._signer.secrets)
+            if not isinstance(error, OSError | websocket.WebSocketException):
+                log.exception("stream reader failed")
+        self._over(link, link.end_reason or reason)
+
+    def _turn(self, link: _Link) -> None:
+        """Wait for bytes or for a deadline, whichever comes first, and do what it asks."""
+        ws = link.ws
+        if ws is None or ws.sock is None:
+            raise _Ended("the socket is gone")
+        wait_ms = link.next_deadline_ms() - self._machine.monotonic_ms()
+        if wait_readable(ws.sock, max(0, min(wait_ms, self._turn_ms))):
+            self._receive(link, ws)
+        now_ms = self._machine.monotonic_ms()
+        if now_ms >= link.next_deadline_ms():
+            unread = ws.sock is not None and has_unread(ws.sock)
+            with link.changed:
+                commands = link.session.tick(now_ms, unread=unread)
+            self._execute(link, commands)
+
+    def _receive(self, link: _Link, ws: websocket.WebSocket) -> None:
+        link.reading_since_ms = self._machine.monotonic_ms()
+        try:
+            opcode, frame = ws.recv_data_frame(control_frame=True)
+        except websocket.WebSocketTimeoutException:
+            return  # in the middle of a frame: the library keeps what it has, the deadlines decide
+        finally:
+            link.reading_since_ms = None
+        if opcode == websocket.ABNF.OPCODE_CLOSE:
+            raise _Ended(f"closed by the venue ({_close_reason(frame.data)})")
+        if opcode not in (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY):
+            return
+        try:
+            message = decode(frame.data, self._signer.secrets)
+        except VenueProtocolError as error:
+            self._stats.malformed += 1
+            log.warning("stream frame unreadable error=%s", error)
+            self._hooks.on_malformed(str(error))
+            return
+        with link.changed:
+            commands = link.session.received(message, self._machine.monotonic_ms())
+            link.changed.notify_all()
+        if commands or "topic" not in message:
+            self._execute(link, commands)
+
+    def _execute(self, link: _Link, commands: Iterable[Command]) -> None:
+        for command in commands:
+            match command:
+                case Deliver(frame):
+                    self._deliver(frame)
+                case Login(req_id):
+                    self._send(link, partial(self._login_text, req_id))
+                case Send(control):
+                    self._send(link, partial(json.dumps, control))
+                case Ready():
+                    self._is_ready(link)
+                case TopicRefused(topic, reason):
+                    self._topic_refused(topic, reason)
+                case LoginRefused(reason):
+                    link.refused_because = redact(reason, self._signer.secrets)
+                    raise _Ended("login refused")
+                case Lost(reason):
+                    raise _Ended(reason)
+
+    def _login_text(self, req_id: str) -> str:
+        return self._signer.login_frame(self._venue_clock.now_ms() + _LOGIN_VALID_MS, req_id)
+
+    def _send(self, link: _Link, make_text: Callable[[], str]) -> None:
+        """Send a text that no frame of ours keeps: a traceback with locals must not show the login."""
+        if link.ws is None:
+            raise _Ended("the socket is gone")
+        try:
+            link.ws.send(make_text())
+        except (OSError, websocket.WebSocketException) as error:
+            what = f"sending failed: {type(error).__name__}"
+        else:
+            return
+        raise _Ended(what)  # outside the handler: the library's frames hold the login
+
+    def _deliver(self, frame: Envelope) -> None:
+        stats = self._stats
+        stats.frames += 1
+        stats.last_frame_monotonic_ms = self._machine.monotonic_ms()
+        created_ms = frame.get("creationTime")
+        if isinstance(created_ms, int):
+            stats.lag_ms = max(0, self._venue_clock.now_ms() - created_ms)
+            stats.most_lag_ms = max(stats.most_lag_ms, stats.lag_ms)
+        self._hooks.on_frame(frame)
+
+    def _is_ready(self, link: _Link) -> None:
+        log.info("stream ready url=%s connections=%d", self._url, self._stats.connections)
+        self._hooks.on_ready()
+        with link.changed:
+            link.was_ready = True
+            link.changed.notify_all()
+
+    def _topic_refused(self, topic: str, reason: str) -> None:
+        reason = redact(reason, self._signer.secrets)
+        log.error("stream topic refused topic=%s reason=%s", topic, reason)
+        self._hooks.on_fault(StreamFault(kind="topic", topic=topic, reason=reason))
+
+    def _over(self, link: _Link, reason: str) -> None:
+        """The connection's last act; what it was decides who hears of it."""
+        link.end_reason = link.end_reason or reason
+        is_news = link.was_ready and not self._is_closed and self._link is link
+        link.end()  # first of all: whoever hears of the loss must find it true
+        if is_news:
+            self._stats.losses += 1
+            self._stats.last_loss = reason
+            log.warning("stream lost reason=%s", reason)
+            self._hooks.on_lost(reason)
+            self._supervisor.trigger(reason)
+
+
+def _close_reason(data: bytes) -> str:
+    code = int.from_bytes(data[:2], "big") if len(data) >= 2 else 1005
+    return f"{code} {data[2:].decode('utf-8', 'replace')}".strip()
+
+
+def _proxy_options(proxy: str) -> dict[str, Any]:
+    parts = urlsplit(proxy)
+    options: dict[str, Any] = {
+        "http_proxy_host": parts.hostname,
+        "http_proxy_port": parts.port or 80,
+        "http_no_proxy": [
+            "nobody-is-exempt.invalid"
+        ],  # the proxy was asked for; the library exempts loopback otherwise
+        "proxy_type": "http" if parts.scheme in ("", "http", "https") else parts.scheme,
+    }
+    if parts.username:
+        options["http_proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
+    return options

@@ -1,0 +1,62 @@
+"""How every command that talks to the venue begins and ends: parse, act, and turn an error into a sentence and a code.
+
+No traceback reaches a user for anything qkt raises on purpose; with ``--json`` the error is a document too.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from qkt.cli import exit_codes
+from qkt.cli.screen import Screen, complain
+from qkt.errors import (
+    BybitApiError,
+    InvalidRequestError,
+    OutcomeUnknownError,
+    QktError,
+    WaitTimeoutError,
+)
+
+_CODES = """exit codes: 0 done, 1 the answer is no, 2 wrong call, 3 venue not reachable,
+4 outcome unknown, 130 Ctrl-C"""
+
+Action = Callable[[argparse.Namespace, Screen], int]
+
+
+def run_command(parser: argparse.ArgumentParser, argv: Sequence[str], action: Action) -> int:
+    """Parse ``argv`` and run ``action(options, screen)``; returns the exit code."""
+    options = parser.parse_args(argv)
+    screen = Screen(is_json=options.json)
+    try:
+        return action(options, screen)
+    except QktError as error:
+        code = code_of(error)
+        screen.result({"error": type(error).__name__, "message": str(error), "exit_code": code})
+        complain(parser.prog, str(error))
+        return code
+
+
+def code_of(error: QktError) -> int:
+    """What the caller can do about an error, as an exit code."""
+    match error:
+        case InvalidRequestError():
+            return exit_codes.USAGE
+        case BybitApiError():
+            return exit_codes.NO
+        case OutcomeUnknownError() | WaitTimeoutError():
+            return exit_codes.UNKNOWN
+        case _:
+            return exit_codes.UNAVAILABLE
+
+
+def command_parser(name: str, description: str, *, epilog: str = "") -> argparse.ArgumentParser:
+    """A parser with ``--json``, whose help keeps its lines."""
+    parser = argparse.ArgumentParser(
+        prog=f"qkt {name}",
+        description=description,
+        epilog=f"{epilog}\n\n{_CODES}".lstrip(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
+    return parser
