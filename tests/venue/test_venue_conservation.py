@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
+from qkt.venue.exchange.accounts import CLOSED_STATUSES
 from qkt.venue.exchange.exchange import Exchange
 from qkt.venue.exchange.instruments import instrument_for
 from qkt.venue.exchange.money import CONTEXT
-from qkt.venue.exchange.orders import CLOSED_STATUSES
 from qkt.venue.exchange.retcodes import Refusal
 from qkt.venue.exchange.rows import order_row
 from qkt.venue.market import LiveMarket

@@ -10,7 +10,7 @@ import requests
 
 from qkt.venue import Refusal, SimulatedBybit
 from qkt.venue.api.auth import authenticate, sign
-from qkt.venue.exchange.wallets import Account
+from qkt.venue.exchange.accounts import Account
 
 KEY, SECRET = "qktDemoKey0000001", "qktDemoSecret000000000000000000000001"
 

@@ -11,8 +11,8 @@ import hmac
 from collections.abc import Mapping
 from hashlib import sha256
 
+from ..exchange.accounts import Account
 from ..exchange.retcodes import Refusal
-from ..exchange.wallets import Account
 
 _DEFAULT_WINDOW_MS = 5000
 _FUTURE_MS = 1000

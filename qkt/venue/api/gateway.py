@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..exchange.accounts import Account
 from ..exchange.exchange import Exchange
 from ..exchange.queries import parse_query
 from ..exchange.retcodes import Refusal, parameter_error
-from ..exchange.wallets import Account
 from ..exchange.wire import to_json
 from .auth import Unauthenticated, authenticate
 from .limits import Allowance, RateLimits

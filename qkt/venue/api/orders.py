@@ -10,13 +10,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from ..exchange.accounts import Account, Order
 from ..exchange.exchange import Exchange
 from ..exchange.money import parse
-from ..exchange.orders import Order
 from ..exchange.requests import Body, category_of, parse_create
 from ..exchange.retcodes import TEXTS, Refusal, parameter_error
 from ..exchange.rows import Row
-from ..exchange.wallets import Account
 from ..faults import Fault, Faults
 
 Later = Callable[[int, Callable[[], object]], None]

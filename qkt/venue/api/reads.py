@@ -10,13 +10,13 @@ from collections.abc import Callable
 from urllib.parse import quote, unquote
 
 from ..exchange import queries
+from ..exchange.accounts import Account
 from ..exchange.exchange import Exchange
 from ..exchange.money import wire
 from ..exchange.queries import Query, View
 from ..exchange.requests import category_of
 from ..exchange.retcodes import Refusal, parameter_error
 from ..exchange.rows import Row, wallet_row
-from ..exchange.wallets import Account
 from ..faults import Fault, Faults
 from .market import MarketEndpoints, books_of
 

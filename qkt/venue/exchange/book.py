@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from decimal import Decimal
 
+from .accounts import Order
 from .instruments import Instrument
 from .money import ZERO, floor_to_step
-from .orders import Order
 from .tape import Tape
 
 _Entry = tuple[Decimal, int, Order]

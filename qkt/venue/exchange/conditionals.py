@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from .accounts import Order
 from .book import Book
 from .engine import Engine
 from .money import ZERO, floor_to_step
-from .orders import Order
 
 
 class Conditionals:

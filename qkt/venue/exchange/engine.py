@@ -11,15 +11,15 @@ from collections.abc import Callable
 from decimal import Decimal
 from random import Random
 
+from .accounts import Account, Order
 from .book import Book, Sweep, Trade
+from .executions import Execution
 from .instruments import Instrument
 from .journal import Journal
 from .money import ZERO, wire
-from .orders import Execution, Order
 from .outbox import Outbox
 from .retcodes import Refusal
 from .rows import stop_order_type
-from .wallets import Account
 
 _PROTECTION = Decimal("0.05")
 _ID_STEP = 256  # a generated spot link id is orderId + 1, so neighbours must keep their distance

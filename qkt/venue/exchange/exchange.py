@@ -10,16 +10,15 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from .accounts import Account, Order
 from .book import Book
 from .conditionals import Conditionals
 from .engine import Engine
 from .instruments import Instrument
 from .money import ZERO, floor_to_step, wire
-from .orders import Order
 from .requests import Amendment, Body, book_of, category_of, order_filter_of, parse_amend, parse_create
 from .retcodes import Refusal, parameter_error
 from .rows import Row, execution_row, order_row
-from .wallets import Account
 
 _FIRST_UID = 90_210_077
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from random import Random
 from uuid import UUID
 
-from .orders import Execution, Order
+from .accounts import Account, Order
+from .executions import Execution
 from .rows import PriceInUsd, Row, execution_row, fast_execution_row, order_row, wallet_row
-from .wallets import Account
 
 
 @dataclass(slots=True)

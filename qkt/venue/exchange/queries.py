@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
 
+from .accounts import ALL_STATUSES, CLOSED_STATUSES, Account, Order
 from .book import Book
+from .executions import Execution
 from .money import wire
-from .orders import ALL_STATUSES, CLOSED_STATUSES, Execution, Order
 from .paging import Cursor, Timeline
 from .requests import category_of, order_filter_of
 from .retcodes import Refusal, parameter_error
 from .rows import Row, execution_row, order_row, padded
-from .wallets import Account
 
 Query = Mapping[str, str]
 DAY_MS = 86_400_000

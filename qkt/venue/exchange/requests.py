@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from .accounts import ORDER_FILTERS, Account, Order
 from .book import Book
 from .instruments import Instrument
 from .money import ZERO, is_multiple, parse
-from .orders import ORDER_FILTERS, Order
 from .retcodes import Refusal, parameter_error
-from .wallets import Account
 
 Body = Mapping[str, Any]
 Books = Mapping[tuple[str, str], Book]

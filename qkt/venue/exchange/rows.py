@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Any
 
+from .accounts import STOP_ORDER_TYPE, Account, Order
+from .executions import Execution
 from .money import ZERO, average, wire
-from .orders import STOP_ORDER_TYPE, Execution, Order
-from .wallets import Account, Balance
+from .wallets import Balance
 
 Row = dict[str, Any]
 PriceInUsd = Callable[[str], Decimal]

@@ -19,9 +19,9 @@ from typing import Any
 from aiohttp import web
 
 from ..api.auth import authenticate_stream
+from ..exchange.accounts import Account
 from ..exchange.exchange import Exchange
 from ..exchange.outbox import Frame
-from ..exchange.wallets import Account
 from ..exchange.wire import to_json
 from ..faults import Faults
 from .delivery import Delivery, Rows

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from ..exchange.wallets import Account
+from ..exchange.accounts import Account
 from ..exchange.wire import to_json
 from ..faults import Fault
 from .session import Session, decode

@@ -1,0 +1,36 @@
+"""The record of one execution, complete with everything its row shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+from .instruments import Instrument
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Execution:
+    """One fill of one order: a record, complete with everything its row must say."""
+
+    exec_id: str
+    number: int
+    seq: int
+    order_id: str
+    link_id: str
+    instrument: Instrument
+    side: str
+    order_type: str
+    stop_order_type: str
+    market_unit: str
+    is_leverage: str
+    order_price: Decimal
+    order_quantity: Decimal
+    leaves_quantity: Decimal
+    price: Decimal
+    quantity: Decimal
+    value: Decimal
+    fee: Decimal
+    fee_coin: str
+    fee_rate: Decimal
+    is_maker: bool
+    time_ms: int
