@@ -1,7 +1,7 @@
-"""The venue's clock: real, or stepped by a test.
+"""The clock of the venue: real, or stepped by a test.
 
-Every time on the venue comes from here, plus the skew that clock faults add: a client whose own clock is right must
-then cope with a venue that is wrong, and the other way round.
+Every timestamp of the venue comes from here. Clock faults add an offset, so the venue's time differs from the
+client's.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Protocol
+
+from .faults import Fault
 
 
 class Clock(Protocol):
@@ -27,7 +29,7 @@ class RealClock:
 
 
 class VirtualClock:
-    """Time that stands still until told to move; the living market moves with it."""
+    """A clock that moves only when a test advances it; a live market makes its steps with it."""
 
     def __init__(self, start_ms: int = 1_767_225_600_000) -> None:
         self._now_ms = start_ms
@@ -38,7 +40,7 @@ class VirtualClock:
         return self._now_ms
 
     def advance_ms(self, milliseconds: int) -> None:
-        """Move time forward (a clock never goes back; use a clock fault for that) and tell the listeners."""
+        """Move time forward and call the listeners; to move it back, add the fault ``clock_jump``."""
         if milliseconds < 0:
             raise ValueError("a clock does not go back; add the fault clock_jump instead")
         with self._lock:
@@ -58,11 +60,16 @@ class VirtualClock:
 
 
 class SkewedClock:
-    """A clock with an offset that faults may change."""
+    """A clock plus an offset, which clock faults change."""
 
     def __init__(self, clock: Clock) -> None:
         self.base = clock
         self.offset_ms = 0
+
+    def jump(self, fault: Fault) -> None:
+        """Move the offset as a ``clock_jump`` says, and keep the sum for the day the fault is removed."""
+        self.offset_ms += int(fault["ms"])
+        fault.memory = (fault.memory or 0) + int(fault["ms"])
 
     def now_ms(self) -> int:
         return self.base.now_ms() + self.offset_ms

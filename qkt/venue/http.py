@@ -1,42 +1,41 @@
-"""The venue's HTTP door: bytes in, bytes out, and every way in which that can fail.
+"""Serves HTTP: the API, the upgrade to WebSocket, and the controls under ``/_venue``.
 
-Around the gateway, which is pure, this shell plays the faults of the wire: before the request is carried out, after
-it, or instead of either. What it answers with nothing armed is exactly what the gateway said.
+The gateway answers; this shell applies the faults of the transport before a request is carried out, after it, or
+instead of it. With no fault armed it sends the gateway's answer unchanged.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 from aiohttp import web
 
 from .admin import Admin
-from .api.gateway import Answer, Gateway, Request
+from .api.answer import Answer
+from .api.gateway import Gateway, Request
 from .api.limits import RateLimits
 from .clock import SkewedClock
 from .exchange.journal import Journal
 from .exchange.queries import parse_query
-from .exchange.retcodes import TEXTS
 from .faults import Fault, Faults
-from .streams.hub import StreamHub
+from .faults.answers import alter, replacement
+from .streams.hub import OpenSession, StreamHub
 from .streams.session import reset
-
-_HTML = "<html><head><title>{0}</title></head><body><center><h1>{0}</h1></center><hr>cloud front</body></html>"
-_REASONS = {500: "Internal Server Error", 502: "Bad Gateway", 503: "Service Unavailable", 504: "Gateway Time-out"}
 
 
 class HttpShell:
-    """Routes a connection to the API, the streams or the venue's own controls."""
+    """Routes a connection to the API, to a stream or to the controls."""
 
     def __init__(
         self,
         gateway: Gateway,
         limits: RateLimits,
         hub: StreamHub,
+        streams: Mapping[str, OpenSession],
         admin: Admin,
         faults: Faults,
         clock: SkewedClock,
@@ -46,6 +45,7 @@ class HttpShell:
         self._gateway = gateway
         self._limits = limits
         self._hub = hub
+        self._streams = streams
         self._admin = admin
         self._faults = faults
         self._clock = clock
@@ -55,7 +55,7 @@ class HttpShell:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path, _, query = request.raw_path.partition("?")
-        if path.startswith("/v5/private") or path.startswith("/v5/public/"):
+        if path in self._streams or path.startswith("/v5/public/"):
             return await self._upgrade(request, path, query)
         body = await request.read() if request.body_exists else b""
         if path.startswith("/_venue"):
@@ -63,10 +63,10 @@ class HttpShell:
         asked = Request(request.method, path, query, request.headers, body, request.remote or "")
         if not self._faults.armed("request") and not self._faults.armed("reply") and not self._faults.armed("both"):
             return self._respond(self._answer(asked))
-        # A client that gives up does not call its request back: what is on its way arrives without it.
-        playing = asyncio.get_running_loop().create_task(self._handle_with_faults(request, asked))
-        playing.add_done_callback(_look_away)
-        return await asyncio.shield(playing)
+        # A client that disconnects does not revoke its request: it is carried out all the same.
+        handling = asyncio.get_running_loop().create_task(self._handle_with_faults(request, asked))
+        handling.add_done_callback(_ignore_failure)
+        return await asyncio.shield(handling)
 
     def _answer(self, asked: Request) -> Answer:
         with self._exclusive():
@@ -90,8 +90,6 @@ class HttpShell:
             headers={**answer.headers, "Content-Type": answer.content_type},
         )
 
-    # -- streams -------------------------------------------------------------------------------------------------
-
     async def _upgrade(self, request: web.BaseRequest, path: str, query: str) -> web.StreamResponse:
         for fault in self._faults.take("upgrade", path=path):
             return web.Response(status=int(fault["status"]), text="")
@@ -99,13 +97,10 @@ class HttpShell:
             return web.Response(status=403, text="403, access too frequent")
         if request.headers.get("Upgrade", "").lower() != "websocket":
             return web.Response(status=404, text="404 page not found")
-        if path == "/v5/private":
-            return await self._hub.serve_private(request, parse_query(query))
-        if path == "/v5/public/spot":
-            return await self._hub.serve_public(request, parse_query(query))
-        return web.Response(status=404, text="404 page not found")
-
-    # -- faults --------------------------------------------------------------------------------------------------
+        open_session = self._streams.get(path)
+        if open_session is None:
+            return web.Response(status=404, text="404 page not found")
+        return await self._hub.serve(request, parse_query(query), open_session)
 
     async def _handle_with_faults(self, request: web.BaseRequest, asked: Request) -> web.StreamResponse:
         context = {
@@ -114,25 +109,22 @@ class HttpShell:
             "symbol": _symbol_of(asked),
             "account": asked.headers.get("X-BAPI-API-KEY", ""),
         }
-        replacement: Answer | None = None
+        instead_of_answer: Answer | None = None
         for fault in self._faults.take(("request", "both"), **context):
             instead = await self._before(request, fault)
             if instead is not None:
                 if fault.params.get("accepted"):
-                    replacement = instead
+                    instead_of_answer = instead
                 else:
                     return self._respond(instead) if isinstance(instead, Answer) else instead
         answer = self._answer(asked)
-        if replacement is not None:
-            answer = replacement
-        return await self._after(request, answer, self._faults.take("reply", **context))
+        return await self._after(request, instead_of_answer or answer, self._faults.take("reply", **context))
 
     async def _before(self, request: web.BaseRequest, fault: Fault) -> Any:
-        """Play a fault that strikes before the request is carried out; None: go on."""
+        """Apply a fault that acts before the request is carried out; returns the answer it gives, or None."""
         match fault.name:
             case "clock_jump":
-                self._clock.offset_ms += int(fault["ms"])
-                fault.memory = (fault.memory or 0) + int(fault["ms"])
+                self._clock.jump(fault)
             case "slow_request":
                 await asyncio.sleep(fault["delay_ms"] / 1000)
             case "connection_reset_before_request":
@@ -141,34 +133,12 @@ class HttpShell:
                 return await self._hang()
             case "request_lost":
                 return self._reset(request) if fault["mode"] == "reset" else await self._hang()
-            case "rate_limited":
-                headers = {
-                    "X-Bapi-Limit": "20",
-                    "X-Bapi-Limit-Status": "0",
-                    "X-Bapi-Limit-Reset-Timestamp": str(self._clock.now_ms() + int(fault["reset_ms"])),
-                }
-                return self._ret_code(10006, "Too many visits. Exceeded the API Rate Limit.", headers)
-            case "http_429":
-                return Answer(status=429, text="Too Many Requests", content_type="text/plain")
-            case "ip_ban":
-                return Answer(status=403, text="403, access too frequent", content_type="text/plain")
-            case "http_status":
-                status = int(fault["status"])
-                reason = _REASONS.get(status, "Error")
-                return Answer(status=status, text=_HTML.format(f"{status} {reason}"), content_type="text/html")
-            case "html_body":
-                text = _HTML.format("Please wait while we check your browser")
-                return Answer(status=int(fault["status"]), text=text, content_type="text/html")
-            case "empty_body":
-                return Answer(text="")
-            case "ret_code":
-                return self._ret_code(int(fault["code"]), str(fault["text"]), {})
-        return None
+        return replacement(fault, self._clock.now_ms())
 
     async def _after(self, request: web.BaseRequest, answer: Answer, struck: list[Fault]) -> web.StreamResponse:
-        """Play the faults of the reply: first what it says, then how it travels."""
+        """Apply the faults of the reply: first to its content, then to its transport."""
         for fault in struck:
-            _bend(answer, fault)
+            alter(answer, fault)
         body = answer.body()
         for fault in struck:
             if fault.name == "truncated_json":
@@ -193,7 +163,7 @@ class HttpShell:
         return web.Response(status=answer.status, body=body, headers=headers)
 
     async def _hang(self) -> web.Response:
-        """Never answer: until the client gives up, or the venue stops."""
+        """Give no answer until the client disconnects or the venue stops."""
         assert self.stopping is not None
         await self.stopping.wait()
         return web.Response(status=499)
@@ -234,46 +204,11 @@ class HttpShell:
             request.transport.close()
         return response
 
-    def _ret_code(self, code: int, text: str, headers: dict[str, str]) -> Answer:
-        envelope = {
-            "retCode": code,
-            "retMsg": text or TEXTS.get(code, "Error"),
-            "result": {},
-            "retExtInfo": {},
-            "time": self._clock.now_ms(),
-        }
-        return Answer(envelope=envelope, headers=headers)
 
-
-def _look_away(task: asyncio.Task[web.StreamResponse]) -> None:
-    """Whoever would have received the answer may be gone; its failure then concerns nobody."""
+def _ignore_failure(task: asyncio.Task[web.StreamResponse]) -> None:
+    """Read the exception of a request whose client disconnected, so that asyncio does not report it."""
     if not task.cancelled():
         task.exception()
-
-
-def _bend(answer: Answer, fault: Fault) -> None:
-    """Change what the reply says, keeping it well formed."""
-    if fault.name == "wrong_content_type":
-        answer.content_type = str(fault["content_type"])
-    envelope = answer.envelope
-    if envelope is None or envelope["retCode"] != 0:
-        return
-    result = envelope["result"]
-    rows = result.get("list") if isinstance(result, dict) else None
-    match fault.name:
-        case "empty_result":
-            envelope["result"] = {}
-        case "null_result":
-            envelope["result"] = None
-        case "missing_list" if isinstance(result, dict):
-            envelope["result"] = {name: value for name, value in result.items() if name != "list"}
-        case "malformed_row" if rows and int(fault["row"]) < len(rows):
-            row = dict(rows[int(fault["row"])])
-            row.pop(str(fault["field"]), None)
-            if fault["value"] is not None:
-                row[str(fault["field"])] = fault["value"]
-            at = int(fault["row"])
-            envelope["result"] = {**result, "list": [*rows[:at], row, *rows[at + 1 :]]}
 
 
 def _symbol_of(asked: Request) -> str:

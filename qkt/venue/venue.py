@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal, localcontext
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -32,7 +33,10 @@ from .faults import Fault, Faults
 from .http import HttpShell
 from .market import LiveMarket
 from .server import ServerThread
-from .streams.hub import StreamHub
+from .streams.hub import OpenSession, StreamHub
+from .streams.private import PrivateSession
+from .streams.public import PublicFeed, PublicSession
+from .streams.trade import TradeSession
 
 Amount = str | int | float | Decimal
 
@@ -84,11 +88,20 @@ class SimulatedBybit:
         reads = ReadEndpoints(self._exchange, self.faults)
         gateway = Gateway(self._exchange, orders, reads, self.limits)
         self._hub = StreamHub(self._exchange, self.faults, self._exclusive, seed, frame_latency_ms)
+        self._feed = PublicFeed(self._hub, self._exchange.books, self._exchange.now_ms)
+        self._exchange.engine.listeners.append(self._feed.on_trade)
+        streams: dict[str, OpenSession] = {
+            "/v5/private": PrivateSession,
+            "/v5/trade": partial(TradeSession, gateway, self.limits, self._clock),
+        }
+        for category in ("spot", "linear", "inverse", "option"):
+            streams[f"/v5/public/{category}"] = partial(PublicSession, self._feed)
         self._market = LiveMarket(self._exchange, seed, speed=market_speed) if market == "live" else None
         self._shell = HttpShell(
             gateway,
             self.limits,
             self._hub,
+            streams,
             Admin(self),
             self.faults,
             self._clock,
@@ -143,6 +156,11 @@ class SimulatedBybit:
     def ws_url(self) -> str:
         """The full URL of the private stream."""
         return f"ws://127.0.0.1:{self.port}/v5/private"
+
+    @property
+    def trade_ws_url(self) -> str:
+        """The full URL of order entry by WebSocket."""
+        return f"ws://127.0.0.1:{self.port}/v5/trade"
 
     def public_ws_url(self, category: str = "spot") -> str:
         return f"ws://127.0.0.1:{self.port}/v5/public/{category}"
@@ -267,12 +285,17 @@ class SimulatedBybit:
         if cut_streams:
             self.cut_streams()
 
-    def cut_streams(self, account: str | None = None) -> int:
-        """Abort the private connections; returns how many there were."""
+    def cut_streams(self, account: str | None = None, *, path: str = "/v5/private") -> int:
+        """Abort the WebSocket connections to a path; returns how many there were.
+
+        Args:
+            account: only those of this account.
+            path: ``/v5/private``, ``/v5/trade`` or ``/v5/public/spot``.
+        """
         with self._exclusive():
             self._exchange.journal.note("streams cut")
         counts: list[int] = []
-        self._server.call(lambda: counts.append(self._hub.cut_private(account)))
+        self._server.call(lambda: counts.append(self._hub.cut(path, account)))
         return sum(counts)
 
     def wait_idle(self, timeout_s: float = 5) -> bool:
@@ -367,9 +390,9 @@ class SimulatedBybit:
         self._hub.cut_idle()
         if not isinstance(self._clock.base, VirtualClock):
             self._advance_market(self._clock.base.now_ms(), at_most=_CATCH_UP_STEPS)
-        if self._hub.has_public_sessions:
+        if self._feed.has_sessions:
             with self._exclusive():
-                self._hub.public.sweep()
+                self._feed.sweep()
         if self._clock.offset_ms or self._refusing or self.faults.armed("clock") or self.faults.armed("listen"):
             self._faults_changed()
 

@@ -130,6 +130,35 @@ class Stream:
         self.socket.close(timeout=0)
 
 
+TRADE_ORDER = {
+    "category": "spot",
+    "symbol": "BTCUSDT",
+    "side": "Buy",
+    "orderType": "Limit",
+    "qty": "0.01",
+    "price": "59000",
+}
+
+
+class Trade(Stream):
+    """A connection to `/v5/trade`."""
+
+    def request(self, op: str = "order.create", *, header: dict[str, str] | None = None, **message: Any) -> Any:
+        self.send_request(op, header=header, **message)
+        return self.receive()
+
+    def send_request(self, op: str = "order.create", *, header: dict[str, str] | None = None, **message: Any) -> None:
+        stamp = {"X-BAPI-TIMESTAMP": str(self.venue.now_ms())}
+        self.send(**{"op": op, "header": stamp if header is None else header, "args": [TRADE_ORDER], **message})
+
+    def is_cut(self) -> bool:
+        try:
+            while True:
+                self.receive()
+        except (websocket.WebSocketException, ConnectionError):
+            return True
+
+
 @pytest.fixture
 def venue() -> Iterator[SimulatedBybit]:
     with SimulatedBybit(seed=1, rate_limits=False) as running:
@@ -163,3 +192,24 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Callable[..., Stream]]:
     yield open_stream
     for stream in opened:
         stream.close()
+
+
+@pytest.fixture
+def open_trade(venue: SimulatedBybit) -> Iterator[Callable[..., Trade]]:
+    opened: list[Trade] = []
+
+    def open_one(venue: SimulatedBybit = venue, *, login: bool = True) -> Trade:
+        trade = Trade(venue.trade_ws_url, venue)
+        opened.append(trade)
+        if login:
+            assert trade.login()["retCode"] == 0
+        return trade
+
+    yield open_one
+    for trade in opened:
+        trade.close()
+
+
+@pytest.fixture
+def trade(open_trade: Callable[..., Trade]) -> Trade:
+    return open_trade()

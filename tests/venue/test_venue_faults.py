@@ -233,6 +233,13 @@ def case_auth_refused(venue, rest, connect):
         stream.receive()
 
 
+def case_trade_restarting(venue, rest, connect):
+    stream = connect(url=venue.trade_ws_url)
+    stream.login()
+    venue.faults.add("trade_restarting", count=1)
+    assert stream.ask(op="order.create", reqId="r1")["retCode"] == 10019
+
+
 def case_topic_refused(venue, rest, connect):
     venue.faults.add("topic_refused", topic="execution")
     stream = connect()

@@ -271,7 +271,7 @@ def test_the_exchange_is_pure(path):
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_every_room_says_why_it_exists(path):
     assert ast.get_docstring(ast.parse(path.read_text()))
-    assert len(path.read_text().splitlines()) < 480
+    assert len(path.read_text().splitlines()) < 500
 
 
 def test_the_reference_page_of_faults_is_the_catalogue():

@@ -175,7 +175,7 @@ def test_cut_streams_ends_private_connections_abruptly(venue, connect):
 def test_an_idle_connection_is_cut_after_max_active_time(venue, connect):
     stream = connect(url=venue.ws_url + "?max_active_time=30s")
     assert stream.login()["success"]
-    (session,) = venue._hub._private
+    (session,) = venue._hub.sessions
     assert session.idle_limit_s == 30
     session.idle_limit_s = 0.0  # as if the thirty seconds were over
     with pytest.raises(Exception, match=r"(?i)lost|closed|reset"):

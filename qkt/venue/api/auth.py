@@ -1,8 +1,8 @@
-"""Who is asking: the signature of a REST request and of a stream login, checked as documented (docs v5/guide).
+"""Checks the signature of REST requests and of WebSocket logins (docs v5/guide).
 
-``HMAC_SHA256(secret, timestamp + key + recv_window + payload)``, the payload being the query string or the body exactly
-as sent. The clock rule is ``server - recv_window <= timestamp < server + 1000``: a wider window does not excuse a fast
-clock. Refusals echo what the venue saw, as the real ones do.
+``HMAC_SHA256(secret, timestamp + key + recv_window + payload)``, where the payload is the query string or the body
+exactly as sent. The clock rule is ``server - recv_window <= timestamp < server + 1000``: a wider window does not admit
+a clock that is ahead. As at Bybit, the text of a refusal contains the values that were checked.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def authenticate(accounts: Mapping[str, Account], headers: Mapping[str, str], pa
     if account.expired:
         raise Refusal(33004)
     window = headers.get("X-BAPI-RECV-WINDOW", "")
-    _check_time(timestamp, window, server_ms)
+    check_time(timestamp, window, server_ms)
     signed_text = f"{timestamp}{key}{window}{payload}"
     expected = sign(account.secret, signed_text)
     if not hmac.compare_digest(expected, signature.lower() if signature.isascii() else ""):
@@ -52,7 +52,12 @@ def authenticate(accounts: Mapping[str, Account], headers: Mapping[str, str], pa
     return account
 
 
-def _check_time(timestamp: str, window: str, server_ms: int) -> None:
+def check_time(timestamp: str, window: str, server_ms: int) -> None:
+    """Check the clock rule.
+
+    Raises:
+        Refusal: 10002 when the timestamp is outside the window, or one of the two is not a number.
+    """
     digits = timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 20
     window_digits = not window or (window.isascii() and window.isdigit() and len(window) < 12)
     window_ms = int(window) if window and window_digits else _DEFAULT_WINDOW_MS

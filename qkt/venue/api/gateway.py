@@ -1,50 +1,31 @@
-"""One request in, one answer out: verbs, authentication, limits, dispatch, envelope.
+"""Answers one request: verb and path, authentication, rate limits, dispatch, envelope.
 
-The order of the checks is the venue's: the verb and the path (400, 404), the IP (403), the key, the clock, the
-signature, the UID's limit, and only then the parameters. Knows nothing of sockets; faults of the wire are played by
-the HTTP shell around it.
+The checks are made in the order of Bybit: verb and path (400, 404), IP limit (403), key, clock, signature, UID limit,
+then the parameters. No sockets here; the transports around it apply the faults.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..exchange.accounts import Account
 from ..exchange.exchange import Exchange
 from ..exchange.queries import parse_query
 from ..exchange.retcodes import Refusal, parameter_error
-from ..exchange.wire import to_json
-from .auth import Unauthenticated, authenticate
+from .answer import Answer
+from .auth import Unauthenticated, authenticate, check_time
 from .limits import Allowance, RateLimits
 from .market import MarketEndpoints
 from .orders import OrderEndpoints, batch_items
 from .reads import ReadEndpoints
 
-Envelope = dict[str, Any]
-
-
-@dataclass(slots=True)
-class Answer:
-    """An HTTP answer before it becomes bytes; ``envelope`` is None when the gateway answers in plain text."""
-
-    status: int = 200
-    envelope: Envelope | None = None
-    text: str = ""
-    headers: dict[str, str] = field(default_factory=dict)
-    content_type: str = "application/json; charset=utf-8"
-
-    def body(self) -> bytes:
-        if self.envelope is None:
-            return self.text.encode()
-        return to_json(self.envelope).encode()
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What arrived: the query and the body exactly as sent, because that is what was signed."""
+    """An HTTP request; query and body exactly as sent, because they are signed."""
 
     method: str
     path: str
@@ -56,6 +37,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Route:
+    """One endpoint: its verb, its handler and what is checked before it."""
+
     method: str
     handler: Callable[..., Any]
     signed: bool = True
@@ -64,7 +47,7 @@ class Route:
 
 
 class Gateway:
-    """The REST face: routes, and what stands before each of them."""
+    """The table of endpoints, and the checks before each of them."""
 
     def __init__(self, exchange: Exchange, orders: OrderEndpoints, reads: ReadEndpoints, limits: RateLimits) -> None:
         self._exchange = exchange
@@ -108,14 +91,42 @@ class Gateway:
             return Answer(status=403, text="403, access too frequent", content_type="text/plain")
         if request.method == "GET" and request.body:
             return Answer(status=403, text="Forbidden", content_type="text/plain")
-        now_ms = self._exchange.now_ms()
-        self._trace += 1
-        headers = {"Timenow": str(now_ms), "Traceid": f"{self._trace:032x}"}
         try:
-            result, extra = self._dispatch(route, request, now_ms, headers)
-            code, text = 0, "OK"
+            return self._answer(lambda now_ms, headers: self._dispatch(route, request, now_ms, headers))
         except Unauthenticated:
             return Answer(status=401, text="", content_type="text/plain")
+
+    def handle_order_entry(self, account: Account, path: str, header: object, parameters: dict[str, Any]) -> Answer:
+        """Answer a request of a logged-in ``/v5/trade`` connection.
+
+        Args:
+            path: of the REST endpoint with the same effect.
+            header: of the request, with ``X-BAPI-TIMESTAMP`` and perhaps ``X-BAPI-RECV-WINDOW``.
+            parameters: the body of the REST request, not signed.
+        """
+        route = self.routes[path]
+
+        def dispatch(now_ms: int, headers: dict[str, str]) -> tuple[Any, Any]:
+            if not isinstance(header, dict) or not header.get("X-BAPI-TIMESTAMP"):
+                raise parameter_error("params error: header.X-BAPI-TIMESTAMP is required")
+            check_time(str(header["X-BAPI-TIMESTAMP"]), str(header.get("X-BAPI-RECV-WINDOW") or ""), now_ms)
+            if parameters.get("category") not in [category for category, _ in self._exchange.books]:
+                raise Refusal(10404, text=f"category is not correct: {parameters.get('category')}")
+            return self._perform(route, path, account, _plain(parameters), now_ms, headers)
+
+        return self._answer(dispatch)
+
+    def trace_headers(self, now_ms: int) -> dict[str, str]:
+        """The headers every answer has: the time and the number of the request."""
+        self._trace += 1
+        return {"Timenow": str(now_ms), "Traceid": f"{self._trace:032x}"}
+
+    def _answer(self, dispatch: Callable[[int, dict[str, str]], tuple[Any, Any]]) -> Answer:
+        now_ms = self._exchange.now_ms()
+        headers = self.trace_headers(now_ms)
+        try:
+            result, extra = dispatch(now_ms, headers)
+            code, text = 0, "OK"
         except Refusal as refusal:
             code, text, result, extra = refusal.code, refusal.text, {}, {}
         headers["Ret_code"] = str(code)
@@ -127,27 +138,28 @@ class Gateway:
             return route.handler(parse_query(request.query)), {}
         payload = request.query if request.method == "GET" else request.body.decode("utf-8", "replace")
         account = authenticate(self._exchange.accounts, request.headers, payload, now_ms)
-        if route.writes and account.read_only:
+        if route.writes and account.read_only:  # before the body is read
             raise Refusal(10005)
         parameters = parse_query(request.query) if request.method == "GET" else _json_object(payload)
-        if route.batch:
-            return self._dispatch_batch(route, request, account, parameters, now_ms, headers)
-        allowance = self._limits.take(account.uid, request.path)
-        self._spend(allowance, now_ms, headers)
-        return route.handler(account, parameters), {}
+        return self._perform(route, request.path, account, parameters, now_ms, headers)
 
-    def _dispatch_batch(
+    def _perform(
         self,
         route: Route,
-        request: Request,
+        path: str,
         account: Account,
         parameters: Mapping[str, Any],
         now_ms: int,
         headers: dict[str, str],
     ) -> tuple[Any, Any]:
-        """A batch of n spends n units; what is beyond the limit fails item by item (docs v5/rate-limit)."""
+        if route.writes and account.read_only:
+            raise Refusal(10005)
+        if not route.batch:
+            self._spend(self._limits.take(account.uid, path), now_ms, headers)
+            return route.handler(account, parameters), {}
+        # A batch of n takes n units; items beyond the limit fail one by one (docs v5/rate-limit).
         count = len(batch_items(parameters))
-        allowance = self._limits.take(account.uid, request.path, count)
+        allowance = self._limits.take(account.uid, path, count)
         self._spend(allowance, now_ms, headers)
         result: tuple[Any, Any] = route.handler(account, parameters, count if allowance is None else allowance.granted)
         return result
@@ -168,11 +180,20 @@ def _json_object(text: str) -> dict[str, Any]:
         raise parameter_error("params error: the body is not valid JSON") from None
     if not isinstance(value, dict):
         raise parameter_error("params error: the body must be a JSON object")
+    return _plain(value)
+
+
+def _plain(value: dict[str, Any]) -> dict[str, Any]:
+    """The parameters of a request, checked to be plain values.
+
+    Raises:
+        Refusal: 10001 naming the nested parameter.
+    """
     return {name: _scalar(name, field) for name, field in value.items() if name != "request"} | _items(value)
 
 
 def _items(value: dict[str, Any]) -> dict[str, Any]:
-    """The items of a batch, if any, their fields as plain as those of a single request."""
+    """The items of a batch, if any, with plain values like those of a single request."""
     items = value.get("request")
     if not isinstance(items, list):
         return {} if items is None else {"request": items}

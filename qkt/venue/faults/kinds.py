@@ -206,6 +206,13 @@ _STREAM = _group(
         {"text": "Params Error", "close": True},
     ),
     FaultKind(
+        "trade_restarting",
+        "trade",
+        "From the next request on, the `/v5/trade` connection answers every request with 10019; requests under way are "
+        "carried out, and new connections work.",
+        "10019: the order-entry service restarts (docs websocket/trade/guideline).",
+    ),
+    FaultKind(
         "topic_refused",
         "subscribe",
         "A subscribe request naming `topic` fails as a whole.",

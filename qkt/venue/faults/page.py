@@ -42,6 +42,10 @@ Every fault takes, besides its own parameters:
 
 Faults compose: all that match strike, in the order in which they were armed. Each hit is in the journal
 (`event: fault`), and `truth()` is never bent by any of them.
+
+The faults of requests and replies strike order entry by WebSocket (`/v5/trade`) as well. There `method` is `WS` and
+`path` is that of the REST endpoint with the same effect, for example `/v5/order/create`. An HTTP status has no place in
+that protocol: 429 becomes retCode 10429, 403 becomes 10403, any other 10016.
 """
 
 

@@ -1,7 +1,7 @@
-"""Who is connected, and the way of a frame from the exchange to each of them.
+"""All WebSocket connections of the venue, and the delivery of private frames to them.
 
-Frames leave a few milliseconds after the change they tell (`latency_ms`), in the order of the changes, each addressed
-to every session of its account that subscribed to its topic in any form.
+A frame is sent `latency_ms` after the change it reports, in the order of the changes, to every session of the account
+that subscribed to its topic, either as ``order`` or as ``order.spot``.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ from ..exchange.outbox import Frame
 from ..exchange.wire import to_json
 from ..faults import Faults
 from .delivery import Delivery, Rows
-from .private import PrivateSession
-from .public import PublicFeed, PublicSession
 from .session import Session
 
 _DEFAULT_IDLE_S = 600.0
 
+OpenSession = Callable[["StreamHub", web.WebSocketResponse, web.BaseRequest, str, float], Session]
+"""Creates the session of an accepted connection: hub, socket, request, connection id, seconds of silence allowed."""
+
 
 class StreamHub:
-    """All stream connections of a venue; lives on the event loop, except `emit`."""
+    """Registry of the connections and sender of private frames; runs on the event loop, except `emit`."""
 
     def __init__(
         self,
@@ -45,19 +46,16 @@ class StreamHub:
     ) -> None:
         self.faults = faults
         self.latency_ms = latency_ms
-        self.public = PublicFeed(self, exchange.books, exchange.now_ms)
         self._exchange = exchange
         self.exclusive = exclusive
         self._random = Random(seed)
         self._delivery = Delivery(faults)
-        self._private: dict[PrivateSession, None] = {}
-        self._public: dict[PublicSession, None] = {}
+        self._sessions: dict[Session, None] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: deque[tuple[float, Frame]] = deque()
         self._pump = threading.Lock()
         self._pumping = False
         exchange.outbox.sink = self.emit
-        exchange.engine.listeners.append(self.public.on_trade)
 
     def attach(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self._loop = loop
@@ -74,91 +72,66 @@ class StreamHub:
 
     @property
     def is_idle(self) -> bool:
-        return not self._waiting and all(session.is_idle for session in self._sessions())
+        return not self._waiting and all(session.is_idle for session in self._sessions)
 
     @property
-    def has_public_sessions(self) -> bool:
-        return bool(self._public)
+    def sessions(self) -> list[Session]:
+        """The open connections, oldest first."""
+        return list(self._sessions)
 
-    def public_sessions(self) -> list[PublicSession]:
-        return list(self._public)
-
-    def _sessions(self) -> list[Session]:
-        return [*self._private, *self._public]
-
-    # -- sessions ------------------------------------------------------------------------------------------------
-
-    async def serve_private(self, request: web.BaseRequest, query: dict[str, str]) -> web.StreamResponse:
+    async def serve(
+        self, request: web.BaseRequest, query: dict[str, str], open_session: OpenSession
+    ) -> web.StreamResponse:
+        """Accept a WebSocket connection and serve it until it ends."""
         ws = await _accept(request)
-        session = PrivateSession(self, ws, request, self._new_conn_id(), _idle_limit_s(query))
-        self._private[session] = None
+        session = open_session(self, ws, request, self._new_conn_id(), _idle_limit_s(query))
+        self._sessions[session] = None
         try:
             await session.run()
         finally:
-            self._private.pop(session, None)
-            if session.account is not None:
-                with self.exclusive():
-                    session.account.listeners -= 1
-                    self._exchange.journal.note("stream closed", session.account.key, conn_id=session.conn_id)
-        return ws
-
-    async def serve_public(self, request: web.BaseRequest, query: dict[str, str]) -> web.StreamResponse:
-        ws = await _accept(request)
-        session = PublicSession(self, ws, request, self._new_conn_id(), _idle_limit_s(query))
-        self._public[session] = None
-        try:
-            await session.run()
-        finally:
-            self._public.pop(session, None)
+            self._sessions.pop(session, None)
+            session.on_close()
         return ws
 
     def authenticate(self, arguments: object) -> Account | str:
+        """The account of a login, or the reason of its refusal."""
         return authenticate_stream(self._exchange.accounts, arguments, self.now_ms())
 
-    def logged_in(self, session: PrivateSession) -> None:
-        assert session.account is not None
+    def note(self, event: str, session: Session, **details: str) -> None:
+        """Write a journal entry about a connection."""
         with self.exclusive():
-            session.account.listeners += 1
-            self._exchange.journal.note("stream opened", session.account.key, conn_id=session.conn_id)
-
-    def subscribed(self, session: PrivateSession, topics: list[str]) -> None:
-        assert session.account is not None
-        for topic in topics:
-            session.topics[topic] = None
-        with self.exclusive():
-            self._exchange.journal.note("stream subscribed", session.account.key, topics=",".join(topics))
+            self._exchange.journal.note(event, session.account.key if session.account else "", **details)
 
     def close_soon(self, session: Session) -> None:
-        """Close a connection after what is queued has left."""
+        """Close a connection once its queued messages are sent."""
         assert self._loop is not None
         self._loop.call_later(0.05, session.cut)
 
-    def cut_private(self, account: str | None = None, *, with_reset: bool = False) -> int:
-        """Abort the private connections (of one account, or all); returns how many there were."""
+    def cut(self, path: str, account: str | None = None) -> int:
+        """Abort the connections to a path (of one account, or all); returns how many there were."""
         chosen = [
             session
-            for session in self._private
-            if account is None or (session.account is not None and session.account.key == account)
+            for session in self._sessions
+            if session.path == path
+            and (account is None or (session.account is not None and session.account.key == account))
         ]
         for session in chosen:
-            session.cut(with_reset=with_reset)
+            session.cut()
         return len(chosen)
 
     def cut_idle(self) -> None:
-        """The server ends connections without traffic (docs: ten minutes, or ``max_active_time``)."""
+        """Close connections without traffic for ten minutes, or for the ``max_active_time`` of their URL."""
         now = time.monotonic()
-        for session in self._sessions():
+        for session in self._sessions:
             if not session.half_open and now - session.last_active > session.idle_limit_s:
                 session.cut()
 
     def close_all(self) -> None:
-        for session in self._sessions():
+        for session in self._sessions:
             session.cut()
 
-    # -- frames --------------------------------------------------------------------------------------------------
-
     def emit(self, frames: list[Frame]) -> None:
-        """Take frames from the exchange; from any thread, under the venue's lock."""
+        """Queue frames of the exchange; called from any thread, under the venue's lock."""
         loop = self._loop
         if loop is None:
             return
@@ -172,7 +145,7 @@ class StreamHub:
     def deliver(
         self, session: Session, topic: str, symbol: str, account: str, rows: Rows, encode: Callable[[Rows], str]
     ) -> None:
-        """Bring one frame to one session, through the armed faults if there are any."""
+        """Send one frame to one session, altered by the armed faults if there are any."""
         if self.faults.armed("frame"):
             self._delivery.send(session, topic, symbol, account, rows, encode)
         else:
@@ -183,12 +156,12 @@ class StreamHub:
             self._loop.call_later(max(0.0, self._waiting[0][0] - time.monotonic()), self._drain)
 
     def _drain(self) -> None:
-        """Tell what is due; go to sleep only when nothing waits, decided under the lock that `emit` takes."""
+        """Send the frames that are due; stop the timer only when none wait, decided under the lock of `emit`."""
         now = time.monotonic() + 0.0005
         waiting = self._waiting
         try:
             while waiting and waiting[0][0] <= now:
-                self._tell(waiting[0][1])
+                self._send(waiting[0][1])
                 waiting.popleft()
         finally:
             with self._pump:
@@ -196,11 +169,11 @@ class StreamHub:
             if self._pumping:
                 self._arm()
 
-    def _tell(self, frame: Frame) -> None:
+    def _send(self, frame: Frame) -> None:
         texts: dict[str, str] = {}
         categorised = f"{frame.topic}.{frame.category}" if frame.category else ""
         faulty = self.faults.armed("frame")
-        for session in list(self._private):
+        for session in self.sessions:
             if session.account is not frame.account:
                 continue
             for topic in (frame.topic, categorised):
@@ -227,14 +200,14 @@ async def _accept(request: web.BaseRequest) -> web.WebSocketResponse:
 
 
 def encode(frame: Frame, topic: str, rows: Rows) -> str:
-    """A private frame's text; ``execution.fast`` has no envelope id (docs websocket/private/fast-execution)."""
+    """The text of a private frame; ``execution.fast`` has no envelope id (docs websocket/private/fast-execution)."""
     envelope: dict[str, Any] = {"id": frame.frame_id} if frame.frame_id else {}
     envelope |= {"topic": topic, "creationTime": frame.creation_ms, "data": rows}
     return to_json(envelope)
 
 
 def _idle_limit_s(query: dict[str, str]) -> float:
-    """``max_active_time`` of the URL: ``30s`` to ``600s``, or minutes."""
+    """Seconds of silence allowed by ``max_active_time`` of the URL, from ``30s`` to ``600s`` or in minutes."""
     text = query.get("max_active_time", "")
     digits, unit = text[:-1], text[-1:]
     if digits.isdigit() and unit in ("s", "m"):

@@ -1,24 +1,21 @@
-"""A private stream connection: login, subscriptions, pings (docs websocket/wss-authentication).
+"""A connection to ``/v5/private``: login, subscriptions, pings (docs websocket/wss-authentication).
 
-Nothing is sent on subscribing: the venue has no snapshots on private topics, and a client that waits for one waits
-forever. One topic it does not know fails the whole request; an all-in-one topic and its categorised form exclude each
-other within a request.
+Subscribing sends no snapshot: the venue has none on private topics. One unknown topic fails the whole request, and so
+does an all-in-one topic (``order``) beside its categorised form (``order.spot``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
 from ..exchange.accounts import Account
 from ..exchange.wire import to_json
 from ..faults import Fault
+from .hub import StreamHub
 from .session import Session, decode
-
-if TYPE_CHECKING:
-    from .hub import StreamHub
 
 _BASES = ("order", "execution", "execution.fast", "position", "greeks")
 _CATEGORIES = ("spot", "linear", "inverse", "option")
@@ -30,14 +27,14 @@ _MOST_ARGUMENTS = 10
 
 
 class PrivateSession(Session):
-    """One private connection; deaf until it has logged in."""
+    """One private connection; receives frames after login and subscription."""
 
     def __init__(
         self, hub: StreamHub, ws: web.WebSocketResponse, request: web.BaseRequest, conn_id: str, idle_limit_s: float
     ) -> None:
         super().__init__(ws, request, conn_id, idle_limit_s)
         self._hub = hub
-        self.account: Account | None = None
+        self.has_pinged = False
 
     def on_text(self, text: str) -> None:
         if self._hub.faults.armed("control") and self._struck("control"):
@@ -69,7 +66,9 @@ class PrivateSession(Session):
         if isinstance(verdict, Account):
             if self.account is None:
                 self.account = verdict
-                self._hub.logged_in(self)
+                with self._hub.exclusive():
+                    verdict.listeners += 1
+                self._hub.note("stream opened", self, conn_id=self.conn_id)
             verdict = ""
         self._answer({"success": success, "ret_msg": verdict, "op": "auth"}, message)
         if not success and (not struck or struck[0]["close"]):
@@ -85,8 +84,15 @@ class PrivateSession(Session):
                     return
                 problem = f"error:handler not found,topic:{fault.filters.get('topic', topics[0])}"
         if not problem:
-            self._hub.subscribed(self, topics)
+            self.topics |= dict.fromkeys(topics)
+            self._hub.note("stream subscribed", self, topics=",".join(topics))
         self._answer({"success": not problem, "ret_msg": problem, "op": "subscribe"}, message)
+
+    def on_close(self) -> None:
+        if self.account is not None:
+            with self._hub.exclusive():
+                self.account.listeners -= 1
+            self._hub.note("stream closed", self, conn_id=self.conn_id)
 
     def _unsubscribe(self, message: dict[str, Any]) -> None:
         topics, problem = _topics(message.get("args"))
@@ -95,6 +101,7 @@ class PrivateSession(Session):
         self._answer({"success": not problem, "ret_msg": problem, "op": "unsubscribe"}, message)
 
     def _ping(self, message: dict[str, Any]) -> None:
+        self.has_pinged = True
         if self._struck("ping"):
             return
         pong: dict[str, Any] = {"op": "pong", "args": [str(self._hub.now_ms())]}
@@ -119,7 +126,7 @@ class PrivateSession(Session):
 
 
 def _topics(arguments: object) -> tuple[list[str], str]:
-    """The topics of a request and what is wrong with them."""
+    """The topics of a request, and the error text when they are not accepted."""
     if not isinstance(arguments, list) or not arguments or not all(isinstance(topic, str) for topic in arguments):
         return [], "Params Error"
     if len(arguments) > _MOST_ARGUMENTS:

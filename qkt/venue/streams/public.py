@@ -1,14 +1,14 @@
 """Public market streams: order book, trades, tickers (docs websocket/public).
 
-The book is sent as a snapshot on subscribing and as differences afterwards; depth 1 is snapshots only; spot tickers
-are snapshots only. What changed is looked at a few times per tick of the venue's housekeeping, not on every order.
+The book is sent as a snapshot on subscribing and as deltas afterwards; depth 1 and spot tickers are always snapshots.
+Changes are collected by a sweep every 20 ms, not sent per order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
@@ -17,10 +17,8 @@ from ..exchange.book import Book
 from ..exchange.money import wire
 from ..exchange.queries import tickers
 from ..exchange.wire import to_json
+from .hub import StreamHub
 from .session import Session, decode
-
-if TYPE_CHECKING:
-    from .hub import StreamHub
 
 _DEPTHS = (1, 50, 200, 1000)
 _MOST_ARGUMENTS = 10
@@ -28,24 +26,32 @@ _MOST_TRADES = 1024
 
 
 class PublicSession(Session):
-    """One public connection; anyone may listen."""
+    """One public connection; needs no login."""
 
     def __init__(
-        self, hub: StreamHub, ws: web.WebSocketResponse, request: web.BaseRequest, conn_id: str, idle_limit_s: float
+        self,
+        feed: PublicFeed,
+        hub: StreamHub,
+        ws: web.WebSocketResponse,
+        request: web.BaseRequest,
+        conn_id: str,
+        idle_limit_s: float,
     ) -> None:
         super().__init__(ws, request, conn_id, idle_limit_s)
+        self._feed = feed
         self._hub = hub
+        self.category = self.path.rpartition("/")[2]
         self.sent_books: dict[str, dict[str, dict[str, str]]] = {}
         self.sent_updates: dict[str, int] = {}
 
     def on_text(self, text: str) -> None:
-        if self._hub.faults.armed("control") and self._hub.faults.take("control", path="/v5/public/spot"):
+        if self._hub.faults.armed("control") and self._hub.faults.take("control", path=self.path):
             self.go_half_open()
             return
         message = decode(text) or {}
         operation = message.get("op")
         if operation == "ping":
-            if not self._hub.faults.take("ping", path="/v5/public/spot"):
+            if not self._hub.faults.take("ping", path=self.path):
                 self._answer({"success": True, "ret_msg": "pong", "op": "ping"}, message)
         elif operation == "subscribe":
             self._subscribe(message)
@@ -54,9 +60,12 @@ class PublicSession(Session):
         else:
             self._answer({"success": False, "ret_msg": f"unknown op:{operation}", "op": str(operation)}, message)
 
+    def on_close(self) -> None:
+        """A public connection leaves nothing behind."""
+
     def _subscribe(self, message: dict[str, Any]) -> None:
         arguments = message.get("args")
-        problem = self._hub.public.problem_with(arguments)
+        problem = self._feed.problem_with(self.category, arguments)
         self._answer({"success": not problem, "ret_msg": problem or "subscribe", "op": "subscribe"}, message)
         if problem:
             return
@@ -64,10 +73,10 @@ class PublicSession(Session):
             for topic in arguments or []:
                 self.topics[topic] = None
                 self.sent_updates.pop(topic, None)
-                self._hub.public.tell(self, topic)
+                self._feed.update(self, topic)
 
     def _unsubscribe(self, message: dict[str, Any]) -> None:
-        problem = self._hub.public.problem_with(message.get("args"))
+        problem = self._feed.problem_with(self.category, message.get("args"))
         for topic in [] if problem else message["args"]:
             self.topics.pop(topic, None)
         self._answer({"success": not problem, "ret_msg": problem or "subscribe", "op": "unsubscribe"}, message)
@@ -80,21 +89,21 @@ class PublicSession(Session):
 
 
 class PublicFeed:
-    """What public sessions hear; lives on the loop, except `on_trade`."""
+    """Builds the frames of the public topics; runs on the event loop, except `on_trade`."""
 
     def __init__(self, hub: StreamHub, books: dict[tuple[str, str], Book], now_ms: Callable[[], int]) -> None:
         self._hub = hub
         self._books = books
         self._now_ms = now_ms
-        self._trades: dict[str, list[dict[str, Any]]] = {}
+        self._trades: dict[tuple[str, str], list[dict[str, Any]]] = {}
         self._trade_number = 0
 
     def on_trade(self, book: Book, taker_side: str, price: Decimal, quantity: Decimal, seq: int) -> None:
-        """A trade happened; called by the engine, under the venue's lock."""
-        if not self._hub.has_public_sessions:
+        """Keep a trade for the next sweep; called by the engine, under the venue's lock."""
+        if not self.has_sessions:
             return
         self._trade_number += 1
-        self._trades.setdefault(book.instrument.symbol, []).append(
+        self._trades.setdefault(book.instrument.key, []).append(
             {
                 "T": self._now_ms(),
                 "s": book.instrument.symbol,
@@ -109,35 +118,43 @@ class PublicFeed:
             }
         )
 
-    def problem_with(self, arguments: object) -> str:
-        """Why a subscribe request fails as a whole, or nothing."""
+    @property
+    def has_sessions(self) -> bool:
+        return any(isinstance(session, PublicSession) for session in self._hub.sessions)
+
+    def problem_with(self, category: str, arguments: object) -> str:
+        """Why a subscribe request fails as a whole; empty when it does not."""
         if not isinstance(arguments, list) or not arguments:
             return "Params Error"
         if len(arguments) > _MOST_ARGUMENTS:
             return f"args size >{_MOST_ARGUMENTS}"
-        bad = next((topic for topic in arguments if not isinstance(topic, str) or not self._known(topic)), None)
+        bad = next(
+            (topic for topic in arguments if not isinstance(topic, str) or not self._is_known(category, topic)), None
+        )
         return "" if bad is None else f"error:handler not found,topic:{bad}"
 
     def sweep(self) -> None:
-        """Tell every public session what changed since the last time; under the venue's lock."""
+        """Send every public session the changes since the last sweep; under the venue's lock."""
         trades, self._trades = self._trades, {}
-        for session in self._hub.public_sessions():
+        for session in self._hub.sessions:
+            if not isinstance(session, PublicSession):
+                continue
             for topic in list(session.topics):
                 kind, _, rest = topic.partition(".")
                 if kind == "publicTrade":
-                    waiting = trades.get(rest, [])
+                    waiting = trades.get((session.category, rest), [])
                     for start in range(0, len(waiting), _MOST_TRADES):
                         self._send(session, topic, rest, "snapshot", waiting[start : start + _MOST_TRADES])
                 else:
-                    self.tell(session, topic)
+                    self.update(session, topic)
 
-    def tell(self, session: PublicSession, topic: str) -> None:
-        """Bring a session up to date on one book or ticker."""
+    def update(self, session: PublicSession, topic: str) -> None:
+        """Send a session the changes of one topic since its last frame."""
         kind, _, rest = topic.partition(".")
         if kind == "publicTrade":
             return
         symbol = rest.rpartition(".")[2]
-        book = self._books[("spot", symbol)]
+        book = self._books[(session.category, symbol)]
         if session.sent_updates.get(topic) == book.update_id:
             return
         first = topic not in session.sent_updates
@@ -145,9 +162,9 @@ class PublicFeed:
         if kind == "tickers":
             self._send(session, topic, symbol, "snapshot", tickers([book])[0])
         else:
-            self._tell_book(session, topic, book, int(rest.partition(".")[0]), first)
+            self._update_book(session, topic, book, int(rest.partition(".")[0]), first)
 
-    def _tell_book(self, session: PublicSession, topic: str, book: Book, depth: int, first: bool) -> None:
+    def _update_book(self, session: PublicSession, topic: str, book: Book, depth: int, first: bool) -> None:
         now = book_snapshot(book, depth, self._now_ms())
         sides = {side: dict(now[side]) for side in ("b", "a")}
         before = session.sent_books.get(topic)
@@ -176,9 +193,9 @@ class PublicFeed:
 
         self._hub.deliver(session, topic, symbol, "", rows, encode)
 
-    def _known(self, topic: str) -> bool:
+    def _is_known(self, category: str, topic: str) -> bool:
         kind, _, rest = topic.partition(".")
         if kind == "orderbook":
             depth, _, symbol = rest.partition(".")
-            return depth.isdigit() and int(depth) in _DEPTHS and ("spot", symbol) in self._books
-        return kind in ("publicTrade", "tickers") and ("spot", rest) in self._books
+            return depth.isdigit() and int(depth) in _DEPTHS and (category, symbol) in self._books
+        return kind in ("publicTrade", "tickers") and (category, rest) in self._books

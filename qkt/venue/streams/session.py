@@ -1,8 +1,8 @@
-"""One WebSocket connection: what it may hear, and how its bytes leave.
+"""One WebSocket connection: its account, its topics, its queue of outgoing messages.
 
-A session never blocks the venue: frames are appended to its queue and a writer task sends them. Everything a broken
-connection does (mute, half open, cut in the middle of a frame) is a property of the session, so that one client's
-trouble is not another's.
+Sending never blocks the venue: messages are appended to a queue and a writer task sends them. The state of a faulty
+connection (silent, half open, cut in the middle of a frame) is kept per session, so a fault on one connection does
+not change another.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
+from ..exchange.accounts import Account
+
 
 @dataclass(slots=True)
 class RawBytes:
-    """Bytes for the socket itself, past the WebSocket layer: for frames no honest server would send."""
+    """Bytes written to the socket directly, without WebSocket framing; used to send malformed frames."""
 
     data: bytes
     then_close: bool = False
 
 
 def reset(transport: asyncio.BaseTransport | None) -> None:
-    """Close a connection with RST: whatever was in flight is gone."""
+    """Close a connection with RST; bytes not yet sent are discarded."""
     if transport is None:
         return
     sock = transport.get_extra_info("socket")
@@ -55,10 +57,20 @@ def text_frame(payload: bytes) -> bytes:
 
 
 class Session(ABC):
-    """A connection's queue, writer and switches."""
+    """Base class of the connections: reads messages, queues and writes answers.
+
+    Attributes:
+        path: the path of the URL the client connected to, for example ``/v5/private``.
+        account: whose connection it is; None before the login and on public streams.
+        topics: the subscribed topics, as the client wrote them.
+        half_open: True once the connection ignores input and sends nothing more.
+    """
+
+    account: Account | None = None
 
     def __init__(self, ws: web.WebSocketResponse, request: web.BaseRequest, conn_id: str, idle_limit_s: float) -> None:
         self.ws = ws
+        self.path = request.path
         self.conn_id = conn_id
         self.idle_limit_s = idle_limit_s
         self.topics: dict[str, None] = {}
@@ -81,11 +93,13 @@ class Session(ABC):
         return self._request.transport
 
     def push(self, item: str | RawBytes) -> None:
+        """Queue a message; a half-open connection drops it."""
         if not self.half_open:
             self._queue.append(item)
             self._wake.set()
 
-    def push_later(self, item: str, delay_ms: int) -> None:
+    def push_later(self, item: str | RawBytes, delay_ms: int) -> None:
+        """Queue a message after a delay."""
         self.delayed += 1
 
         def arrive() -> None:
@@ -95,13 +109,13 @@ class Session(ABC):
         asyncio.get_running_loop().call_later(delay_ms / 1000, arrive)
 
     def go_half_open(self) -> None:
-        """From now on swallow everything and say nothing, but keep the connection."""
+        """Keep the connection open but ignore all input and send nothing more."""
         self.half_open = True
         self._queue.clear()
         self.held.clear()
 
     def cut(self, *, with_reset: bool = False) -> None:
-        """End the connection without a goodbye."""
+        """Close the connection without a WebSocket close frame."""
         self.half_open = True
         self._queue.clear()
         self.held.clear()
@@ -112,7 +126,7 @@ class Session(ABC):
         self._hung.set()
 
     async def run(self) -> None:
-        """Read until the connection ends; subclasses say what a message means."""
+        """Read messages until the connection ends."""
         writer = asyncio.create_task(self._write())
         try:
             while not self.ws.closed:
@@ -130,7 +144,11 @@ class Session(ABC):
 
     @abstractmethod
     def on_text(self, text: str) -> None:
-        """What one message from the client asks for."""
+        """Handle one text message of the client."""
+
+    @abstractmethod
+    def on_close(self) -> None:
+        """Called once, after the connection ended."""
 
     async def _write(self) -> None:
         queue, wake = self._queue, self._wake
@@ -147,7 +165,7 @@ class Session(ABC):
                     else:
                         self._write_raw(item)
             except (ConnectionError, RuntimeError):
-                self.go_half_open()  # nobody is there any more; the reader will notice
+                self.go_half_open()  # the peer is gone; the read loop ends by itself
                 return
             finally:
                 self._writing = False
@@ -164,7 +182,7 @@ class Session(ABC):
 
 
 def decode(text: str) -> dict[str, Any] | None:
-    """A client's message as an object; None when it is not one."""
+    """The JSON object of a message; None when the text is not JSON or not an object."""
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):
