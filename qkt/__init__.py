@@ -10,7 +10,7 @@ from qkt.broker.composite import CompositeBroker, SymbolPattern
 from qkt.broker.paper.broker import PaperBroker
 from qkt.broker.paper.dry_run import LogBroker
 from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck, SubmitOutcome
-from qkt.broker.risk import Guards
+from qkt.broker.risk import RiskLimits
 from qkt.bus import EventBus, Subscription
 from qkt.bybit.linear import BybitLinearBroker
 from qkt.bybit.spot import BybitSpotBroker
@@ -92,7 +92,6 @@ __all__ = [
     "ExponentialBackoff",
     "FillEvent",
     "FixedDelayBackoff",
-    "Guards",
     "Health",
     "HealthDegraded",
     "HealthRestored",
@@ -126,6 +125,7 @@ __all__ = [
     "ReconcileError",
     "ReconcileReport",
     "ReconnectSupervisor",
+    "RiskLimits",
     "Side",
     "StopLimitOrder",
     "StopOrder",

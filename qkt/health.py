@@ -27,7 +27,7 @@ class Health:
 
     ``orders``, ``executions``, ``balances``, ``positions``: age in ms of the last complete read, None before the first
     (and for domains the broker does not have). ``stream`` is the private stream's state in one word. ``unresolved``
-    names the orders nobody can speak for; ``questions_waiting`` how many lookups are put off to the next round.
+    names the orders nobody can speak for; ``lookups_waiting`` how many lookups are put off to the next round.
     ``degraded``: domain -> reason, for every episode that has not ended.
     """
 
@@ -38,7 +38,7 @@ class Health:
     positions: int | None = None
     stream: str = "unknown"
     unresolved: tuple[str, ...] = ()
-    questions_waiting: int = 0
+    lookups_waiting: int = 0
     queue_depth: int = 0
     degraded: Mapping[str, str] = attrs.field(factory=dict, converter=_read_only)
 
@@ -59,7 +59,7 @@ class Health:
         return max(known) if len(known) == 3 else None
 
 
-class Episodes:
+class HealthEpisodes:
     """Which domains are in trouble since when. Not thread-safe: its owner guards it."""
 
     def __init__(self, source: str) -> None:

@@ -66,7 +66,7 @@ from qkt.orders.facts import (
     SubmitUnanswered,
     SubmitWithdrawn,
 )
-from qkt.orders.order import EndKind, Order
+from qkt.orders.order import Order, TerminalKind
 
 PREFIX = "ACME:"
 VALID_MS = 2_000  # ACME turns away a request that arrives after its valid_until_ms ...
@@ -269,8 +269,8 @@ class AcmeBroker:
         """Ask for an order's end; `OrderCancelled` or `OrderCancelFailed` tells what became of it."""
         self._state.check_open()
         order = self._named(client_order_id, broker_order_id)
-        if order.end is not None:
-            return _ack(order, SubmitOutcome.REJECTED, f"the order ended before: {order.end.kind.name}")
+        if order.terminal is not None:
+            return _ack(order, SubmitOutcome.REJECTED, f"the order ended before: {order.terminal.kind.name}")
         if not order.broker_order_id:
             raise VenueUnavailableError(f"{order.client_order_id} is not known to stand yet; nothing was sent")
         about = {"client_order_id": order.client_order_id, "broker_order_id": order.broker_order_id, **self._now()}
@@ -349,11 +349,11 @@ class AcmeBroker:
     def _settle_unanswered(self, order: Order, asked_ms: int, *, is_listed: bool) -> None:
         """A submit or cancel without an answer: found, or proved never to have arrived, or still unknown."""
         about = {"client_order_id": order.client_order_id, **self._now("reconcile")}
-        if order.doubt is not None:
+        if order.unanswered_submit is not None:
             begun_ms = self._clock.now_ms()
             rows = self._api.get("/orders", ref=order.client_order_id)["orders"]
             self._state.absorb(self._reported(row, begun_ms) for row in rows)
-            if not rows and begun_ms > order.doubt.provable_from_ms:
+            if not rows and begun_ms > order.unanswered_submit.provable_from_ms:
                 self._state.absorb([NonArrivalProved(**about)])
         cancel = order.cancel
         if cancel is not None and cancel.unanswered and is_listed and asked_ms > cancel.provable_from_ms:
@@ -440,8 +440,8 @@ def _ack(order: Order, outcome: SubmitOutcome, reason: str = "") -> SubmitAck:
 
 def _ack_for(order: Order) -> SubmitAck:
     """What the ledger now knows of a submit."""
-    if order.end is not None and order.end.kind is EndKind.REJECTED:
-        return _ack(order, SubmitOutcome.REJECTED, order.end.reason)
+    if order.terminal is not None and order.terminal.kind is TerminalKind.REJECTED:
+        return _ack(order, SubmitOutcome.REJECTED, order.terminal.reason)
     return _ack(order, SubmitOutcome.UNKNOWN if order.is_unresolved else SubmitOutcome.ACCEPTED)
 
 

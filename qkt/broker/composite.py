@@ -25,7 +25,7 @@ from qkt.ids import new_client_order_id
 from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
-from qkt.orders.audit import OrderStory
+from qkt.orders.audit import OrderAudit
 
 log = logging.getLogger(__name__)
 
@@ -218,9 +218,9 @@ class CompositeBroker:
         fills: tuple[Execution, ...] = self._ask_owner("fills", client_order_id, broker_order_id)
         return fills
 
-    def explain(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderStory:
+    def explain(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderAudit:
         """The trail of facts behind an order, from its leaf."""
-        story: OrderStory = self._ask_owner("explain", client_order_id, broker_order_id)
+        story: OrderAudit = self._ask_owner("explain", client_order_id, broker_order_id)
         return story
 
     def wait(

@@ -8,11 +8,11 @@ from qkt.broker.state import BrokerState
 from qkt.errors import InvalidRequestError
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderView
-from qkt.orders.audit import OrderStory
+from qkt.orders.audit import OrderAudit
 from qkt.orders.order import Order
 
 
-class LooksAtState:
+class OrderQueries:
     """The looking half of every broker that keeps a `BrokerState`; from memory, from any thread."""
 
     _state: BrokerState
@@ -30,10 +30,10 @@ class LooksAtState:
         self._named_order(client_order_id, broker_order_id)
         return self._state.fills(client_order_id, broker_order_id)
 
-    def explain(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderStory:
+    def explain(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderAudit:
         """The trail of facts behind an order: when each came, from where, what it changed. Printable."""
         view = self.order(client_order_id, broker_order_id=broker_order_id)
-        return OrderStory(order=view, entries=self._state.trail(client_order_id, broker_order_id))
+        return OrderAudit(order=view, entries=self._state.audit(client_order_id, broker_order_id))
 
     def wait(
         self,

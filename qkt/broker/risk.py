@@ -43,7 +43,7 @@ def _positive_count(_instance: Any, attribute: attrs.Attribute[Any], value: Any)
 
 
 @attrs.frozen(kw_only=True)
-class Guards:
+class RiskLimits:
     """The limits of one broker; None is no limit.
 
     Args:
@@ -63,13 +63,13 @@ class Guards:
         return self.max_notional is not None and notional_of(request) is None
 
 
-class GuardRail:
-    """`Guards` at work, and the kill switch. Safe from any thread."""
+class RiskGate:
+    """`RiskLimits` at work, and the kill switch. Safe from any thread."""
 
-    def __init__(self, guards: Guards | None, clock: Clock, source: str) -> None:
-        if guards is not None and not isinstance(guards, Guards):
-            raise InvalidRequestError(f"guards must be a Guards(...), got {guards!r}")
-        self.guards = guards or Guards()
+    def __init__(self, guards: RiskLimits | None, clock: Clock, source: str) -> None:
+        if guards is not None and not isinstance(guards, RiskLimits):
+            raise InvalidRequestError(f"guards must be a RiskLimits(...), got {guards!r}")
+        self.guards = guards or RiskLimits()
         self._clock = clock
         self._source = source
         self._lock = threading.Lock()

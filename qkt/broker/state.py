@@ -21,7 +21,7 @@ from qkt.bus import EventBus
 from qkt.clock import Clock
 from qkt.errors import InvalidRequestError, QktError, WaitTimeoutError
 from qkt.events import BrokerEvent
-from qkt.health import Episodes
+from qkt.health import HealthEpisodes
 from qkt.ids import nonce_of, run_nonce, was_issued_here
 from qkt.model.checks import is_crossed
 from qkt.model.executions import Execution
@@ -29,7 +29,7 @@ from qkt.model.orders import OrderView
 from qkt.model.reports import OrderReport, VenueStatus
 from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported, SubmitIntended, SubmitWithdrawn
 from qkt.orders.ledger import Change, Ledger
-from qkt.orders.order import Order, TrailEntry
+from qkt.orders.order import AuditEntry, Order
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ T = TypeVar("T")
 _CHANGES_KEPT = 10_000
 
 # the lock is let go between handfuls of a long read, so that a frame or a submit waits for milliseconds at most
-_FACTS_AT_ONCE = 100
+_FACTS_PER_LOCK = 100
 
 # the venue took (part of) the position away: auto-deleveraging and liquidation (docs v5/enum#exectype)
 _FORCED = ("AdlTrade", "BustTrade")
@@ -57,7 +57,7 @@ class BrokerState:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._ledger = Ledger()
-        self._episodes = Episodes(source)
+        self._episodes = HealthEpisodes(source)
         self._journal: deque[Change] = deque(maxlen=_CHANGES_KEPT)
         self._started_ms: int | None = None
         self._is_closed = False
@@ -73,7 +73,7 @@ class BrokerState:
         """
         changes: list[Change] = []
         waiting = iter(facts)
-        while some := list(islice(waiting, _FACTS_AT_ONCE)):
+        while some := list(islice(waiting, _FACTS_PER_LOCK)):
             with self._lock:
                 if self._is_closed:
                     return []
@@ -155,9 +155,13 @@ class BrokerState:
         at_ms = change.fact.at_ms
         who = after.client_order_id or after.broker_order_id
         alarms: list[BrokerEvent] = []
-        if change.is_resurrection and before is not None and before.end is not None:
-            alarms.append(self._episodes.alarm("resurrected", f"{who} was taken for {before.end.reason}", at_ms))
-        if after.is_end_told and after.missing_quantity and not (before is not None and before.is_end_told):
+        if change.is_resurrection and before is not None and before.terminal is not None:
+            alarms.append(self._episodes.alarm("resurrected", f"{who} was taken for {before.terminal.reason}", at_ms))
+        if (
+            after.is_terminal_published
+            and after.missing_quantity
+            and not (before is not None and before.is_terminal_published)
+        ):
             reason = f"{who} ended with {after.missing_quantity} reported as executed and never shown"
             alarms.append(self._episodes.alarm("executions", reason, at_ms))
         if isinstance(change.fact, ExecutionReported) and change.events and change.fact.execution.exec_type in _FORCED:
@@ -171,11 +175,11 @@ class BrokerState:
                 "opposite move; cancel it"
             )
             alarms.append(self._episodes.alarm("triggers", reason, at_ms))
-        if before is None and after.external and self._is_intruder(after, change.fact):
+        if before is None and after.external and self._is_from_foreign_run(after, change.fact):
             alarms.append(self._episodes.alarm("split_brain", f"{who} was placed by another qkt process", at_ms))
         return alarms
 
-    def _is_intruder(self, order: Order, fact: AnyFact) -> bool:
+    def _is_from_foreign_run(self, order: Order, fact: AnyFact) -> bool:
         """An order that another run of qkt placed while we run, or one with our nonce that nobody here sent (S57)."""
         nonce = nonce_of(order.client_order_id)
         if nonce is None:
@@ -232,11 +236,11 @@ class BrokerState:
         order = self.order(client_order_id, broker_order_id)
         return tuple(sorted(order.fills.values(), key=lambda fill: fill.trading_order))
 
-    def trail(self, client_order_id: str | None, broker_order_id: str | None = None) -> tuple[TrailEntry, ...]:
+    def audit(self, client_order_id: str | None, broker_order_id: str | None = None) -> tuple[AuditEntry, ...]:
         """What changed an order and when qkt learnt it."""
         self.order(client_order_id, broker_order_id)
         with self._lock:
-            return self._ledger.trail(client_order_id, broker_order_id)
+            return self._ledger.audit(client_order_id, broker_order_id)
 
     def open_orders(self) -> list[OrderView]:
         """Every order not known to have ended."""
@@ -316,7 +320,7 @@ def _goal(until: str | Callable[[OrderView], bool]) -> Callable[[Order], bool]:
 
 
 _GOALS: dict[str, Callable[[Order], bool]] = {
-    "accepted": lambda order: order.has_evidence or order.end is not None,
-    "resolved": lambda order: order.is_acknowledged or order.has_evidence or order.end is not None,
-    "closed": lambda order: order.is_end_told,
+    "accepted": lambda order: order.has_evidence or order.terminal is not None,
+    "resolved": lambda order: order.is_acknowledged or order.has_evidence or order.terminal is not None,
+    "closed": lambda order: order.is_terminal_published,
 }

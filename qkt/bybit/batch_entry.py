@@ -20,7 +20,7 @@ from qkt.broker.protocol import SubmitAck
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.codec.orders import BybitOrderTranslator
 from qkt.bybit.codec.symbol import BybitSymbol
-from qkt.bybit.order_entry import BybitWrites, drawer_of, ids_of
+from qkt.bybit.order_entry import OrderEntry, ids_of, order_filter_of
 from qkt.errors import BybitApiError, InvalidRequestError, OutcomeUnknownError, QktError, VenueUnavailableError
 from qkt.ids import new_client_order_id
 from qkt.model.orders import OrderRequest
@@ -64,8 +64,8 @@ class _Answer:
     error: Exception | None = None
 
 
-class BybitBatchWrites(BybitWrites):
-    """`BybitWrites`, and batches of them. Safe from any thread; call it without holding a lock."""
+class BatchEntry(OrderEntry):
+    """`OrderEntry`, and batches of them. Safe from any thread; call it without holding a lock."""
 
     # -- submit ------------------------------------------------------------------------------------------------------
 
@@ -165,7 +165,7 @@ class BybitBatchWrites(BybitWrites):
 
     def _may_share(self, order: Order) -> bool:
         is_visible = order.has_evidence or order.is_acknowledged
-        return order.is_open and is_visible and not drawer_of(order)
+        return order.is_open and is_visible and not order_filter_of(order)
 
     def _cancel_together(self, orders: Sequence[Order]) -> list[SubmitAck]:
         """One request for all that still stand. Raises, with nothing asked for, when nothing left."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TypeVar
 
-from qkt.broker.order_queries import LooksAtState
+from qkt.broker.order_queries import OrderQueries
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.bybit.stream_handler import BybitUpkeep
@@ -21,7 +21,7 @@ R = TypeVar("R", bound=OrderRequest)
 T = TypeVar("T")
 
 
-class BybitBroker(LooksAtState, BybitUpkeep):
+class BybitBroker(OrderQueries, BybitUpkeep):
     """Everything the brokers for Bybit's categories share.
 
     Args:

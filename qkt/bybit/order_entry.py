@@ -27,22 +27,22 @@ from qkt.model.orders import OrderModification, OrderRequest
 from qkt.model.reports import VenueStatus
 from qkt.net.scheduler import Scheduler
 from qkt.orders.facts import (
-    AmendIntended,
-    AmendRefused,
-    AmendUnanswered,
-    AmendWithdrawn,
     AnyFact,
     CancelIntended,
     CancelRefused,
     CancelUnanswered,
     CancelWithdrawn,
+    ModifyIntended,
+    ModifyRefused,
+    ModifyUnanswered,
+    ModifyWithdrawn,
     SubmitAcknowledged,
     SubmitIntended,
     SubmitRefused,
     SubmitUnanswered,
     SubmitWithdrawn,
 )
-from qkt.orders.order import EndKind, Order
+from qkt.orders.order import Order, TerminalKind
 from qkt.reconcile.plan import ID_ALREADY_USED
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ _DEFAULT_RECV_WINDOW_MS = 5_000
 _LOOK_UP_AFTER_MS = 1_000
 
 
-class BybitWrites:
+class OrderEntry:
     """Submit, cancel and amend for one broker. Safe from any thread; call it without holding a lock."""
 
     def __init__(
@@ -155,7 +155,7 @@ class BybitWrites:
         )
 
     def _send_cancel(self, order: Order) -> SubmitAck:
-        body = BybitOrderTranslator.to_cancel_body(order.symbol, **ids_of(order), order_filter=drawer_of(order))
+        body = BybitOrderTranslator.to_cancel_body(order.symbol, **ids_of(order), order_filter=order_filter_of(order))
         sent_ms = self._recovery.reads.venue_ms()
         fact = self._send(
             lambda: self._post(CANCEL, body),
@@ -221,36 +221,36 @@ class BybitWrites:
             )
         body = BybitOrderTranslator.to_amend_body(order.symbol, changes, **ids_of(order))
         sent_ms = self._recovery.reads.venue_ms()
-        intent = AmendIntended(**ids_of(order), changes=changes, sent_ms=sent_ms, **self._now())
+        intent = ModifyIntended(**ids_of(order), changes=changes, sent_ms=sent_ms, **self._now())
         if too_late := self._intend(order, intent):
             return too_late
         fact = self._send(
             lambda: self._post(AMEND, body),
             accepted=lambda _reply: None,
-            refused=lambda error: self._refused_amend(order, error, sent_ms),
-            unanswered=lambda error: self._unanswered_amend(order, error, sent_ms),
-            withdrawn=AmendWithdrawn(**ids_of(order), **self._now()),
+            refused=lambda error: self._refused_modify(order, error, sent_ms),
+            unanswered=lambda error: self._unanswered_modify(order, error, sent_ms),
+            withdrawn=ModifyWithdrawn(**ids_of(order), **self._now()),
         )
         self._state.bus.deliver()
         match fact:
             case None:
                 return _answer(order, SubmitOutcome.ACCEPTED)
-            case AmendRefused(reason=reason):
+            case ModifyRefused(reason=reason):
                 return _answer(order, SubmitOutcome.REJECTED, reason)
             case _:
                 self._soon_look_up(order)
                 return _answer(order, SubmitOutcome.UNKNOWN, getattr(fact, "reason", ""))
 
-    def _refused_amend(self, order: Order, error: BybitApiError, sent_ms: int) -> AnyFact:
+    def _refused_modify(self, order: Order, error: BybitApiError, sent_ms: int) -> AnyFact:
         found = verdict(error.ret_code, Operation.AMEND)
         if found is Verdict.AMBIGUOUS:
-            return self._unanswered_amend(order, error, sent_ms)
+            return self._unanswered_modify(order, error, sent_ms)
         if found is Verdict.GONE:
             self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
-        return AmendRefused(**ids_of(order), reason=str(error), **self._now())
+        return ModifyRefused(**ids_of(order), reason=str(error), **self._now())
 
-    def _unanswered_amend(self, order: Order, error: BaseException, sent_ms: int) -> AmendUnanswered:
-        return AmendUnanswered(
+    def _unanswered_modify(self, order: Order, error: BaseException, sent_ms: int) -> ModifyUnanswered:
+        return ModifyUnanswered(
             **ids_of(order),
             reason=str(error) or repr(error),
             provable_from_ms=self._provable_from_ms(error, sent_ms),
@@ -311,17 +311,17 @@ class BybitWrites:
             self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
             self._state.bus.deliver()
 
-    def _intend(self, order: Order, intent: CancelIntended | AmendIntended) -> SubmitAck | None:
+    def _intend(self, order: Order, intent: CancelIntended | ModifyIntended) -> SubmitAck | None:
         """Record a wish before it is sent; an answer at once when the order has ended, then nothing is sent.
 
         Whether it ended is decided where ends are learnt: a frame may end the order while we get here.
         """
         self._state.absorb([intent])
         known = self._state.order(order.client_order_id or None, order.broker_order_id)
-        if known.end is None:
+        if known.terminal is None:
             return None
         self._state.bus.deliver()
-        return _answer(known, SubmitOutcome.REJECTED, f"the order ended before: {known.end.kind.name}")
+        return _answer(known, SubmitOutcome.REJECTED, f"the order ended before: {known.terminal.kind.name}")
 
     def _now(self) -> dict[str, Any]:
         return {"at_ms": self._clock.now_ms(), "origin": "submit"}
@@ -332,7 +332,7 @@ def ids_of(order: Order) -> dict[str, Any]:
     return {"client_order_id": order.client_order_id, "broker_order_id": order.broker_order_id}
 
 
-def drawer_of(order: Order) -> str:
+def order_filter_of(order: Order) -> str:
     """Where the venue keeps an order that has not come alive yet; "" for every other."""
     waits = order.status in (None, VenueStatus.UNTRIGGERED, VenueStatus.UNKNOWN)
     return order.order_filter if waits else ""
@@ -349,10 +349,10 @@ def _answer(order: Order, outcome: SubmitOutcome, reason: str = "") -> SubmitAck
 
 def _ack_for(order: Order) -> SubmitAck:
     """The three things a submit can have become."""
-    if order.end is not None and order.end.kind is EndKind.REJECTED and not order.has_evidence:
-        return _answer(order, SubmitOutcome.REJECTED, order.end.reason)
+    if order.terminal is not None and order.terminal.kind is TerminalKind.REJECTED and not order.has_evidence:
+        return _answer(order, SubmitOutcome.REJECTED, order.terminal.reason)
     if order.is_unresolved:
-        return _answer(order, SubmitOutcome.UNKNOWN, order.doubt.reason if order.doubt else "")
+        return _answer(order, SubmitOutcome.UNKNOWN, order.unanswered_submit.reason if order.unanswered_submit else "")
     return _answer(order, SubmitOutcome.ACCEPTED)
 
 

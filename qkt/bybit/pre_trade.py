@@ -12,8 +12,8 @@ from typing import TypeVar
 
 from qkt.broker.paper.local import needed_for
 from qkt.broker.protocol import OrderTypeCapability
-from qkt.broker.risk import GuardRail
-from qkt.bybit.account.instrument_cache import InstrumentDesk
+from qkt.broker.risk import RiskGate
+from qkt.bybit.account.instrument_cache import InstrumentCache
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.errors import InvalidRequestError
 from qkt.model.checks import check_changes, check_order, quantize, trigger_price_of
@@ -22,13 +22,13 @@ from qkt.model.orders import OrderModification, OrderRequest, OrderType, OrderVi
 R = TypeVar("R", bound=OrderRequest)
 
 
-class BybitGate:
+class PreTradeChecks:
     """The checks of one broker. Safe from any thread."""
 
     def __init__(
         self,
-        desk: InstrumentDesk,
-        rail: GuardRail,
+        desk: InstrumentCache,
+        rail: RiskGate,
         *,
         category: str,
         source: str,

@@ -68,7 +68,7 @@ class OrderAnswer:
         return all(read.is_complete and not read.malformed for read in reads)
 
 
-class BybitReads:
+class BybitQueries:
     """Typed reads of one category through a transport."""
 
     def __init__(self, client: BybitTransport, category: str, clock: Clock) -> None:

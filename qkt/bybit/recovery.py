@@ -18,8 +18,8 @@ from typing import Any
 import attrs
 
 from qkt.broker.state import BrokerState
-from qkt.bybit.account.wallet_cache import wallet_desk
-from qkt.bybit.queries import BybitReads
+from qkt.bybit.account.wallet_cache import wallet_cache
+from qkt.bybit.queries import BybitQueries
 from qkt.bybit.transport.protocol import BybitTransport
 from qkt.clock import Clock
 from qkt.events import BalancesUpdated, Origin
@@ -31,13 +31,13 @@ from qkt.orders.facts import ExecutionReported, OrderReported
 from qkt.orders.ledger import Change
 from qkt.orders.order import Order
 from qkt.reconcile.plan import (
-    Answer,
-    Limits,
+    LookupResult,
+    ReconcileLimits,
     absent_candidates,
+    conclude,
     name_of,
-    questions,
+    plan_lookups,
     settled_requests,
-    verdict,
 )
 from qkt.reconcile.report import PathResult, ReconcileReport, discrepancies
 from qkt.reconcile.snapshot import Read, merged
@@ -79,11 +79,11 @@ class BybitStateRecovery:
         recovery_window_ms: int = 300_000,
         stale_after_ms: int = 90_000,
         retain_closed_ms: int = 24 * 3_600_000,
-        limits: Limits | None = None,
+        limits: ReconcileLimits | None = None,
         account_type: str | None = None,
     ) -> None:
-        self.limits = limits or Limits()
-        self.reads = BybitReads(client, category, clock)
+        self.limits = limits or ReconcileLimits()
+        self.reads = BybitQueries(client, category, clock)
         self._state = state
         self._clock = clock
         self._account_type = account_type or str(getattr(client, "account_type", "") or "UNIFIED")
@@ -94,7 +94,7 @@ class BybitStateRecovery:
         self._one_at_a_time = threading.Lock()
         self._guard = threading.Lock()
         self._waiting: _Round | None = None
-        self._desk = wallet_desk(client)
+        self._desk = wallet_cache(client)
         self._told_book = self._desk.book
         self._telling_balances = threading.Lock()
 
@@ -106,7 +106,7 @@ class BybitStateRecovery:
         self._failures: dict[str, int] = {}
         self._last_asked: dict[str, int] = {}
         self._malformed_ids: set[str] = set()
-        self.questions_waiting = 0
+        self.lookups_waiting = 0
         self.reports: deque[ReconcileReport] = deque(maxlen=50)
 
     # -- rounds ------------------------------------------------------------------------------------------------------
@@ -137,14 +137,14 @@ class BybitStateRecovery:
         self._absorb_executions(executions)
         self._absorb_rows(orders)
         self._state.absorb(self._state.ask(lambda ledger: settled_requests(ledger, orders, at_ms=self._clock.now_ms())))
-        asked, failed = self._ask_questions(orders, candidates)
+        asked, failed = self._look_up_doubtful(orders, candidates)
         balances = self._reconcile_balances()
         paths: list[Read[Any]] = [orders, executions, balances, *(read() for read in self._more_paths)]
         if is_first and orders.is_complete and executions.is_complete:
             self._state.started(fence_ms)
 
         changes = self._state.take_changes()
-        found = discrepancies(changes, now_ms=fence_ms, young_ms=self.limits.young_fact_ms, is_first=is_first)
+        found = discrepancies(changes, now_ms=fence_ms, grace_ms=self.limits.grace_ms, is_first=is_first)
         report = ReconcileReport(
             source=self._state.source,
             trigger=trigger,
@@ -153,8 +153,8 @@ class BybitStateRecovery:
             paths=tuple(PathResult.of(read) for read in paths),
             discrepancies=tuple(found),
             adopted=sum(change.before is None and change.after.external for change in changes),
-            questions_asked=asked,
-            questions_waiting=self.questions_waiting,
+            lookups_made=asked,
+            lookups_waiting=self.lookups_waiting,
             lookups_failed=failed,
             unresolved=self._state.unresolved(),
         )
@@ -221,10 +221,10 @@ class BybitStateRecovery:
 
     # -- questions ---------------------------------------------------------------------------------------------------
 
-    def _ask_questions(self, orders: Read[OrderReport], candidates: list[Order]) -> tuple[int, int]:
+    def _look_up_doubtful(self, orders: Read[OrderReport], candidates: list[Order]) -> tuple[int, int]:
         malformed, self._malformed_ids = self._malformed_ids, set()
-        asked, self.questions_waiting = self._state.ask(
-            lambda ledger: questions(
+        asked, self.lookups_waiting = self._state.ask(
+            lambda ledger: plan_lookups(
                 ledger,
                 orders=orders,
                 candidates=candidates,
@@ -260,8 +260,8 @@ class BybitStateRecovery:
             self._absorb_answered_executions(executions)
             is_complete = is_complete and executions.is_complete
             known = self._state.order(known.client_order_id or None, known.broker_order_id)
-        told = Answer(begun_ms=begun_ms, is_complete=is_complete, found=found)
-        self._state.absorb(verdict(known, told, at_ms=self._clock.now_ms(), limits=self.limits))
+        told = LookupResult(begun_ms=begun_ms, is_complete=is_complete, found=found)
+        self._state.absorb(conclude(known, told, at_ms=self._clock.now_ms(), limits=self.limits))
         return is_complete
 
     def _absorb_answered_rows(self, read: Read[OrderReport]) -> None:
@@ -294,8 +294,8 @@ class BybitStateRecovery:
         """
         order = self._state.order(client_order_id)
         delays = list(LOOKUP_DELAYS_MS)
-        if order.doubt is not None:
-            until_provable_ms = max(0, order.doubt.provable_from_ms - self.reads.venue_ms())
+        if order.unanswered_submit is not None:
+            until_provable_ms = max(0, order.unanswered_submit.provable_from_ms - self.reads.venue_ms())
             delays += [until_provable_ms + 100, until_provable_ms + 200 + self.limits.between_lookups_ms]
 
         def look() -> None:
@@ -363,7 +363,7 @@ class BybitStateRecovery:
     def _judge_health(self, report: ReconcileReport) -> None:
         for path in report.paths:
             self._count(path.path, ok=path.ok, problem="; ".join(path.problems) or path.completeness.value)
-        if report.questions_asked or report.ok:  # nothing left to ask is as good as an answer
+        if report.lookups_made or report.ok:  # nothing left to ask is as good as an answer
             self._count("lookups", ok=not report.lookups_failed, problem=f"{report.lookups_failed} lookups failed")
 
     def _count(self, domain: str, *, ok: bool, problem: str) -> None:

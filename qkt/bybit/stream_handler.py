@@ -13,14 +13,14 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 from qkt.broker.protocol import OrderTypeCapability
-from qkt.broker.risk import GuardRail, Guards
+from qkt.broker.risk import RiskGate, RiskLimits
 from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
-from qkt.bybit.account.instrument_cache import instrument_desk
-from qkt.bybit.batch_entry import BybitBatchWrites
+from qkt.bybit.account.instrument_cache import instrument_cache
+from qkt.bybit.batch_entry import BatchEntry
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.codec.frames import FrameFacts, execution_facts, order_facts
-from qkt.bybit.pre_trade import BybitGate
+from qkt.bybit.pre_trade import PreTradeChecks
 from qkt.bybit.recovery import BybitStateRecovery
 from qkt.bybit.transport.protocol import BybitTransport
 from qkt.clock import Clock, SystemClock
@@ -28,7 +28,7 @@ from qkt.errors import InvalidRequestError, QktError, ReconcileError
 from qkt.health import Health
 from qkt.net.reconciler import PeriodicReconciler
 from qkt.net.scheduler import Cancellable, Scheduler, ThreadScheduler
-from qkt.reconcile.plan import Limits
+from qkt.reconcile.plan import ReconcileLimits
 from qkt.reconcile.report import ReconcileReport
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ _LEAST_BETWEEN_ROUNDS_MS = 1_000
 _MOST_EXTRA_ROUNDS = 60
 
 
-class _Relay:
+class _DetachableListener:
     """A listener that can be silenced: a closed broker, with all it remembers, must not live as long as its client."""
 
     def __init__(self, handler: Callable[..., None]) -> None:
@@ -71,8 +71,8 @@ class BybitUpkeep:
         poll_scheduler: Scheduler | None = None,
         max_staleness_ms: int | None = None,
         retain_closed_ms: int = 24 * 3_600_000,
-        guards: Guards | None = None,
-        limits: Limits | None = None,
+        guards: RiskLimits | None = None,
+        limits: ReconcileLimits | None = None,
     ) -> None:
         _require_positive_ms(poll_interval_ms, "poll_interval_ms")
         _require_ms(recovery_window_ms, "recovery_window_ms")
@@ -85,10 +85,10 @@ class BybitUpkeep:
         self._extra_rounds_left = _MOST_EXTRA_ROUNDS
         self._close_lock = threading.Lock()
         self._is_closed = False
-        self._relays: list[_Relay] = []
-        self._gate = BybitGate(
-            instrument_desk(client),
-            GuardRail(guards, self._clock, self.source),
+        self._relays: list[_DetachableListener] = []
+        self._gate = PreTradeChecks(
+            instrument_cache(client),
+            RiskGate(guards, self._clock, self.source),
             category=self.category,
             source=self.source,
             capabilities=self.capabilities,
@@ -106,7 +106,7 @@ class BybitUpkeep:
         )
         self._owns_scheduler = poll_scheduler is None
         self._scheduler: Scheduler = poll_scheduler or ThreadScheduler(workers=1, name="qkt-reconcile")
-        self._writes = BybitBatchWrites(client, self._state, self._recovery, self._scheduler, self._clock)
+        self._writes = BatchEntry(client, self._state, self._recovery, self._scheduler, self._clock)
         self._reconciler = PeriodicReconciler(poll_interval_ms, self._tick, scheduler=self._scheduler)
         try:
             self._listen()
@@ -132,9 +132,9 @@ class BybitUpkeep:
             if callable(register):
                 register(self._relayed(handler))
 
-    def _relayed(self, handler: Callable[..., None]) -> _Relay:
+    def _relayed(self, handler: Callable[..., None]) -> _DetachableListener:
         """What the client gets: it outlives us and has no way to forget a listener, so the relay forgets us."""
-        relay = _Relay(handler)
+        relay = _DetachableListener(handler)
         self._relays.append(relay)
         return relay
 
@@ -231,7 +231,7 @@ class BybitUpkeep:
     def _look_again_soon(self, report: ReconcileReport) -> None:
         """Tighten the cadence while another look can settle something; a venue that fails is left alone."""
         is_dark = not {"stream", "topics"}.isdisjoint(self._state.degraded)
-        wants_more = report.ok and bool(is_dark or report.unresolved or report.questions_waiting)
+        wants_more = report.ok and bool(is_dark or report.unresolved or report.lookups_waiting)
         with self._close_lock:
             if not wants_more:
                 self._extra_rounds_left = _MOST_EXTRA_ROUNDS
@@ -274,7 +274,7 @@ class BybitUpkeep:
             positions=self._recovery.age_ms("positions"),
             stream=str(stream) if stream is not None else ("live" if self._client.is_connected else "down"),
             unresolved=self._state.unresolved(),
-            questions_waiting=self._recovery.questions_waiting,
+            lookups_waiting=self._recovery.lookups_waiting,
             queue_depth=self._bus.queue_depth,
             degraded=self._state.degraded,
         )

@@ -137,7 +137,7 @@ def _state(client: BybitClient) -> Iterator[Light]:
         remedy = "run `qkt reconcile --report`; do not send these orders again"
         yield Light(name="open orders", colour=Colour.RED, value=f"{names} unresolved", remedy=remedy)
         return
-    waiting = f", {health.questions_waiting} questions waiting" if health.questions_waiting else ""
+    waiting = f", {health.lookups_waiting} questions waiting" if health.lookups_waiting else ""
     yield Light(name="open orders", value=f"{len(orders)} in spot{waiting}")
 
 

@@ -52,7 +52,7 @@ class Findings:
     @property
     def code(self) -> int:
         """The exit code."""
-        if self.unresolved or self.health.questions_waiting:
+        if self.unresolved or self.health.lookups_waiting:
             return exit_codes.UNKNOWN
         return exit_codes.OK if self.reports[-1].ok else exit_codes.UNAVAILABLE
 
@@ -160,7 +160,7 @@ def _round_lines(report: ReconcileReport) -> list[Line]:
         [path.path, path.completeness.value, str(path.rows), str(path.pages), str(path.duration_ms)]
         for path in report.paths
     ]
-    asked = f"  asked about {report.questions_asked} orders by id" if report.questions_asked else ""
+    asked = f"  asked about {report.lookups_made} orders by id" if report.lookups_made else ""
     found = [line for item in report.discrepancies for line in _discrepancy_lines(item)]
     return [
         head,

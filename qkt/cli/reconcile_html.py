@@ -88,7 +88,7 @@ def _rounds(reports: Iterable[ReconcileReport]) -> str:
             ]
             for path in report.paths
         ]
-        caption = f"{report.trigger}, {report.duration_ms} ms, asked about {report.questions_asked} orders by id"
+        caption = f"{report.trigger}, {report.duration_ms} ms, asked about {report.lookups_made} orders by id"
         tables.append(_table(("Path", "Read", ">Rows", ">Pages", ">ms", "Problems"), rows, caption=caption))
     return "<h2>Rounds</h2>" + "".join(tables)
 

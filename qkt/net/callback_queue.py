@@ -17,7 +17,7 @@ from qkt.net.scheduler import Scheduler
 log = logging.getLogger(__name__)
 
 
-class Notices:
+class CallbackQueue:
     """Calls of handlers, made one at a time and in order on the scheduler's threads."""
 
     def __init__(self, scheduler: Scheduler) -> None:

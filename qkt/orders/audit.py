@@ -8,15 +8,15 @@ from qkt.events import OrderEvent
 from qkt.model.orders import OrderView
 from qkt.money import to_wire
 from qkt.orders.facts import AboutOrder, AnyFact, ExecutionReported, LookupFoundNothing, OrderReported
-from qkt.orders.order import Order, TrailEntry
+from qkt.orders.order import AuditEntry, Order
 
 
 @attrs.frozen(kw_only=True)
-class OrderStory:
+class OrderAudit:
     """An order and how qkt came to believe what it does; ``print`` it."""
 
     order: OrderView
-    entries: tuple[TrailEntry, ...]
+    entries: tuple[AuditEntry, ...]
 
     def __str__(self) -> str:
         view = self.order
@@ -31,9 +31,9 @@ class OrderStory:
         return "\n".join(lines)
 
 
-def describe(fact: AnyFact, before: Order | None, after: Order, events: tuple[OrderEvent, ...]) -> TrailEntry:
+def describe(fact: AnyFact, before: Order | None, after: Order, events: tuple[OrderEvent, ...]) -> AuditEntry:
     """The line for one fact."""
-    return TrailEntry(fact.at_ms, fact.origin, _what(fact), _change(before, after, events))
+    return AuditEntry(fact.at_ms, fact.origin, _what(fact), _change(before, after, events))
 
 
 def _what(fact: AnyFact) -> str:

@@ -115,7 +115,7 @@ class CancelWithdrawn(AboutOrder):
 
 
 @attrs.frozen(kw_only=True)
-class AmendIntended(AboutOrder):
+class ModifyIntended(AboutOrder):
     """We ask for other terms."""
 
     changes: OrderModification
@@ -123,7 +123,7 @@ class AmendIntended(AboutOrder):
 
 
 @attrs.frozen(kw_only=True)
-class AmendUnanswered(AboutOrder):
+class ModifyUnanswered(AboutOrder):
     """The amend may or may not have arrived; it cannot any more after ``provable_from_ms``."""
 
     reason: str
@@ -131,14 +131,14 @@ class AmendUnanswered(AboutOrder):
 
 
 @attrs.frozen(kw_only=True)
-class AmendRefused(AboutOrder):
+class ModifyRefused(AboutOrder):
     """The venue refused the amend, or it provably never arrived."""
 
     reason: str
 
 
 @attrs.frozen(kw_only=True)
-class AmendWithdrawn(AboutOrder):
+class ModifyWithdrawn(AboutOrder):
     """The amend never left."""
 
 
@@ -172,7 +172,7 @@ class LookupFoundNothing(AboutOrder):
 
 
 @attrs.frozen(kw_only=True)
-class StatusLost(AboutOrder):
+class StatusBecameUnknown(AboutOrder):
     """Two rounds asked and nobody can say what became of the order."""
 
     since_ms: int
@@ -187,7 +187,7 @@ class AgedOut(AboutOrder):
 
 
 @attrs.frozen(kw_only=True)
-class EndReleased(AboutOrder):
+class TerminalReleased(AboutOrder):
     """The executions still missing from a held end were read for completely and did not come: the wait is over."""
 
 
@@ -202,14 +202,14 @@ AnyFact = (
     | CancelUnanswered
     | CancelRefused
     | CancelWithdrawn
-    | AmendIntended
-    | AmendUnanswered
-    | AmendRefused
-    | AmendWithdrawn
+    | ModifyIntended
+    | ModifyUnanswered
+    | ModifyRefused
+    | ModifyWithdrawn
     | OrderReported
     | ExecutionReported
     | LookupFoundNothing
-    | StatusLost
+    | StatusBecameUnknown
     | AgedOut
-    | EndReleased
+    | TerminalReleased
 )

@@ -29,10 +29,10 @@ from qkt.orders.facts import (
     SubmitWithdrawn,
 )
 from qkt.orders.machine import apply, new_order
-from qkt.orders.order import NEVER_ARRIVED, EndKind, Order, TrailEntry
-from qkt.orders.store import Shelf
+from qkt.orders.order import NEVER_ARRIVED, AuditEntry, Order, TerminalKind
+from qkt.orders.store import OrderStore
 
-_PARKED_AT_MOST = 1_000
+_DEFERRED_AT_MOST = 1_000
 _SAME_MOMENT_MS = 1_000
 
 
@@ -53,7 +53,11 @@ class Change:
     @property
     def is_resurrection(self) -> bool:
         """True when an order whose end was told shows that this was not its end, even if another end came with it."""
-        return self.before is not None and self.before.is_end_told and self.after.end != self.before.end
+        return (
+            self.before is not None
+            and self.before.is_terminal_published
+            and self.after.terminal != self.before.terminal
+        )
 
 
 class Ledger:
@@ -61,7 +65,7 @@ class Ledger:
 
     def __init__(self) -> None:
         self.revision = 0
-        self._orders = Shelf()
+        self._orders = OrderStore()
         self._next_key = 0
         self._by_client_id: dict[str, int] = {}
         self._by_broker_id: dict[str, int] = {}
@@ -71,8 +75,8 @@ class Ledger:
         self._touched: dict[int, int] = {}
         self._known_since: dict[int, int] = {}
         self._due_cancels: dict[int, None] = {}
-        self._parked: deque[OrderReported | ExecutionReported] = deque()
-        self._parked_rows: set[OrderReport | Execution] = set()  # what they show: a repeated row is one row
+        self._deferred: deque[OrderReported | ExecutionReported] = deque()
+        self._deferred_rows: set[OrderReport | Execution] = set()  # what they show: a repeated row is one row
         self._unnamed: dict[int, None] = {}  # ours, sent, and the venue's id is not known yet
 
     # -- applying ----------------------------------------------------------------------------------------------------
@@ -82,8 +86,8 @@ class Ledger:
         change = self._apply(fact)
         changes = [] if change is None else [change]
         is_news = isinstance(fact, SubmitWithdrawn) or (change is not None and change.is_news)
-        if self._parked and is_news:
-            changes.extend(self._release_parked())
+        if self._deferred and is_news:
+            changes.extend(self._release_deferred())
         return changes
 
     def _apply(self, fact: AnyFact) -> Change | None:
@@ -115,15 +119,15 @@ class Ledger:
         shown = fact.report if isinstance(fact, OrderReported) else fact.execution
         key = self._by_broker_id.get(shown.broker_order_id)
         if key is None:
-            is_parked = shown in self._parked_rows
-            if (is_parked or len(self._parked) < _PARKED_AT_MOST) and self._is_undecided(fact):
-                if not is_parked:
-                    self._parked.append(fact)
-                    self._parked_rows.add(shown)
+            is_deferred = shown in self._deferred_rows
+            if (is_deferred or len(self._deferred) < _DEFERRED_AT_MOST) and self._is_undecided(fact):
+                if not is_deferred:
+                    self._deferred.append(fact)
+                    self._deferred_rows.add(shown)
                 return None
             key = self._own_order_named(fact)
         if key is not None:
-            if isinstance(fact, ExecutionReported) and self._orders.is_packed_with(key, fact.execution.exec_id):
+            if isinstance(fact, ExecutionReported) and self._orders.is_compressed_with(key, fact.execution.exec_id):
                 return None  # told long ago
             return self._advance(key, fact)
         order = new_order(fact)
@@ -145,11 +149,11 @@ class Ledger:
         if order.broker_order_id and order.broker_order_id != shown.broker_order_id:
             return None
         if order.external or (order.symbol, order.side) == (shown.symbol, shown.side):
-            return None if self._is_namesake(order, fact) else key
+            return None if self._is_other_order_with_our_link_id(order, fact) else key
         return None
 
     @staticmethod
-    def _is_namesake(order: Order, fact: OrderReported | ExecutionReported) -> bool:
+    def _is_other_order_with_our_link_id(order: Order, fact: OrderReported | ExecutionReported) -> bool:
         """When the venue refused the id, only a matching order created after our send is ours (S16)."""
         if order.sent_ms is None or not (_is_disputed(order) or _is_refused(order)):
             return False
@@ -173,20 +177,20 @@ class Ledger:
             (self._orders[key].symbol, self._orders[key].side) == (shown.symbol, shown.side) for key in self._unnamed
         )
 
-    def _release_parked(self) -> list[Change]:
+    def _release_deferred(self) -> list[Change]:
         """Try again what waited for an acknowledgement; what still cannot be placed waits on."""
-        waiting, self._parked, self._parked_rows = list(self._parked), deque(), set()
+        waiting, self._deferred, self._deferred_rows = list(self._deferred), deque(), set()
         changes = [self._apply_shown(fact) for fact in waiting]
         return [change for change in changes if change is not None]
 
     def _advance(self, key: int, fact: AnyFact, *, is_first: bool = False) -> Change:
         order = self._orders[key]
         if isinstance(fact, SubmitAcknowledged):
-            order = self._merge_namesake(key, order, fact.broker_order_id)
+            order = self._merge_external_entry(key, order, fact.broker_order_id)
         after, events = apply(order, fact)
         return self._record(key, None if is_first else order, after, fact, events)
 
-    def _merge_namesake(self, key: int, order: Order, broker_order_id: str) -> Order:
+    def _merge_external_entry(self, key: int, order: Order, broker_order_id: str) -> Order:
         """What was taken for an outside order turns out to be ours: its knowledge moves over, told once already."""
         other_key = self._by_broker_id.get(broker_order_id, key)
         if other_key == key:
@@ -195,7 +199,7 @@ class Ledger:
         self._forget(other_key)
         kept = ("client_order_id", "order_type", "time_in_force", "sent_ms", "created_ms", "external")
         own = {name: getattr(order, name) for name in kept}
-        return attrs.evolve(other, **own, cancel=order.cancel, amend=order.amend, doubt=None)
+        return attrs.evolve(other, **own, cancel=order.cancel, modify=order.modify, unanswered_submit=None)
 
     # -- the books ---------------------------------------------------------------------------------------------------
 
@@ -248,7 +252,7 @@ class Ledger:
             del self._open[key]
             self._unnamed.pop(key, None)
             self._closed.append((order.updated_ms, key))
-        if order.is_end_told and order.missing_quantity == 0:
+        if order.is_terminal_published and order.missing_quantity == 0:
             self._unsettled.pop(key, None)
         else:
             self._unsettled[key] = None
@@ -307,10 +311,10 @@ class Ledger:
         key = self.find(client_order_id, broker_order_id)
         return None if key is None else self._orders[key]
 
-    def trail(self, client_order_id: str | None, broker_order_id: str | None = None) -> tuple[TrailEntry, ...]:
+    def audit(self, client_order_id: str | None, broker_order_id: str | None = None) -> tuple[AuditEntry, ...]:
         """What changed an order, oldest first."""
         key = self.find(client_order_id, broker_order_id)
-        return () if key is None else self._orders.trail(key)
+        return () if key is None else self._orders.audit(key)
 
     def open_orders(self) -> Iterator[Order]:
         """Orders not known to have ended."""
@@ -335,9 +339,9 @@ class Ledger:
         return tuple(self._orders[key] for key in self._due_cancels)
 
     @property
-    def parked(self) -> int:
+    def deferred(self) -> int:
         """How many rows wait to learn whose they are."""
-        return len(self._parked)
+        return len(self._deferred)
 
     def __len__(self) -> int:
         return len(self._orders)
@@ -352,13 +356,18 @@ class Ledger:
 
 def _is_disputed(order: Order) -> bool:
     """The venue said that somebody has the id, and nobody has looked yet who."""
-    return order.doubt is not None and order.doubt.is_duplicate_id and not order.has_evidence
+    return order.unanswered_submit is not None and order.unanswered_submit.is_duplicate_id and not order.has_evidence
 
 
 def _is_refused(order: Order) -> bool:
     """The venue never took it: what shows itself under its id is another order."""
-    end = order.end
-    return end is not None and end.kind is EndKind.REJECTED and end.reason != NEVER_ARRIVED and not order.has_evidence
+    terminal = order.terminal
+    return (
+        terminal is not None
+        and terminal.kind is TerminalKind.REJECTED
+        and terminal.reason != NEVER_ARRIVED
+        and not order.has_evidence
+    )
 
 
 def _is_known_to_venue(order: Order) -> bool:
@@ -371,8 +380,8 @@ def _shown(order: Order) -> tuple[object, ...]:
         order.view_status,
         order.cum_quantity,
         order.missing_quantity,
-        order.doubt,
+        order.unanswered_submit,
         order.cancel,
-        order.amend,
+        order.modify,
         order.empty_lookups_ms,
     )

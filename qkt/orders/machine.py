@@ -25,33 +25,43 @@ from qkt.events import OrderEvent, OrderModified, OrderStatusUnknown
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderType
 from qkt.model.reports import OrderReport, VenueStatus
-from qkt.orders.emission import about, amend_failed, cancel_failed, tell
+from qkt.orders.emission import cancel_failed, emit_events, event_fields, modify_failed
 from qkt.orders.facts import (
     AgedOut,
-    AmendIntended,
-    AmendRefused,
-    AmendUnanswered,
-    AmendWithdrawn,
     AnyFact,
     CancelIntended,
     CancelRefused,
     CancelUnanswered,
     CancelWithdrawn,
-    EndReleased,
     ExecutionReported,
     Fact,
     LookupFoundNothing,
+    ModifyIntended,
+    ModifyRefused,
+    ModifyUnanswered,
+    ModifyWithdrawn,
     NonArrivalProved,
     OrderReported,
-    StatusLost,
+    StatusBecameUnknown,
     SubmitAcknowledged,
     SubmitIntended,
     SubmitRefused,
     SubmitUnanswered,
     SubmitWithdrawn,
+    TerminalReleased,
 )
-from qkt.orders.order import AGED_OUT, NEVER_ARRIVED, AmendIntent, CancelIntent, Doubt, End, EndKind, Order, Terms
-from qkt.orders.report_rules import end_of, is_refusal_of_a_request, is_stale, terms_of
+from qkt.orders.order import (
+    AGED_OUT,
+    NEVER_ARRIVED,
+    CancelIntent,
+    ModifyIntent,
+    Order,
+    Terminal,
+    TerminalKind,
+    Terms,
+    UnansweredSubmit,
+)
+from qkt.orders.report_rules import is_refusal_of_a_request, is_stale, terminal_of, terms_of
 
 
 def new_order(fact: SubmitIntended | OrderReported | ExecutionReported) -> Order:
@@ -111,7 +121,7 @@ def apply(order: Order, fact: AnyFact) -> tuple[Order, tuple[OrderEvent, ...]]:
     learned, fill, notes = _learn(order, fact)
     if learned is order and not notes:
         return order, ()
-    return tell(learned, fill, notes, fact)
+    return emit_events(learned, fill, notes, fact)
 
 
 # -- learning --------------------------------------------------------------------------------------------------------
@@ -135,20 +145,26 @@ def _learn(order: Order, fact: AnyFact) -> _Learned:
         case NonArrivalProved(reason=reason):
             return _refuse(order, reason, fact), None, ()
         case SubmitUnanswered():
-            if order.has_evidence or order.end is not None:
+            if order.has_evidence or order.terminal is not None:
                 return order, None, ()
-            doubt = Doubt(
+            unanswered_submit = UnansweredSubmit(
                 reason=fact.reason,
                 since_ms=fact.at_ms,
                 provable_from_ms=fact.provable_from_ms,
                 is_duplicate_id=fact.is_duplicate_id,
             )
-            return attrs.evolve(order, doubt=doubt, updated_ms=fact.at_ms), None, ()
+            return attrs.evolve(order, unanswered_submit=unanswered_submit, updated_ms=fact.at_ms), None, ()
         case CancelIntended():
-            wishing = attrs.evolve(order, cancel=CancelIntent(sent_ms=fact.sent_ms, is_remembered=fact.is_remembered))
-            if order.end is not None:
-                return order, None, () if fact.is_again else cancel_failed(wishing, _too_late(order.end), fact)[1]
-            return wishing, None, ()
+            with_intent = attrs.evolve(
+                order, cancel=CancelIntent(sent_ms=fact.sent_ms, is_remembered=fact.is_remembered)
+            )
+            if order.terminal is not None:
+                return (
+                    order,
+                    None,
+                    () if fact.is_again else cancel_failed(with_intent, _too_late(order.terminal), fact)[1],
+                )
+            return with_intent, None, ()
         case CancelUnanswered():
             if order.cancel is None:
                 return order, None, ()
@@ -159,34 +175,36 @@ def _learn(order: Order, fact: AnyFact) -> _Learned:
             return learned, None, notes
         case CancelWithdrawn():
             return attrs.evolve(order, cancel=None), None, ()
-        case AmendWithdrawn():
-            return attrs.evolve(order, amend=None), None, ()
-        case AmendIntended(changes=changes):
-            wishing = attrs.evolve(order, amend=AmendIntent(changes=changes, sent_ms=fact.sent_ms))
-            if order.end is not None:
-                return order, None, amend_failed(wishing, _too_late(order.end), fact)[1]
-            return wishing, None, ()
-        case AmendUnanswered():
-            if order.amend is None:
+        case ModifyWithdrawn():
+            return attrs.evolve(order, modify=None), None, ()
+        case ModifyIntended(changes=changes):
+            with_intent = attrs.evolve(order, modify=ModifyIntent(changes=changes, sent_ms=fact.sent_ms))
+            if order.terminal is not None:
+                return order, None, modify_failed(with_intent, _too_late(order.terminal), fact)[1]
+            return with_intent, None, ()
+        case ModifyUnanswered():
+            if order.modify is None:
                 return order, None, ()
-            amend = attrs.evolve(order.amend, unanswered=fact.reason, provable_from_ms=fact.provable_from_ms)
-            return attrs.evolve(order, amend=amend), None, ()
-        case AmendRefused(reason=reason):
-            learned, notes = amend_failed(order, reason, fact)
+            modify = attrs.evolve(order.modify, unanswered=fact.reason, provable_from_ms=fact.provable_from_ms)
+            return attrs.evolve(order, modify=modify), None, ()
+        case ModifyRefused(reason=reason):
+            learned, notes = modify_failed(order, reason, fact)
             return learned, None, notes
         case LookupFoundNothing(begun_ms=begun_ms):
             return attrs.evolve(order, empty_lookups_ms=_kept_lookups(order, begun_ms)), None, ()
-        case StatusLost():
-            return _lose(order, fact)
+        case StatusBecameUnknown():
+            return _learn_status_unknown(order, fact)
         case AgedOut(reason=reason):
-            if order.end is not None:
+            if order.terminal is not None:
                 return order, None, ()
-            end = End(kind=EndKind.CANCELLED, reason=reason, quantity=order.cum_quantity, since_ms=fact.at_ms)
-            return attrs.evolve(order, end=end, is_end_released=True, updated_ms=fact.at_ms), None, ()
-        case EndReleased():
-            if order.end is None:
+            terminal = Terminal(
+                kind=TerminalKind.CANCELLED, reason=reason, quantity=order.cum_quantity, since_ms=fact.at_ms
+            )
+            return attrs.evolve(order, terminal=terminal, is_terminal_released=True, updated_ms=fact.at_ms), None, ()
+        case TerminalReleased():
+            if order.terminal is None:
                 return order, None, ()
-            return attrs.evolve(order, is_end_released=True, updated_ms=fact.at_ms), None, ()
+            return attrs.evolve(order, is_terminal_released=True, updated_ms=fact.at_ms), None, ()
         case _:
             assert_never(fact)
 
@@ -198,12 +216,12 @@ def _learn_report(order: Order, report: OrderReport, fact: OrderReported) -> _Le
     is_current = not is_stale(order, report)
     if is_current:
         learned = attrs.evolve(learned, status=report.status, venue_status=report.venue_status)
-    if order.is_end_told:
+    if order.is_terminal_published:
         return _unless_same(order, learned), None, ()
 
     if report.status.is_final:
-        end = end_of(order, report, fact)
-        learned = attrs.evolve(learned, end=end if order.end is None else order.end.join(end))
+        terminal = terminal_of(order, report, fact)
+        learned = attrs.evolve(learned, terminal=terminal if order.terminal is None else order.terminal.join(terminal))
     if is_current:
         learned = attrs.evolve(learned, order_filter=report.order_filter)
         if order.order_type is OrderType.UNKNOWN:
@@ -231,9 +249,9 @@ def _learn_terms(order: Order, report: OrderReport, fact: OrderReported) -> tupl
         return order, ()
     if shown.says_the_same_as(known):
         latest = attrs.evolve(known, updated_ms=shown.updated_ms, as_of_ms=max(known.as_of_ms, shown.as_of_ms))
-        return _settle_amend(attrs.evolve(order, terms=latest, has_terms_question=False)), ()
+        return _settle_modify(attrs.evolve(order, terms=latest, has_terms_conflict=False)), ()
     if known.updated_ms and shown.updated_ms == known.updated_ms and shown_version <= version:
-        return attrs.evolve(order, has_terms_question=True), ()
+        return attrs.evolve(order, has_terms_conflict=True), ()
     if order.external and version == (0, 0):  # known by its fills alone: its terms are news, and no change (S56)
         return attrs.evolve(order, terms=shown), ()
     return _change_terms(order, shown, fact)
@@ -241,15 +259,15 @@ def _learn_terms(order: Order, report: OrderReport, fact: OrderReported) -> tupl
 
 def _change_terms(order: Order, shown: Terms, fact: Fact) -> tuple[Order, tuple[OrderEvent, ...]]:
     """Other terms than were known: an amend of ours that is done, or somebody else's."""
-    wanted = order.amend is not None and order.amend.is_met_by(shown)
+    wanted = order.modify is not None and order.modify.is_met_by(shown)
     modified = OrderModified(
-        **about(order, fact),
+        **event_fields(order, fact),
         reason="" if wanted else _why_changed(order),
         new_quantity=shown.quantity,
         new_limit_price=shown.limit_price,
         new_stop_price=shown.stop_price,
     )
-    return _settle_amend(attrs.evolve(order, terms=shown, has_terms_question=False)), (modified,)
+    return _settle_modify(attrs.evolve(order, terms=shown, has_terms_conflict=False)), (modified,)
 
 
 def _why_changed(order: Order) -> str:
@@ -257,10 +275,10 @@ def _why_changed(order: Order) -> str:
     return "venue moved price" if order.terms.updated_ms == 0 and not order.external else "changed at the venue"
 
 
-def _settle_amend(order: Order) -> Order:
+def _settle_modify(order: Order) -> Order:
     """An amend whose wish the terms show is done."""
-    if order.amend is not None and order.amend.is_met_by(order.terms):
-        return attrs.evolve(order, amend=None)
+    if order.modify is not None and order.modify.is_met_by(order.terms):
+        return attrs.evolve(order, modify=None)
     return order
 
 
@@ -279,15 +297,17 @@ def _learn_execution(order: Order, execution: Execution, fact: ExecutionReported
         filled_quantity=order.filled_quantity + execution.quantity,
         updated_ms=fact.at_ms,
     )
-    if learned.end is None and _is_complete(learned):
-        end = End(
-            kind=EndKind.FILLED,
+    if learned.terminal is None and _is_complete(learned):
+        terminal = Terminal(
+            kind=TerminalKind.FILLED,
             reason="",
             quantity=learned.filled_quantity,
             updated_ms=execution.exec_time_ms,
             since_ms=fact.at_ms,
         )
-        learned = attrs.evolve(learned, end=end, status=VenueStatus.FILLED, venue_status=VenueStatus.FILLED.value)
+        learned = attrs.evolve(
+            learned, terminal=terminal, status=VenueStatus.FILLED, venue_status=VenueStatus.FILLED.value
+        )
         learned, notes = _learn_terms_from_fills(learned, fact)
     return learned, None if fact.is_historic and order.external else execution, notes
 
@@ -300,7 +320,7 @@ def _learn_terms_from_fills(order: Order, fact: ExecutionReported) -> tuple[Orde
     if order.order_type is OrderType.MARKET:
         return order, ()
     shown = attrs.evolve(order.terms, quantity=order.filled_quantity)
-    price = order.amend.changes.new_limit_price if order.amend is not None else None
+    price = order.modify.changes.new_limit_price if order.modify is not None else None
     if price is not None and any(fill.order_price == price for fill in order.fills.values()):
         shown = attrs.evolve(shown, limit_price=price)
     if shown.says_the_same_as(order.terms):
@@ -330,14 +350,14 @@ def _kept_lookups(order: Order, begun_ms: int) -> tuple[int, ...]:
 
     Those between add nothing, and keeping the newest few would let a frequent look drive out the first one for ever.
     """
-    provable_from_ms = -1 if order.doubt is None else order.doubt.provable_from_ms
+    provable_from_ms = -1 if order.unanswered_submit is None else order.unanswered_submit.provable_from_ms
     telling = sorted(begun for begun in (*order.empty_lookups_ms, begun_ms) if begun > provable_from_ms)
     return tuple(telling) if len(telling) < 2 else (telling[0], telling[-1])
 
 
 def _learn_acknowledgement(order: Order, broker_order_id: str) -> Order:
     known = order.broker_order_id or broker_order_id
-    return _unless_same(order, attrs.evolve(order, is_acknowledged=True, broker_order_id=known, doubt=None))
+    return _unless_same(order, attrs.evolve(order, is_acknowledged=True, broker_order_id=known, unanswered_submit=None))
 
 
 def _with_evidence(order: Order, broker_order_id: str) -> Order:
@@ -345,37 +365,37 @@ def _with_evidence(order: Order, broker_order_id: str) -> Order:
         order,
         broker_order_id=order.broker_order_id or broker_order_id,
         has_evidence=True,
-        doubt=None,
+        unanswered_submit=None,
         empty_lookups_ms=(),
-        is_lost=False,
+        is_status_unknown=False,
     )
 
 
 def _resurrect(order: Order, *, shows_open: bool) -> Order:
     """An order we declared never to have arrived, or aged out, shows itself after all: it is managed again."""
-    if order.end is None or order.end.reason not in (NEVER_ARRIVED, AGED_OUT):
+    if order.terminal is None or order.terminal.reason not in (NEVER_ARRIVED, AGED_OUT):
         return order
-    if order.end.reason == AGED_OUT and not shows_open:
+    if order.terminal.reason == AGED_OUT and not shows_open:
         return order  # an execution that comes after a true end is a late fill
-    return attrs.evolve(order, end=None, is_end_told=False, is_end_released=False)
+    return attrs.evolve(order, terminal=None, is_terminal_published=False, is_terminal_released=False)
 
 
 def _refuse(order: Order, reason: str, fact: Fact) -> Order:
-    if order.has_evidence or order.end is not None:
+    if order.has_evidence or order.terminal is not None:
         return order  # it stands: what was refused was not this order
-    end = End(kind=EndKind.REJECTED, reason=reason, since_ms=fact.at_ms)
-    return attrs.evolve(order, end=end, doubt=None, updated_ms=fact.at_ms)
+    terminal = Terminal(kind=TerminalKind.REJECTED, reason=reason, since_ms=fact.at_ms)
+    return attrs.evolve(order, terminal=terminal, unanswered_submit=None, updated_ms=fact.at_ms)
 
 
-def _lose(order: Order, fact: StatusLost) -> _Learned:
-    if order.is_lost or order.end is not None:
+def _learn_status_unknown(order: Order, fact: StatusBecameUnknown) -> _Learned:
+    if order.is_status_unknown or order.terminal is not None:
         return order, None, ()
     unknown = OrderStatusUnknown(
-        **about(order, fact),
+        **event_fields(order, fact),
         since_ms=fact.since_ms,
         reason=fact.reason,
     )
-    return attrs.evolve(order, is_lost=True, updated_ms=fact.at_ms), None, (unknown,)
+    return attrs.evolve(order, is_status_unknown=True, updated_ms=fact.at_ms), None, (unknown,)
 
 
 # -- requests that failed --------------------------------------------------------------------------------------------
@@ -384,21 +404,21 @@ def _lose(order: Order, fact: StatusLost) -> _Learned:
 def _learn_refused_request(
     order: Order, report: OrderReport, fact: OrderReported
 ) -> tuple[Order, tuple[OrderEvent, ...]]:
-    if order.end is not None:
+    if order.terminal is not None:
         return order, ()  # the end itself settles what was asked for
-    is_about_cancel = report.cancel_type == "CancelByUser" or order.amend is None
+    is_about_cancel = report.cancel_type == "CancelByUser" or order.modify is None
     if is_about_cancel and order.cancel is not None and report.updated_ms >= order.cancel.sent_ms:
         return cancel_failed(order, report.reject_reason, fact)
-    if not is_about_cancel and order.amend is not None and report.updated_ms >= order.amend.sent_ms:
-        return amend_failed(order, report.reject_reason, fact)
+    if not is_about_cancel and order.modify is not None and report.updated_ms >= order.modify.sent_ms:
+        return modify_failed(order, report.reject_reason, fact)
     return order, ()
 
 
 # -- small things ---------------------------------------------------------------------------------------------------
 
 
-def _too_late(end: End) -> str:
-    return f"the order ended before: {end.kind.name}"
+def _too_late(terminal: Terminal) -> str:
+    return f"the order ended before: {terminal.kind.name}"
 
 
 def _unless_same(before: Order, after: Order) -> Order:

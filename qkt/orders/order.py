@@ -1,8 +1,8 @@
-"""The state of one order: what has been learnt, joined, and what of it has been told.
+"""State of one order: the joined facts, and which events were published for it.
 
 Every field is a join, so the order in which facts arrive does not matter: executions are a set, the reported quantity
-a maximum, the end absorbing, the terms the latest venue version. `is_accepted_told` and `is_end_told` record what the
-user has heard; all else is knowledge.
+a maximum, the terminal absorbing, the terms the latest venue version. `is_accepted_published` and
+`is_terminal_published` record published events; every other field is knowledge about the venue.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ AGED_OUT = "aged_out"
 _NO_FILLS: Mapping[str, Execution] = MappingProxyType({})
 
 
-class EndKind(enum.Enum):
+class TerminalKind(enum.Enum):
     """The three ways an order ends; a fuller end outranks an emptier one."""
 
     REJECTED = OrderStatus.REJECTED
@@ -35,22 +35,31 @@ class EndKind(enum.Enum):
     FILLED = OrderStatus.FILLED
 
 
-_END_RANK = {EndKind.REJECTED: 0, EndKind.CANCELLED: 1, EndKind.FILLED: 2}
+_TERMINAL_RANK = {TerminalKind.REJECTED: 0, TerminalKind.CANCELLED: 1, TerminalKind.FILLED: 2}
 
 
 @attrs.frozen(kw_only=True)
-class End:
+class Terminal:
     """How the venue says the order ended; ``since_ms`` (our clock) is when qkt first knew."""
 
-    kind: EndKind
+    kind: TerminalKind
     reason: str
     quantity: Decimal = ZERO
     updated_ms: int = 0
     since_ms: int = 0
 
-    def join(self, other: End) -> End:
+    def join(self, other: Terminal) -> Terminal:
         """The fuller of two; both see the earliest ``since_ms``."""
-        winner = max(self, other, key=lambda end: (end.quantity, _END_RANK[end.kind], end.updated_ms, end.reason))
+        winner = max(
+            self,
+            other,
+            key=lambda terminal: (
+                terminal.quantity,
+                _TERMINAL_RANK[terminal.kind],
+                terminal.updated_ms,
+                terminal.reason,
+            ),
+        )
         return attrs.evolve(winner, since_ms=min(self.since_ms, other.since_ms))
 
 
@@ -74,7 +83,7 @@ class Terms:
 
 
 @attrs.frozen(kw_only=True)
-class Doubt:
+class UnansweredSubmit:
     """A submit without a definite answer. Nothing of it can arrive after ``provable_from_ms`` (venue time)."""
 
     reason: str
@@ -94,7 +103,7 @@ class CancelIntent:
 
 
 @attrs.frozen(kw_only=True)
-class AmendIntent:
+class ModifyIntent:
     """An amend that was asked for and is not settled."""
 
     changes: OrderModification
@@ -112,7 +121,7 @@ class AmendIntent:
         )
 
 
-class TrailEntry(NamedTuple):
+class AuditEntry(NamedTuple):
     """One line of the story: when qkt learnt it, from where, what it was, what it changed."""
 
     at_ms: int
@@ -140,40 +149,42 @@ class Order:
     created_ms: int = 0
     is_acknowledged: bool = False
     has_evidence: bool = False
-    doubt: Doubt | None = None
+    unanswered_submit: UnansweredSubmit | None = None
 
     status: VenueStatus | None = None
     venue_status: str = ""
     fills: Mapping[str, Execution] = _NO_FILLS
     filled_quantity: Decimal = ZERO
     reported_quantity: Decimal = ZERO
-    end: End | None = None
-    is_end_released: bool = False
+    terminal: Terminal | None = None
+    is_terminal_released: bool = False
 
     cancel: CancelIntent | None = None
-    amend: AmendIntent | None = None
-    has_terms_question: bool = False
+    modify: ModifyIntent | None = None
+    has_terms_conflict: bool = False
     empty_lookups_ms: tuple[int, ...] = ()
-    is_lost: bool = False
+    is_status_unknown: bool = False
 
-    is_accepted_told: bool = False
-    is_end_told: bool = False
+    is_accepted_published: bool = False
+    is_terminal_published: bool = False
     updated_ms: int = 0
 
     @property
     def is_open(self) -> bool:
         """True until an end is known, told or still held."""
-        return self.end is None
+        return self.terminal is None
 
     @property
     def is_settled(self) -> bool:
         """True when nothing more is expected: the end is told and every reported execution was seen."""
-        return self.is_end_told and self.missing_quantity == 0
+        return self.is_terminal_published and self.missing_quantity == 0
 
     @property
     def is_unresolved(self) -> bool:
         """True while nobody can say whether, or how, the order stands."""
-        return self.end is None and (self.is_lost or (self.doubt is not None and not self.has_evidence))
+        return self.terminal is None and (
+            self.is_status_unknown or (self.unanswered_submit is not None and not self.has_evidence)
+        )
 
     @property
     def missing_quantity(self) -> Decimal:
@@ -199,8 +210,8 @@ class Order:
     @property
     def view_status(self) -> OrderStatus:
         """The one word for where the order is."""
-        if self.end is not None:
-            return self.end.kind.value
+        if self.terminal is not None:
+            return self.terminal.kind.value
         if self.is_unresolved:
             return OrderStatus.UNRESOLVED
         if self.cum_quantity > 0:
@@ -240,7 +251,9 @@ class Order:
             avg_price=value / self.filled_quantity if self.filled_quantity else None,
             missing_quantity=self.missing_quantity,
             fees=fees,
-            reason=self.end.reason if self.end else (self.doubt.reason if self.doubt and self.is_unresolved else ""),
+            reason=self.terminal.reason
+            if self.terminal
+            else (self.unanswered_submit.reason if self.unanswered_submit and self.is_unresolved else ""),
             created_ms=self.created_ms,
             updated_ms=self.updated_ms,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from qkt.model.orders import Side
 from qkt.model.reports import OrderReport, VenueStatus
 from qkt.orders.facts import OrderReported
-from qkt.orders.order import End, EndKind, Order, Terms
+from qkt.orders.order import Order, Terminal, TerminalKind, Terms
 
 # A market buy sized in quote ends so whenever the last cents cannot buy one more step: that is its success
 # (docs v5/order/create-order; captured: ccxt #18685).
@@ -23,31 +23,31 @@ def terms_of(report: OrderReport, as_of_ms: int, fallback: Terms | None = None) 
     )
 
 
-def end_of(order: Order, report: OrderReport, fact: OrderReported) -> End:
+def terminal_of(order: Order, report: OrderReport, fact: OrderReported) -> Terminal:
     quote_sized = order.quote_sized or report.quote_sized
-    kind = _END_KINDS[report.status]
+    kind = _TERMINAL_KINDS[report.status]
     if (
         report.status is VenueStatus.PARTIALLY_FILLED_CANCELED
         and quote_sized
         and report.side is Side.BUY
         and report.reject_reason == _QUOTE_REMAINDER
     ):
-        kind = EndKind.FILLED
-    return End(
+        kind = TerminalKind.FILLED
+    return Terminal(
         kind=kind,
-        reason="" if kind is EndKind.FILLED else _reason_of(report),
+        reason="" if kind is TerminalKind.FILLED else _reason_of(report),
         quantity=report.cum_quantity,
         updated_ms=report.updated_ms,
         since_ms=fact.at_ms,
     )
 
 
-_END_KINDS = {
-    VenueStatus.FILLED: EndKind.FILLED,
-    VenueStatus.PARTIALLY_FILLED_CANCELED: EndKind.CANCELLED,
-    VenueStatus.CANCELLED: EndKind.CANCELLED,
-    VenueStatus.DEACTIVATED: EndKind.CANCELLED,
-    VenueStatus.REJECTED: EndKind.REJECTED,
+_TERMINAL_KINDS = {
+    VenueStatus.FILLED: TerminalKind.FILLED,
+    VenueStatus.PARTIALLY_FILLED_CANCELED: TerminalKind.CANCELLED,
+    VenueStatus.CANCELLED: TerminalKind.CANCELLED,
+    VenueStatus.DEACTIVATED: TerminalKind.CANCELLED,
+    VenueStatus.REJECTED: TerminalKind.REJECTED,
 }
 
 
@@ -71,7 +71,7 @@ _RANK = {
 
 def is_stale(order: Order, report: OrderReport) -> bool:
     """True when the order is known to be further than this row says."""
-    if report.cum_quantity < order.reported_quantity or (order.end is not None and not report.status.is_final):
+    if report.cum_quantity < order.reported_quantity or (order.terminal is not None and not report.status.is_final):
         return True
     if order.status is None:
         return False

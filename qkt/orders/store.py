@@ -17,31 +17,31 @@ from collections.abc import Iterator
 
 import attrs
 
-from qkt.orders.order import Order, TrailEntry
+from qkt.orders.order import AuditEntry, Order
 
-_TRAIL_LENGTH = 200
-_SETTLED_AT_HAND = 5_000
+_AUDIT_LENGTH = 200
+_SETTLED_KEPT_ACTIVE = 5_000
 _MARK_BYTES = 12  # no two of a quintillion executions share one
 
 
-class Shelf:
+class OrderStore:
     """Key -> order, and its trail. Not thread-safe: its owner guards it.
 
     ``settled_at_hand``: so many of the orders settled last stay unpacked, since frames and rounds still repeat them.
     """
 
-    def __init__(self, settled_at_hand: int = _SETTLED_AT_HAND) -> None:
-        self._at_hand: dict[int, Order] = {}
-        self._trails: dict[int, deque[TrailEntry]] = {}
-        self._packed: dict[int, bytes] = {}
+    def __init__(self, settled_kept_active: int = _SETTLED_KEPT_ACTIVE) -> None:
+        self._active: dict[int, Order] = {}
+        self._audits: dict[int, deque[AuditEntry]] = {}
+        self._compressed: dict[int, bytes] = {}
         self._marks: dict[int, bytes] = {}  # of a packed order's executions, so that a repeated one unpacks nothing
         self._settled: deque[int] = deque()
-        self._settled_at_hand = settled_at_hand
+        self._settled_kept_active = settled_kept_active
         self._pattern = b""  # the first order put away: the others differ from it in little
 
     def __getitem__(self, key: int) -> Order:
-        order = self._at_hand.get(key)
-        return self._unpacked(key)[0] if order is None else order
+        order = self._active.get(key)
+        return self._decompressed(key)[0] if order is None else order
 
     def get(self, key: int) -> Order | None:
         """The order, or None."""
@@ -51,65 +51,65 @@ class Shelf:
             return None
 
     def __setitem__(self, key: int, order: Order) -> None:
-        if key in self._packed:
-            self._trails[key] = deque(self._unpacked(key)[1], maxlen=_TRAIL_LENGTH)
-            del self._packed[key], self._marks[key]
-        self._at_hand[key] = order
+        if key in self._compressed:
+            self._audits[key] = deque(self._decompressed(key)[1], maxlen=_AUDIT_LENGTH)
+            del self._compressed[key], self._marks[key]
+        self._active[key] = order
 
-    def note(self, key: int, entry: TrailEntry) -> None:
+    def note(self, key: int, entry: AuditEntry) -> None:
         """One more line in the trail of an order that was just set."""
-        self._trails.setdefault(key, deque(maxlen=_TRAIL_LENGTH)).append(entry)
+        self._audits.setdefault(key, deque(maxlen=_AUDIT_LENGTH)).append(entry)
 
     def settled(self, key: int) -> None:
         """This order is over; the one that has been over for longest may be put away. Call it last: see `note`."""
         self._settled.append(key)
-        while len(self._settled) > self._settled_at_hand:
-            self._put_away(self._settled.popleft())
+        while len(self._settled) > self._settled_kept_active:
+            self._compress(self._settled.popleft())
 
-    def trail(self, key: int) -> tuple[TrailEntry, ...]:
+    def audit(self, key: int) -> tuple[AuditEntry, ...]:
         """What changed the order, oldest first."""
-        return self._unpacked(key)[1] if key in self._packed else tuple(self._trails.get(key, ()))
+        return self._decompressed(key)[1] if key in self._compressed else tuple(self._audits.get(key, ()))
 
     def pop(self, key: int) -> Order:
         """Forget an order and its trail."""
         order = self[key]
-        self._at_hand.pop(key, None)
-        self._trails.pop(key, None)
-        self._packed.pop(key, None)
+        self._active.pop(key, None)
+        self._audits.pop(key, None)
+        self._compressed.pop(key, None)
         self._marks.pop(key, None)
         return order
 
-    def is_packed_with(self, key: int, exec_id: str) -> bool:
+    def is_compressed_with(self, key: int, exec_id: str) -> bool:
         """True when a packed order has this execution. A round lists those of the whole recovery window again."""
         marks = self._marks.get(key, b"")
         mark = _mark(exec_id)
         return any(marks[at : at + _MARK_BYTES] == mark for at in range(0, len(marks), _MARK_BYTES))
 
-    def _put_away(self, key: int) -> None:
-        order = self._at_hand.get(key)
+    def _compress(self, key: int) -> None:
+        order = self._active.get(key)
         if order is None or not order.is_settled:
             return  # forgotten, put away before, or alive again
-        del self._at_hand[key]
+        del self._active[key]
         plain = attrs.evolve(order, fills=dict(order.fills))
-        content = pickle.dumps((plain, tuple(self._trails.pop(key, ()))), pickle.HIGHEST_PROTOCOL)
+        content = pickle.dumps((plain, tuple(self._audits.pop(key, ()))), pickle.HIGHEST_PROTOCOL)
         self._pattern = self._pattern or content
         packer = zlib.compressobj(zdict=self._pattern)
-        self._packed[key] = packer.compress(content) + packer.flush()
+        self._compressed[key] = packer.compress(content) + packer.flush()
         self._marks[key] = b"".join(_mark(exec_id) for exec_id in order.fills)
 
-    def _unpacked(self, key: int) -> tuple[Order, tuple[TrailEntry, ...]]:
-        content = zlib.decompressobj(zdict=self._pattern).decompress(self._packed[key])
-        unpacked: tuple[Order, tuple[TrailEntry, ...]] = pickle.loads(content)
+    def _decompressed(self, key: int) -> tuple[Order, tuple[AuditEntry, ...]]:
+        content = zlib.decompressobj(zdict=self._pattern).decompress(self._compressed[key])
+        unpacked: tuple[Order, tuple[AuditEntry, ...]] = pickle.loads(content)
         return unpacked
 
     def __contains__(self, key: object) -> bool:
-        return key in self._at_hand or key in self._packed
+        return key in self._active or key in self._compressed
 
     def __len__(self) -> int:
-        return len(self._at_hand) + len(self._packed)
+        return len(self._active) + len(self._compressed)
 
     def __iter__(self) -> Iterator[int]:
-        return itertools.chain(tuple(self._at_hand), tuple(self._packed))
+        return itertools.chain(tuple(self._active), tuple(self._compressed))
 
     def items(self) -> Iterator[tuple[int, Order]]:
         """Every key and order."""

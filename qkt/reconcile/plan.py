@@ -16,14 +16,14 @@ from qkt.model.orders import OrderType
 from qkt.model.reports import OrderReport, VenueStatus
 from qkt.orders.facts import (
     AgedOut,
-    AmendRefused,
     AnyFact,
     CancelRefused,
-    EndReleased,
     LookupFoundNothing,
+    ModifyRefused,
     NonArrivalProved,
-    StatusLost,
+    StatusBecameUnknown,
     SubmitRefused,
+    TerminalReleased,
 )
 from qkt.orders.ledger import Ledger
 from qkt.orders.order import NEVER_ARRIVED, Order
@@ -33,7 +33,7 @@ ID_ALREADY_USED = "client order id already used"
 
 
 @attrs.frozen(kw_only=True)
-class Limits:
+class ReconcileLimits:
     """How long silence must last before it proves something; all in ms.
 
     ``arrival_margin_ms`` after the signed timestamp plus receive window a request can no longer arrive;
@@ -46,11 +46,11 @@ class Limits:
     backend_timeout_ms: int = 60_000
     between_lookups_ms: int = 5_000
     unfilled_retention_ms: int = 24 * 3_600_000
-    questions_per_round: int = 40
-    young_fact_ms: int = 2_000
+    lookups_per_round: int = 40
+    grace_ms: int = 2_000
 
 
-class Why(enum.IntEnum):
+class LookupReason(enum.IntEnum):
     """Why an order is asked for, the most pressing first."""
 
     SUBMIT_UNANSWERED = 0
@@ -63,16 +63,16 @@ class Why(enum.IntEnum):
 
 
 @attrs.frozen(kw_only=True)
-class Question:
+class Lookup:
     """An order to ask the venue about, by id. ``only_fills``: its executions are all that is in question."""
 
     order: Order
-    why: Why
+    reason: LookupReason
     only_fills: bool = False
 
 
 @attrs.frozen(kw_only=True)
-class Answer:
+class LookupResult:
     """What asking by id gave, after its facts were absorbed.
 
     ``is_complete``: every place the order could be was read completely. ``found``: some place knew it.
@@ -88,54 +88,56 @@ def absent_candidates(ledger: Ledger, fence_revision: int) -> list[Order]:
     return list(ledger.untouched_since(fence_revision))
 
 
-def questions(
+def plan_lookups(
     ledger: Ledger,
     *,
     orders: Read[OrderReport],
     candidates: Iterable[Order],
     malformed_ids: Collection[str],
     last_asked: Mapping[str, int],
-    limits: Limits,
-) -> tuple[list[Question], int]:
+    limits: ReconcileLimits,
+) -> tuple[list[Lookup], int]:
     """What to ask this round, and how many questions wait for the next.
 
     The oldest question goes first within its kind, so that hundreds are spread over rounds and none starves (S26).
     """
     listed = {row.broker_order_id for row in orders.rows} | {row.client_order_id for row in orders.rows}
-    found: dict[str, Question] = {}
+    found: dict[str, Lookup] = {}
 
-    def ask(order: Order, why: Why) -> None:
+    def ask(order: Order, reason: LookupReason) -> None:
         """Several reasons are one question: as pressing as the most pressing, and as wide as the widest."""
-        name, only_fills = name_of(order), why in (Why.MISSING_FILLS, Why.LATE_FILLS)
+        name, only_fills = name_of(order), reason in (LookupReason.MISSING_FILLS, LookupReason.LATE_FILLS)
         if name in found:
-            why, only_fills = min(why, found[name].why), only_fills and found[name].only_fills
-        found[name] = Question(order=order, why=why, only_fills=only_fills)
+            reason, only_fills = min(reason, found[name].reason), only_fills and found[name].only_fills
+        found[name] = Lookup(order=order, reason=reason, only_fills=only_fills)
 
     for order in ledger.open_orders():
-        if order.doubt is not None and not order.has_evidence:
-            ask(order, Why.SUBMIT_UNANSWERED)
+        if order.unanswered_submit is not None and not order.has_evidence:
+            ask(order, LookupReason.SUBMIT_UNANSWERED)
         if order.missing_quantity:
-            ask(order, Why.MISSING_FILLS)
-        if order.has_terms_question:
-            ask(order, Why.CONTRADICTION)
+            ask(order, LookupReason.MISSING_FILLS)
+        if order.has_terms_conflict:
+            ask(order, LookupReason.CONTRADICTION)
         if order.status is VenueStatus.UNKNOWN:
-            ask(order, Why.UNKNOWN_STATUS)
+            ask(order, LookupReason.UNKNOWN_STATUS)
         seen_only_through_fills = order.external and order.status is None
         if orders.is_complete and seen_only_through_fills and order.broker_order_id not in listed:
-            ask(order, Why.ABSENT)
+            ask(order, LookupReason.ABSENT)
         if order.broker_order_id in malformed_ids or order.client_order_id in malformed_ids:
-            ask(order, Why.MALFORMED_ROW)
+            ask(order, LookupReason.MALFORMED_ROW)
     for order in ledger.unsettled():
-        ask(order, Why.LATE_FILLS if order.is_end_told else Why.MISSING_FILLS)
+        ask(order, LookupReason.LATE_FILLS if order.is_terminal_published else LookupReason.MISSING_FILLS)
     if orders.is_complete:
         for candidate in candidates:
             now = ledger.get(candidate.client_order_id or None, candidate.broker_order_id)
             is_listed = candidate.broker_order_id in listed or (candidate.client_order_id or None) in listed
             if now is not None and now.is_open and not is_listed:
-                ask(now, Why.ABSENT)
+                ask(now, LookupReason.ABSENT)
 
-    ordered = sorted(found.values(), key=lambda question: (question.why, last_asked.get(name_of(question.order), -1)))
-    return ordered[: limits.questions_per_round], max(0, len(ordered) - limits.questions_per_round)
+    ordered = sorted(
+        found.values(), key=lambda question: (question.reason, last_asked.get(name_of(question.order), -1))
+    )
+    return ordered[: limits.lookups_per_round], max(0, len(ordered) - limits.lookups_per_round)
 
 
 def name_of(order: Order) -> str:
@@ -143,13 +145,18 @@ def name_of(order: Order) -> str:
     return order.broker_order_id or order.client_order_id
 
 
-def verdict(order: Order, answer: Answer, *, at_ms: int, limits: Limits) -> list[AnyFact]:
+def conclude(order: Order, answer: LookupResult, *, at_ms: int, limits: ReconcileLimits) -> list[AnyFact]:
     """What may be concluded from an answer about ``order`` (as it is after the answer's rows were absorbed)."""
     if not answer.is_complete:
         return []
-    if order.end is not None:
+    if order.terminal is not None:
         return _release_if_due(order, at_ms, limits)
-    if order.doubt is not None and order.doubt.is_duplicate_id and answer.found and not order.has_evidence:
+    if (
+        order.unanswered_submit is not None
+        and order.unanswered_submit.is_duplicate_id
+        and answer.found
+        and not order.has_evidence
+    ):
         return [_refused_as_used(order, at_ms)]  # somebody has the id, and the ledger found that it is not ours
     if answer.found:
         return []
@@ -161,18 +168,18 @@ def verdict(order: Order, answer: Answer, *, at_ms: int, limits: Limits) -> list
         origin="reconcile",
     )
     lookups = (*order.empty_lookups_ms, answer.begun_ms)
-    if order.doubt is not None and not order.is_acknowledged:
+    if order.unanswered_submit is not None and not order.is_acknowledged:
         return [nothing, *_judge_unanswered(order, lookups, at_ms, limits)]
     return [nothing, *_judge_absent(order, lookups, answer, at_ms, limits)]
 
 
-def _judge_unanswered(order: Order, lookups: tuple[int, ...], at_ms: int, limits: Limits) -> list[AnyFact]:
+def _judge_unanswered(order: Order, lookups: tuple[int, ...], at_ms: int, limits: ReconcileLimits) -> list[AnyFact]:
     """Non-arrival: two empty lookups well apart, both begun when the request could no longer arrive."""
-    assert order.doubt is not None
-    conclusive = [begun_ms for begun_ms in lookups if begun_ms > order.doubt.provable_from_ms]
+    assert order.unanswered_submit is not None
+    conclusive = [begun_ms for begun_ms in lookups if begun_ms > order.unanswered_submit.provable_from_ms]
     if not conclusive or conclusive[-1] - conclusive[0] < limits.between_lookups_ms:
         return []
-    if order.doubt.is_duplicate_id:  # the order that has the id is too old to be shown: it is not ours
+    if order.unanswered_submit.is_duplicate_id:  # the order that has the id is too old to be shown: it is not ours
         return [_refused_as_used(order, at_ms)]
     return [
         NonArrivalProved(client_order_id=order.client_order_id, reason=NEVER_ARRIVED, at_ms=at_ms, origin="reconcile")
@@ -183,7 +190,9 @@ def _refused_as_used(order: Order, at_ms: int) -> SubmitRefused:
     return SubmitRefused(client_order_id=order.client_order_id, reason=ID_ALREADY_USED, at_ms=at_ms, origin="reconcile")
 
 
-def _judge_absent(order: Order, lookups: tuple[int, ...], answer: Answer, at_ms: int, limits: Limits) -> list[AnyFact]:
+def _judge_absent(
+    order: Order, lookups: tuple[int, ...], answer: LookupResult, at_ms: int, limits: ReconcileLimits
+) -> list[AnyFact]:
     """An order the venue once had: lost after two empty rounds, aged out once its closed row cannot be shown."""
     if len(lookups) < 2:
         return []
@@ -199,10 +208,10 @@ def _judge_absent(order: Order, lookups: tuple[int, ...], answer: Answer, at_ms:
                 origin="reconcile",
             )
         ]
-    if order.is_lost:
+    if order.is_status_unknown:
         return []
     return [
-        StatusLost(
+        StatusBecameUnknown(
             client_order_id=order.client_order_id,
             broker_order_id=order.broker_order_id,
             since_ms=lookups[0],
@@ -213,12 +222,12 @@ def _judge_absent(order: Order, lookups: tuple[int, ...], answer: Answer, at_ms:
     ]
 
 
-def _release_if_due(order: Order, at_ms: int, limits: Limits) -> list[AnyFact]:
-    assert order.end is not None
-    if order.is_end_told or at_ms - order.end.since_ms < limits.terminal_hold_ms:
+def _release_if_due(order: Order, at_ms: int, limits: ReconcileLimits) -> list[AnyFact]:
+    assert order.terminal is not None
+    if order.is_terminal_published or at_ms - order.terminal.since_ms < limits.terminal_hold_ms:
         return []
     return [
-        EndReleased(
+        TerminalReleased(
             client_order_id=order.client_order_id,
             broker_order_id=order.broker_order_id,
             at_ms=at_ms,
@@ -240,9 +249,9 @@ def settled_requests(ledger: Ledger, orders: Read[OrderReport], *, at_ms: int) -
                     broker_order_id=order.broker_order_id, reason=NEVER_ARRIVED, at_ms=at_ms, origin="reconcile"
                 )
             )
-        if order.amend is not None and order.amend.unanswered and orders.begun_ms > order.amend.provable_from_ms:
+        if order.modify is not None and order.modify.unanswered and orders.begun_ms > order.modify.provable_from_ms:
             facts.append(
-                AmendRefused(
+                ModifyRefused(
                     broker_order_id=order.broker_order_id, reason=NEVER_ARRIVED, at_ms=at_ms, origin="reconcile"
                 )
             )

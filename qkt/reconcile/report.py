@@ -74,7 +74,7 @@ class PathResult:
 class ReconcileReport:
     """One round. ``ok``: every path was read completely and every question asked. Printable; `to_dict` is JSON-able.
 
-    ``questions_asked`` orders were asked for by id; ``questions_waiting`` more wait for the next round.
+    ``lookups_made`` orders were asked for by id; ``lookups_waiting`` more wait for the next round.
     ``unresolved`` names the orders nobody can speak for yet.
     """
 
@@ -85,8 +85,8 @@ class ReconcileReport:
     paths: tuple[PathResult, ...]
     discrepancies: tuple[Discrepancy, ...] = ()
     adopted: int = 0
-    questions_asked: int = 0
-    questions_waiting: int = 0
+    lookups_made: int = 0
+    lookups_waiting: int = 0
     lookups_failed: int = 0
     unresolved: tuple[str, ...] = ()
 
@@ -122,15 +122,15 @@ class ReconcileReport:
                 f"  {path.path:<11} {path.completeness.value:<8} rows={path.rows} pages={path.pages} "
                 f"{path.duration_ms} ms{problems}"
             )
-        if self.questions_asked or self.questions_waiting:
-            lines.append(f"  asked by id {self.questions_asked}, waiting {self.questions_waiting}")
+        if self.lookups_made or self.lookups_waiting:
+            lines.append(f"  asked by id {self.lookups_made}, waiting {self.lookups_waiting}")
         lines.extend(f"  healed: {discrepancy}" for discrepancy in self.discrepancies)
         if self.unresolved:
             lines.append(f"  unresolved: {', '.join(self.unresolved)}")
         return "\n".join(lines)
 
 
-def discrepancies(changes: Iterable[Change], *, now_ms: int, young_ms: int, is_first: bool) -> list[Discrepancy]:
+def discrepancies(changes: Iterable[Change], *, now_ms: int, grace_ms: int, is_first: bool) -> list[Discrepancy]:
     """What a list of changes says was believed wrongly before them. ``now_ms`` is venue time at the fence.
 
     In a broker's first round nothing was believed yet, so only what no start explains counts.
@@ -139,7 +139,7 @@ def discrepancies(changes: Iterable[Change], *, now_ms: int, young_ms: int, is_f
     for change in changes:
         found.extend(_always_told(change, now_ms))
         if not is_first and change.fact.origin == "reconcile":
-            found.extend(_missed_by_the_stream(change, now_ms, young_ms))
+            found.extend(_missed_by_the_stream(change, now_ms, grace_ms))
     return found
 
 
@@ -150,13 +150,13 @@ def _always_told(change: Change, now_ms: int) -> Iterable[Discrepancy]:
         "broker_order_id": after.broker_order_id,
         "at_ms": change.fact.at_ms,
     }
-    if change.is_resurrection and before is not None and before.end is not None:
+    if change.is_resurrection and before is not None and before.terminal is not None:
         yield Discrepancy(
             kind="resurrected",
-            what=f"told as {before.end.reason}, and the venue has it",
+            what=f"told as {before.terminal.reason}, and the venue has it",
             evidence=type(change.fact).__name__,
             likely_cause="the request arrived after every deadline the venue documents",
-            wrong_for_ms=max(0, change.fact.at_ms - before.end.since_ms),
+            wrong_for_ms=max(0, change.fact.at_ms - before.terminal.since_ms),
             **ids,
         )
     for event in change.events:
@@ -169,7 +169,11 @@ def _always_told(change: Change, now_ms: int) -> Iterable[Discrepancy]:
                 wrong_for_ms=max(0, now_ms - event.exec_time_ms) if event.exec_time_ms else None,
                 **ids,
             )
-    if after.end is not None and after.is_end_told and not (before is not None and before.is_end_told):
+    if (
+        after.terminal is not None
+        and after.is_terminal_published
+        and not (before is not None and before.is_terminal_published)
+    ):
         if after.missing_quantity:
             yield Discrepancy(
                 kind="missing_fills",
@@ -178,7 +182,7 @@ def _always_told(change: Change, now_ms: int) -> Iterable[Discrepancy]:
                 likely_cause="the venue's execution list lags or lost rows",
                 **ids,
             )
-        if after.end.reason == AGED_OUT:
+        if after.terminal.reason == AGED_OUT:
             yield Discrepancy(
                 kind=AGED_OUT,
                 what="believed open, and no longer shown anywhere",
@@ -188,7 +192,7 @@ def _always_told(change: Change, now_ms: int) -> Iterable[Discrepancy]:
             )
 
 
-def _missed_by_the_stream(change: Change, now_ms: int, young_ms: int) -> Iterable[Discrepancy]:
+def _missed_by_the_stream(change: Change, now_ms: int, grace_ms: int) -> Iterable[Discrepancy]:
     before, after, fact = change.before, change.after, change.fact
     ids: dict[str, Any] = {
         "client_order_id": after.client_order_id,
@@ -199,7 +203,7 @@ def _missed_by_the_stream(change: Change, now_ms: int, young_ms: int) -> Iterabl
     if isinstance(fact, ExecutionReported):
         age_ms = now_ms - fact.execution.exec_time_ms
         is_told = any(isinstance(event, FillEvent) and event.exec_id and not event.late for event in change.events)
-        if is_told and age_ms >= young_ms:
+        if is_told and age_ms >= grace_ms:
             yield Discrepancy(
                 kind="missed_fill",
                 what=f"{to_wire(fact.execution.quantity)} @ {to_wire(fact.execution.price)} unknown",
@@ -209,7 +213,7 @@ def _missed_by_the_stream(change: Change, now_ms: int, young_ms: int) -> Iterabl
             )
     if isinstance(fact, OrderReported):
         age_ms = now_ms - (fact.report.updated_ms or fact.report.created_ms)
-        if age_ms < young_ms:
+        if age_ms < grace_ms:
             return
         if before is None:
             yield Discrepancy(
@@ -219,11 +223,11 @@ def _missed_by_the_stream(change: Change, now_ms: int, young_ms: int) -> Iterabl
                 wrong_for_ms=age_ms,
                 **ids,
             )
-        elif before.end is None and after.end is not None and after.end.reason != NEVER_ARRIVED:
+        elif before.terminal is None and after.terminal is not None and after.terminal.reason != NEVER_ARRIVED:
             yield Discrepancy(
                 kind="missed_end",
                 what=f"believed {before.view_status.value}, is {after.view_status.value}",
-                evidence=f"order row {fact.report.venue_status} {after.end.reason}".rstrip(),
+                evidence=f"order row {fact.report.venue_status} {after.terminal.reason}".rstrip(),
                 wrong_for_ms=age_ms,
                 **ids,
             )

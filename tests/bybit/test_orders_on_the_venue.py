@@ -14,7 +14,6 @@ from qkt import (
     BybitClient,
     BybitSpotBroker,
     EventBus,
-    Guards,
     HealthDegraded,
     IfTouchedOrder,
     InvalidRequestError,
@@ -22,6 +21,7 @@ from qkt import (
     MarketOrder,
     OrderModification,
     OrderStatus,
+    RiskLimits,
     Side,
     StopOrder,
     SubmitOutcome,
@@ -47,7 +47,7 @@ def client(venue) -> Iterator[BybitClient]:
 
 @pytest.fixture
 def broker(client) -> Iterator[BybitSpotBroker]:
-    with BybitSpotBroker(client, EventBus(), guards=Guards(max_orders_per_minute=1_000)) as running:
+    with BybitSpotBroker(client, EventBus(), guards=RiskLimits(max_orders_per_minute=1_000)) as running:
         yield running
 
 

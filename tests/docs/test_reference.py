@@ -72,7 +72,7 @@ def test_every_setting_is_listed():
         for name in (
             "BybitClient",
             "BybitSpotBroker",
-            "Guards",
+            "RiskLimits",
             "LogBroker",
             "PaperBroker",
             "CompositeBroker",

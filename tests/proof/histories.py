@@ -1,7 +1,7 @@
 """Small histories, told as steps that may happen in any order their causes allow.
 
 A step is something the venue does (silent by itself), a message about it (a frame, as the facts the real translators
-make of it), or one of our requests (as the facts the real `BybitWrites` absorbs). A message can be delivered in any
+make of it), or one of our requests (as the facts the real `OrderEntry` absorbs). A message can be delivered in any
 order once it was caused, again and again, or never: nothing but its cause holds it back.
 """
 
@@ -16,7 +16,7 @@ from model_venue import ModelVenue, Moment
 from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
 from qkt.bybit.codec.frames import execution_facts, order_facts
-from qkt.bybit.order_entry import BybitWrites
+from qkt.bybit.order_entry import OrderEntry
 from qkt.bybit.recovery import BybitStateRecovery
 from qkt.errors import OutcomeUnknownError
 from qkt.events import BrokerEvent
@@ -52,7 +52,7 @@ class Step:
 
 
 @attrs.frozen(kw_only=True)
-class End:
+class Terminal:
     """What must be believed and have been told of one order, whatever happened on the way.
 
     ``is_optional``: nobody has to know it. ``terminal`` is None for an order that rests, ``fills`` its executions.
@@ -80,7 +80,7 @@ class History:
     steps: tuple[Step, ...]
     moments: tuple[Moment, ...]
     names: dict[str, str]
-    ends: dict[int, dict[str, End]]
+    ends: dict[int, dict[str, Terminal]]
     settle_ms: tuple[int, ...] = (0,)
     may_resurrect: bool = False
     page_size: int = 1
@@ -165,10 +165,10 @@ class Story:
 
     def told(
         self,
-        ends: dict[str, End],
+        ends: dict[str, Terminal],
         *,
         settle_ms=(0,),
-        unless: dict[str, dict[str, End]] | None = None,
+        unless: dict[str, dict[str, Terminal]] | None = None,
         may_resurrect: bool = False,
     ) -> History:
         """The history with its end; ``unless`` gives other ends for where the venue stops at an earlier moment."""
@@ -208,14 +208,14 @@ class _RecordingState(BrokerState):
 
 
 class Desk:
-    """The real `BybitWrites` before a venue that answers as told: what does a request teach the bot, step by step?"""
+    """The real `OrderEntry` before a venue that answers as told: what does a request teach the bot, step by step?"""
 
     def __init__(self, model: ModelVenue | None = None) -> None:
         self.client, self.clock, self.scheduler = FakeBybitClient(), FixedClock(T0), TickScheduler()
         (model or ModelVenue([Moment(orders={}, executions={})])).wire(self.client)
         self.state = _RecordingState(source="BYBIT_SPOT", bus=EventBus(self.clock), clock=self.clock)
         recovery = BybitStateRecovery(self.client, self.state, category="spot", clock=self.clock)
-        self.writes = BybitWrites(self.client, self.state, recovery, self.scheduler, self.clock)
+        self.writes = OrderEntry(self.client, self.state, recovery, self.scheduler, self.clock)
         self.heard: list[BrokerEvent] = []
         self.state.bus.subscribe(BrokerEvent, self.heard.append)
 
@@ -264,7 +264,7 @@ def _three_fills(name: str) -> Story:
     story = Story(name, A_ours="c1", A="b1")
     order = a_limit_order(client_order_id="c1", quantity=Decimal(3))
     sent, ack = Desk().submit(order, created("b1", "c1"))
-    amend, _ = Desk().standing(order, "c1", "b1").modify("c1", OrderModification(new_quantity=Decimal(4)))
+    modify, _ = Desk().standing(order, "c1", "b1").modify("c1", OrderModification(new_quantity=Decimal(4)))
     cancel, _ = Desk().standing(order, "c1", "b1").cancel("c1")
     story.ours("submit", [sent])
     story.venue("created", "submit", order={"orderId": "b1", "qty": "3", "leavesQty": "3", **_at(1)}, unlisted=["b1"])
@@ -275,7 +275,7 @@ def _three_fills(name: str) -> Story:
         execution=_fill("e1", "1", of="3", leaves="2", at=2),
         says=("execution",),
     )
-    story.ours("amend", [amend], "ack")
+    story.ours("amend", [modify], "ack")
     story.venue("amended", "amend", order={"orderId": "b1", "qty": "4", "leavesQty": "3", **_at(3)})
     story.venue(
         "fill 2",
@@ -303,7 +303,7 @@ def amend_then_fill_beats_cancel() -> History:
     story.ours("cancel reply", refused, "cancel refused")
     return story.told(
         {
-            "A": End(
+            "A": Terminal(
                 terminal="FILLED",
                 fills=("e1", "e2", "e3"),
                 notes=frozenset({"OrderModified", "OrderCancelFailed"}),
@@ -334,7 +334,7 @@ def amend_then_cancel_beats_fill() -> History:
     )
     return story.told(
         {
-            "A": End(
+            "A": Terminal(
                 terminal="CANCELLED",
                 reason="CancelByUser",
                 fills=("e1", "e2", "e3"),
@@ -396,8 +396,8 @@ def two_orders_of_two_fills() -> History:
     )
     return story.told(
         {
-            "A": End(terminal="FILLED", fills=("e1", "e3")),
-            "B": End(terminal="CANCELLED", reason="CancelByUser", fills=("e2", "e4")),
+            "A": Terminal(terminal="FILLED", fills=("e1", "e3")),
+            "B": Terminal(terminal="CANCELLED", reason="CancelByUser", fills=("e2", "e4")),
         }
     )
 
@@ -425,7 +425,7 @@ def lost_reply() -> History:
     story.venue("created", "submit", order={"orderId": "b1", "qty": "2", "leavesQty": "2", **_at(1)}, unlisted=["b1"])
     _time_passes(story, "created")
     _trades(story)
-    return story.told({"A": End(terminal="FILLED", fills=("e1", "e2"))}, settle_ms=(0, 6_000))
+    return story.told({"A": Terminal(terminal="FILLED", fills=("e1", "e2"))}, settle_ms=(0, 6_000))
 
 
 def late_arrival() -> History:
@@ -443,12 +443,12 @@ def late_arrival() -> History:
     for at_ms in (16_000, 22_000, 40_000):
         story.time(f"{at_ms // 1000} s later", at_ms)
     return story.told(
-        {"A": End(terminal="FILLED", fills=("e1", "e2"))},
+        {"A": Terminal(terminal="FILLED", fills=("e1", "e2"))},
         settle_ms=(0, 6_000),
         unless={
-            "": {"A": End(terminal="REJECTED", reason="never_arrived", accepted=False)},
-            "arrives": {"A": End()},
-            "fill 1": {"A": End(fills=("e1",))},
+            "": {"A": Terminal(terminal="REJECTED", reason="never_arrived", accepted=False)},
+            "arrives": {"A": Terminal()},
+            "fill 1": {"A": Terminal(fills=("e1",))},
         },
     )
 
@@ -461,7 +461,7 @@ def arrival_after_the_proof() -> History:
     story.venue("arrives", "22 s later", order={"orderId": "b1", "qty": "2", "leavesQty": "2", **_at(22_001)})
     _trades(story, at=22_002)
     story.time("25 s later", 25_000, "arrives")
-    return story.told({"A": End(terminal="FILLED", fills=("e1", "e2"))}, settle_ms=(0, 6_000), may_resurrect=True)
+    return story.told({"A": Terminal(terminal="FILLED", fills=("e1", "e2"))}, settle_ms=(0, 6_000), may_resurrect=True)
 
 
 def _trades(story: Story, *, at: int = 6_002, **more) -> None:
@@ -512,8 +512,8 @@ def taken_id() -> History:
     )
     return story.told(
         {
-            "A": End(terminal="REJECTED", accepted=False),
-            "old": End(terminal="FILLED", fills=("e0", "e1")),
+            "A": Terminal(terminal="REJECTED", accepted=False),
+            "old": Terminal(terminal="FILLED", fills=("e0", "e1")),
         },
         settle_ms=(0, 70_000, 6_000),
     )
@@ -528,7 +528,7 @@ def resent_id() -> History:
     story.venue("created", "submit", order={"orderId": "b1", "qty": "2", "leavesQty": "2", **_at(1)}, unlisted=["b1"])
     story.ours("answer", reply, "created")
     _trades(story)
-    return story.told({"A": End(terminal="FILLED", fills=("e1", "e2"))})
+    return story.told({"A": Terminal(terminal="FILLED", fills=("e1", "e2"))})
 
 
 def _resting(name: str) -> tuple[Story, Desk]:
@@ -548,8 +548,8 @@ _PRICE_101 = OrderModification(new_limit_price=Decimal(101))
 def amend_that_trades_at_once() -> History:
     """A better price is asked for and taken up at once: the executions may be heard before the amend's own row."""
     story, desk = _resting("an amended price that trades at once")
-    amend, _ = desk.modify("c1", _PRICE_101)
-    story.ours("amend", [amend], "ack")
+    modify, _ = desk.modify("c1", _PRICE_101)
+    story.ours("amend", [modify], "ack")
     story.venue("amended", "amend", order={"orderId": "b1", "price": "101", **_at(3)})
     for number, status, at in ((1, "PartiallyFilled", 4), (2, "Filled", 5)):
         story.venue(
@@ -559,16 +559,16 @@ def amend_that_trades_at_once() -> History:
             execution=_fill(f"e{number}", "1", of="2", leaves=str(2 - number), at=at) | {"orderPrice": "101"},
         )
     story.message("a stale row", story.row_from("created"), "created")
-    return story.told({"A": End(terminal="FILLED", fills=("e1", "e2"), notes=frozenset({"OrderModified"}))})
+    return story.told({"A": Terminal(terminal="FILLED", fills=("e1", "e2"), notes=frozenset({"OrderModified"}))})
 
 
 def amend_too_late() -> History:
     """The fills take all before the amend arrives: refused by the reply and by a row, told once."""
     story, _ = _resting("an amend that comes too late")
-    amend, _ = (
+    modify, _ = (
         Desk().standing(a_limit_order(client_order_id="c1", quantity=Decimal(2)), "c1", "b1").modify("c1", _PRICE_101)
     )
-    story.ours("amend", [amend], "ack")
+    story.ours("amend", [modify], "ack")
     for number, status, at in ((1, "PartiallyFilled", 4), (2, "Filled", 5)):
         story.venue(
             f"fill {number}",
@@ -582,7 +582,7 @@ def amend_too_late() -> History:
     )
     _, reply = desk.modify("c1", _PRICE_101, refusal(170213, "Order does not exist."))
     story.ours("reply", reply, "refused")
-    return story.told({"A": End(terminal="FILLED", fills=("e1", "e2"), notes=frozenset({"OrderModifyFailed"}))})
+    return story.told({"A": Terminal(terminal="FILLED", fills=("e1", "e2"), notes=frozenset({"OrderModifyFailed"}))})
 
 
 _LOST_CANCEL = OutcomeUnknownError("the line broke", path=CANCEL, recv_window_ms=5_000)
@@ -601,7 +601,7 @@ def cancel_that_never_arrived() -> History:
     )
     story.message("a stale row", story.row_from("created"), "created")
     _time_passes(story)
-    return story.told({"A": End(fills=("e1",), notes=frozenset({"OrderCancelFailed"}))})
+    return story.told({"A": Terminal(fills=("e1",), notes=frozenset({"OrderCancelFailed"}))})
 
 
 def cancel_whose_answer_is_lost() -> History:
@@ -621,7 +621,7 @@ def cancel_whose_answer_is_lost() -> History:
     story.venue("the fill is shown", order={"orderId": "b1"}, says=())
     story.message("a stale row", story.row_from("created"), "created")
     _time_passes(story, "cancelled")
-    return story.told({"A": End(terminal="CANCELLED", reason="CancelByUser", fills=("e1",))})
+    return story.told({"A": Terminal(terminal="CANCELLED", reason="CancelByUser", fills=("e1",))})
 
 
 def _at(ms: int) -> dict[str, str]:

@@ -7,7 +7,7 @@ from decimal import Decimal
 from types import MappingProxyType
 
 import attrs
-from histories import End, History
+from histories import History, Terminal
 
 from qkt.events import (
     BrokerEvent,
@@ -110,8 +110,8 @@ def _check_fill(words: frozenset[str], event: FillEvent, history: History) -> No
 
 def check_end(ledger: Ledger, told: Told, history: History, moment: int) -> None:
     """After complete rounds: what is believed is what the venue holds, and the same was told whatever happened."""
-    ends: Mapping[str, End] = MappingProxyType(history.ends[moment])
-    if ledger.parked:
+    ends: Mapping[str, Terminal] = MappingProxyType(history.ends[moment])
+    if ledger.deferred:
         raise Violation(f"{ledger.parked} rows still wait to learn whose they are")
     believed = {}
     for order in ledger:
@@ -130,7 +130,7 @@ def check_end(ledger: Ledger, told: Told, history: History, moment: int) -> None
         raise Violation(f"events about {extra}")
 
 
-def _check_order(name, order, end: End, history: History, moment: int) -> None:
+def _check_order(name, order, end: Terminal, history: History, moment: int) -> None:
     row = history.moments[moment].orders.get(order.broker_order_id)
     view = order.view()
     held = {
@@ -138,8 +138,8 @@ def _check_order(name, order, end: End, history: History, moment: int) -> None:
         "missing": (view.missing_quantity, 0),
         "is_open": (view.is_open, end.terminal is None),
         "is_unresolved": (view.is_unresolved, False),
-        "intents": ((order.cancel, order.amend), (None, None)),
-        "terms question": (order.has_terms_question, False),
+        "intents": ((order.cancel, order.modify), (None, None)),
+        "terms question": (order.has_terms_conflict, False),
     }
     if end.terminal is not None:
         held["status"] = (view.status.name, end.terminal)
@@ -157,7 +157,7 @@ def _check_order(name, order, end: End, history: History, moment: int) -> None:
             raise Violation(f"{name}: {what} is {have}, the venue's is {want}; {view}")
 
 
-def _check_told(name: str, words: frozenset[str], end: End) -> None:
+def _check_told(name: str, words: frozenset[str], end: Terminal) -> None:
     want = {f"fill {exec_id}" for exec_id in end.fills} | end.notes
     if end.accepted:
         want.add(ACCEPTED)

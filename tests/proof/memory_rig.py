@@ -103,7 +103,7 @@ def main() -> None:
     told = arguments.parse_args()
     rig = Rig()
     if told.at_hand is not None:
-        rig.state.ask(lambda ledger: setattr(ledger._orders, "_settled_at_hand", told.at_hand))
+        rig.state.ask(lambda ledger: setattr(ledger._orders, "_settled_kept_active", told.at_hand))
     rig.pass_through(range(500))  # what is bought once: caches, code, the first of everything
     gc.collect()
     if not told.rss:

@@ -12,13 +12,13 @@ import pytest
 
 from qkt.bybit import order_entry, queries, recovery
 from qkt.bybit.codec.retcodes import Operation, Verdict
-from qkt.bybit.order_entry import BybitWrites
-from qkt.bybit.queries import BybitReads
+from qkt.bybit.order_entry import OrderEntry
+from qkt.bybit.queries import BybitQueries
 from qkt.bybit.recovery import BybitStateRecovery
 from qkt.orders import emission, machine
 from qkt.orders.facts import AgedOut, SubmitAcknowledged, SubmitRefused
 from qkt.orders.order import Order
-from qkt.orders.report_rules import end_of, terms_of
+from qkt.orders.report_rules import terminal_of, terms_of
 from qkt.reconcile.snapshot import Completeness, Read
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -53,7 +53,7 @@ def timeout_is_reject(patch: pytest.MonkeyPatch) -> None:
     def refused(self, client_order_id, error, sent_ms):
         return SubmitRefused(client_order_id=client_order_id, reason=str(error), origin="submit")
 
-    patch.setattr(BybitWrites, "_unanswered_submit", refused)
+    patch.setattr(OrderEntry, "_unanswered_submit", refused)
 
 
 @mistake
@@ -62,7 +62,7 @@ def last_write_wins(patch: pytest.MonkeyPatch) -> None:
 
     def overwrite(order, report, fact):
         order = machine._with_evidence(order, report.broker_order_id)
-        end = end_of(order, report, fact) if report.status.is_final else None
+        end = terminal_of(order, report, fact) if report.status.is_final else None
         order = attrs.evolve(
             order,
             reported_quantity=report.cum_quantity,
@@ -79,7 +79,7 @@ def last_write_wins(patch: pytest.MonkeyPatch) -> None:
 @mistake
 def terminal_before_fills(patch: pytest.MonkeyPatch) -> None:
     """The order says it is over: tell it at once, the executions will come."""
-    patch.setattr(emission, "_may_end", lambda order: order.end is not None and not order.is_end_told)
+    patch.setattr(emission, "_may_publish_terminal", lambda order: order.terminal is not None and not order.is_terminal_published)
 
 
 @mistake
@@ -131,7 +131,7 @@ def stop_paging_at_a_seen_page(patch: pytest.MonkeyPatch) -> None:
 @mistake
 def error_is_empty_wallet(patch: pytest.MonkeyPatch) -> None:
     """The wallet could not be read, so there is nothing in it."""
-    read_wallet = BybitReads.wallet
+    read_wallet = BybitQueries.wallet
 
     def read_or_nothing(self, account_type):
         read = read_wallet(self, account_type)
@@ -139,20 +139,20 @@ def error_is_empty_wallet(patch: pytest.MonkeyPatch) -> None:
             return read
         return Read(path="balances", completeness=Completeness.COMPLETE, begun_ms=read.begun_ms, pages=1)
 
-    patch.setattr(BybitReads, "wallet", read_or_nothing)
+    patch.setattr(BybitQueries, "wallet", read_or_nothing)
 
 
 @mistake
 def duplicate_id_is_acceptance(patch: pytest.MonkeyPatch) -> None:
     """The venue has an order under this id, so it must be the one we sent."""
-    refused = BybitWrites._refused_submit
+    refused = OrderEntry._refused_submit
 
     def accepted(self, client_order_id, error, sent_ms):
         if order_entry.verdict(error.ret_code, Operation.CREATE) is Verdict.DUPLICATE_ID:
             return SubmitAcknowledged(client_order_id=client_order_id, origin="submit")
         return refused(self, client_order_id, error, sent_ms)
 
-    patch.setattr(BybitWrites, "_refused_submit", accepted)
+    patch.setattr(OrderEntry, "_refused_submit", accepted)
 
 
 @mistake

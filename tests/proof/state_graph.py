@@ -209,8 +209,8 @@ class World:
             )
             for key, order in ledger._orders.items()
         )
-        parked = tuple(sorted(self._number(repr(fact)) for fact in ledger._parked))
-        return orders, parked
+        deferred = tuple(sorted(self._number(repr(fact)) for fact in ledger._deferred))
+        return orders, deferred
 
     def _number(self, value) -> int:
         return self._numbers.setdefault(value, len(self._numbers))

@@ -36,4 +36,4 @@ def test_a_round_after_two_quiet_ones_publishes_nothing_but_balances(make):
         assert [type(event) for event in world.bus.take()] == [BalancesUpdated]
         assert report.ok
         assert not report.discrepancies
-        assert not report.questions_asked
+        assert not report.lookups_made

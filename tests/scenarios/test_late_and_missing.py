@@ -277,7 +277,7 @@ def test_S77_an_unknown_status_is_kept_raw_concludes_nothing_and_is_asked_about(
     ]
     report = stage.round()
     assert stage.story() == []
-    assert report.questions_asked == 1
+    assert report.lookups_made == 1
     assert {request["orderId"] for request in stage.lookups()} == {"b1"}
     assert stage.broker.order("c1").is_open
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 from qkt.broker.paper.local import LocalBroker
 from qkt.broker.paper.matching import Coins, FeeRates, PaperMarket
 from qkt.broker.protocol import OrderTypeCapability
-from qkt.broker.risk import Guards
+from qkt.broker.risk import RiskLimits
 from qkt.bus import EventBus
 from qkt.clock import Clock
 from qkt.errors import InvalidRequestError
@@ -72,7 +72,7 @@ class PaperBroker(LocalBroker):
         coins: Mapping[str, Coins] | None = None,
         serves: Callable[[str], bool] | None = None,
         rules: Callable[[str], InstrumentRules | None] | None = None,
-        guards: Guards | None = None,
+        guards: RiskLimits | None = None,
     ) -> None:
         self._rules = rules
         self._known_rules: dict[str, InstrumentRules | None] = {}

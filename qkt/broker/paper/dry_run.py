@@ -17,7 +17,7 @@ import attrs
 from qkt.broker.paper.local import LocalBroker
 from qkt.broker.paper.matching import FeeRates, PaperMarket
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck
-from qkt.broker.risk import Guards
+from qkt.broker.risk import RiskLimits
 from qkt.bus import EventBus
 from qkt.clock import Clock
 from qkt.model.orders import OrderModification, OrderRequest
@@ -35,7 +35,7 @@ class LogBroker(LocalBroker):
     capabilities = frozenset(OrderTypeCapability)
 
     def __init__(
-        self, bus: EventBus, clock: Clock | None = None, *, name: str = "LOG", guards: Guards | None = None
+        self, bus: EventBus, clock: Clock | None = None, *, name: str = "LOG", guards: RiskLimits | None = None
     ) -> None:
         market = PaperMarket(fees=FeeRates(), coins_of=lambda _symbol: None, id_prefix=name.lower())
         super().__init__(bus, clock, market, name=name, guards=guards)

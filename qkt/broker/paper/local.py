@@ -14,10 +14,10 @@ from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from qkt.broker.order_queries import LooksAtState
+from qkt.broker.order_queries import OrderQueries
 from qkt.broker.paper.matching import PaperMarket, RefusedByMarketError, Row
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck, SubmitOutcome
-from qkt.broker.risk import GuardRail, Guards
+from qkt.broker.risk import RiskGate, RiskLimits
 from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
 from qkt.clock import Clock, SystemClock
@@ -30,12 +30,12 @@ from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderView, TimeInForce
 from qkt.model.reports import OrderReport
 from qkt.orders.facts import (
-    AmendIntended,
-    AmendRefused,
     AnyFact,
     CancelIntended,
     CancelRefused,
     ExecutionReported,
+    ModifyIntended,
+    ModifyRefused,
     OrderReported,
     SubmitAcknowledged,
     SubmitIntended,
@@ -52,7 +52,7 @@ _RETAIN_CLOSED_MS = 24 * 60 * 60 * 1_000
 _PURGE_EVERY_MS = 60_000
 
 
-class LocalBroker(LooksAtState):
+class LocalBroker(OrderQueries):
     """What `PaperBroker` and `LogBroker` share; it satisfies `Broker`.
 
     Closed orders can be looked up for ``retain_closed_ms``, and ``guards`` limit what is taken, as at the live brokers.
@@ -67,14 +67,14 @@ class LocalBroker(LooksAtState):
         market: PaperMarket,
         *,
         name: str,
-        guards: Guards | None = None,
+        guards: RiskLimits | None = None,
         retain_closed_ms: int = _RETAIN_CLOSED_MS,
     ) -> None:
         self._name = name
         self._bus = bus
         self._clock = clock or SystemClock()
         self._market = market
-        self._rail = GuardRail(guards, self._clock, name)
+        self._rail = RiskGate(guards, self._clock, name)
         self._retain_closed_ms = retain_closed_ms
         self._lock = threading.Lock()
         self._purged_ms = self._clock.now_ms()
@@ -193,15 +193,15 @@ class LocalBroker(LooksAtState):
             raise InvalidRequestError(f"modify takes an OrderModification, got {changes!r}")
         with self._lock:
             order = self._named_order(client_order_id, broker_order_id)
-            if order.end is None:
+            if order.terminal is None:
                 self._rail.admit_changes(order.view(), changes)
                 self._check_changes(order.view(), changes)
             about = self._about(order)
             ack = self._ask(
                 order,
-                AmendIntended(**about, changes=changes, sent_ms=about["at_ms"]),
+                ModifyIntended(**about, changes=changes, sent_ms=about["at_ms"]),
                 lambda: self._market.amend(order.client_order_id, changes, about["at_ms"]),
-                lambda reason: AmendRefused(**about, reason=reason),
+                lambda reason: ModifyRefused(**about, reason=reason),
                 OrderModifyFailed,
             )
         self._answered("modify", ack, changes)
@@ -221,8 +221,8 @@ class LocalBroker(LooksAtState):
         failed: type[OrderCancelFailed | OrderModifyFailed],
     ) -> SubmitAck:
         """Record the wish, let the market answer it, record the answer."""
-        if order.end is not None:
-            reason = f"the order ended before: {order.end.kind.name}"
+        if order.terminal is not None:
+            reason = f"the order ended before: {order.terminal.kind.name}"
             rejected = _rejected(order.client_order_id, order.broker_order_id, reason)
             self._publish(
                 failed(

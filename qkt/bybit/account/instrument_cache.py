@@ -21,7 +21,7 @@ from typing import Any
 
 import attrs
 
-from qkt.bybit.account.registry import Desks
+from qkt.bybit.account.registry import PerClient
 from qkt.bybit.codec.instruments import to_last_price, to_rules
 from qkt.bybit.codec.rows import parse_rows
 from qkt.bybit.codec.symbol import BybitSymbol
@@ -44,7 +44,7 @@ _PRICE_WITHIN_MS = 1_000
 
 
 @attrs.frozen(kw_only=True)
-class _Shelf:
+class _CategoryRules:
     """The rules of one category: what is known, when it was read, and when somebody last tried."""
 
     rules: Mapping[str, InstrumentRules] = MappingProxyType({})
@@ -52,7 +52,7 @@ class _Shelf:
     tried_ms: int | None = None
 
 
-class InstrumentDesk:
+class InstrumentCache:
     """Keeps the rules per category. Safe from any thread: whoever asks for rules never waits for a read of them."""
 
     def __init__(self, client: BybitTransport) -> None:
@@ -60,7 +60,7 @@ class InstrumentDesk:
         self._may_hurry = "timeout_ms" in inspect.signature(client.get_signed).parameters
         self._one_at_a_time = threading.Lock()
         self._lock = threading.Lock()
-        self._shelves: dict[str, _Shelf] = {}
+        self._shelves: dict[str, _CategoryRules] = {}
         self._missed: set[str] = set()
 
     def rules(self, symbol: str) -> InstrumentRules | None:
@@ -99,11 +99,11 @@ class InstrumentDesk:
             found = self._read(category, clock)
             now_ms = clock.monotonic_ms()
             with self._lock:
-                known = self._shelves.get(category, _Shelf())
+                known = self._shelves.get(category, _CategoryRules())
                 if not found:
                     self._shelves[category] = attrs.evolve(known, tried_ms=now_ms)
                     return False
-                self._shelves[category] = _Shelf(rules=MappingProxyType(found), read_ms=now_ms, tried_ms=now_ms)
+                self._shelves[category] = _CategoryRules(rules=MappingProxyType(found), read_ms=now_ms, tried_ms=now_ms)
                 self._missed -= found.keys()
             log.debug("instrument rules read category=%s symbols=%d", category, len(found))
             return True
@@ -154,19 +154,19 @@ class InstrumentDesk:
             return {**self._shelf(category).rules, **{one.symbol: one for one in read.rows}}
         return {one.symbol: one for one in read.rows}
 
-    def _shelf(self, category: str) -> _Shelf:
+    def _shelf(self, category: str) -> _CategoryRules:
         with self._lock:
-            return self._shelves.get(category, _Shelf())
+            return self._shelves.get(category, _CategoryRules())
 
     def __repr__(self) -> str:
         with self._lock:
             shelves = " ".join(f"{category}={len(shelf.rules)}" for category, shelf in self._shelves.items())
-        return f"<InstrumentDesk {shelves or 'nothing read'}>"
+        return f"<InstrumentCache {shelves or 'nothing read'}>"
 
 
-_desks = Desks(InstrumentDesk)
+_desks = PerClient(InstrumentCache)
 
 
-def instrument_desk(client: BybitTransport) -> InstrumentDesk:
+def instrument_cache(client: BybitTransport) -> InstrumentCache:
     """The one desk of this client."""
     return _desks.of(client)

@@ -15,11 +15,11 @@ from qkt.bybit.transport.protocol import BybitTransport
 D = TypeVar("D")
 
 
-class Desks(Generic[D]):
+class PerClient(Generic[D]):
     """Client -> its one desk, for as long as the client lives. Safe from any thread."""
 
-    def __init__(self, open_desk: Callable[[BybitTransport], D]) -> None:
-        self._open_desk = open_desk
+    def __init__(self, create: Callable[[BybitTransport], D]) -> None:
+        self._open_desk = create
         self._lock = threading.Lock()
         self._desks: dict[int, D] = {}
 

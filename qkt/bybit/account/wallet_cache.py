@@ -10,10 +10,10 @@ from typing import Any
 
 import attrs
 
-from qkt.bybit.account.registry import Desks
+from qkt.bybit.account.registry import PerClient
 from qkt.bybit.codec.balances import BybitBalanceTranslator
 from qkt.bybit.codec.frames import created_ms_of
-from qkt.bybit.queries import BybitReads
+from qkt.bybit.queries import BybitQueries
 from qkt.bybit.transport.protocol import BybitTransport
 from qkt.errors import QktError, VenueUnavailableError
 from qkt.model.balances import CoinBalance, Wallet
@@ -23,7 +23,7 @@ from qkt.reconcile.wallet import WalletBook
 _SHARED_FOR_MS = 1_000
 
 
-class WalletDesk:
+class WalletCache:
     """Reads the wallet, joins frames into it, and writes what is known into the transport. Safe from any thread."""
 
     def __init__(self, client: BybitTransport) -> None:
@@ -35,7 +35,7 @@ class WalletDesk:
         self._brokers = 0
         self._last: tuple[int, Read[tuple[str, CoinBalance]]] | None = None
 
-    def read(self, reads: BybitReads, account_type: str, *, monotonic_ms: int) -> Read[tuple[str, CoinBalance]]:
+    def read(self, reads: BybitQueries, account_type: str, *, monotonic_ms: int) -> Read[tuple[str, CoinBalance]]:
         """Fetch and join; a read another broker made within the last second serves as well."""
         with self._one_at_a_time:
             if self._last is not None and 0 <= monotonic_ms - self._last[0] < _SHARED_FOR_MS and self._brokers > 1:
@@ -84,7 +84,7 @@ class WalletDesk:
         except Exception as error:
             raise VenueUnavailableError(f"update_balances failed in the transport: {error!r}") from error
 
-    def join(self) -> WalletDesk:
+    def join(self) -> WalletCache:
         """One more broker reads here."""
         with self._lock:
             self._brokers += 1
@@ -96,9 +96,9 @@ class WalletDesk:
             self._brokers -= 1
 
 
-_desks = Desks(WalletDesk)
+_desks = PerClient(WalletCache)
 
 
-def wallet_desk(client: BybitTransport) -> WalletDesk:
+def wallet_cache(client: BybitTransport) -> WalletCache:
     """The one desk of this client."""
     return _desks.of(client).join()

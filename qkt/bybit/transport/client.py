@@ -30,14 +30,14 @@ from qkt.bybit.transport.config import (
 )
 from qkt.bybit.transport.protocol import FrameListener
 from qkt.bybit.transport.rate_limits import account_budget, address_budget
-from qkt.bybit.transport.rest import Patience, RestClient
+from qkt.bybit.transport.rest import RestClient, Timeouts
 from qkt.bybit.transport.stream import PrivateStream, StreamFault, StreamHooks, StreamStats
 from qkt.bybit.transport.stream_session import Timing, share_of
 from qkt.clock import Clock, SystemClock
 from qkt.errors import BybitApiError, BybitConnectError, InvalidRequestError, QktError, VenueProtocolError
 from qkt.model.balances import Wallet
 from qkt.net.backoff import BackoffPolicy
-from qkt.net.callback_queue import Notices
+from qkt.net.callback_queue import CallbackQueue
 from qkt.net.scheduler import ThreadScheduler
 from qkt.net.venue_clock import GapDetector, VenueClock
 from qkt.secret import Secret, redact
@@ -131,7 +131,7 @@ class BybitClient:
         self._rest_url, self._ws_url = urls_from(rest_url, ws_url, self._environment)
         self._account_type = account_type or os.environ.get("BYBIT_ACCOUNT_TYPE") or "UNIFIED"
         self._recv_window_ms = recv_window_from(recv_window_ms)
-        patience = Patience(
+        patience = Timeouts(
             connect_ms=positive_ms(connect_timeout_ms, "connect_timeout_ms"),
             read_ms=positive_ms(read_timeout_ms, "read_timeout_ms"),
             call_ms=positive_ms(timeout_ms, "timeout_ms"),
@@ -172,7 +172,7 @@ class BybitClient:
         self._on_reconnect: tuple[Callable[[], None], ...] = ()
         self._on_fault: tuple[Callable[[StreamFault], None], ...] = ()
         self._on_gap: tuple[Callable[[str], None], ...] = ()
-        self._notices: Notices | None = None
+        self._notices: CallbackQueue | None = None
 
         self._balances: Mapping[str, Decimal] = MappingProxyType({})
         self._wallet = Wallet()
@@ -251,7 +251,7 @@ class BybitClient:
         with self._lock:  # a topic wanted meanwhile is either among these, or finds the stream
             if self._is_closed:
                 raise BybitConnectError("the client was closed while it connected")
-            self._notices = Notices(scheduler)
+            self._notices = CallbackQueue(scheduler)
             self._stream = stream = PrivateStream(
                 self._ws_url,
                 self._signer,

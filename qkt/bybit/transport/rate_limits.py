@@ -76,7 +76,7 @@ class Window:
             self._used.append(now_ms)
 
 
-class _Waiter:
+class _BudgetWaiter:
     """Sleeps in slices until there is room, told apart from closing."""
 
     def __init__(self, clock: Clock) -> None:
@@ -113,7 +113,7 @@ class AddressBudget:
 
     def __init__(self, clock: Clock | None = None, *, requests: int = 580, connections: int = 450) -> None:
         self._clock = clock or SystemClock()
-        self._waiter = _Waiter(self._clock)
+        self._waiter = _BudgetWaiter(self._clock)
         self._lock = threading.Lock()
         self._requests = Window(requests, 5_000)
         self._connections = Window(connections, 300_000)
@@ -210,7 +210,7 @@ class AccountBudget:
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._waiter = _Waiter(self._clock)
+        self._waiter = _BudgetWaiter(self._clock)
         self._lock = threading.Lock()
         self._windows: dict[tuple[str, str], Window] = {}
 

@@ -54,7 +54,7 @@ _UNTOLD_THROTTLE_MS = 500
 
 
 @attrs.frozen(kw_only=True)
-class Patience:
+class Timeouts:
     """How long to wait for what, in ms: connecting, one silent read, one call in all, room in a write's budget."""
 
     connect_ms: int = 3_000
@@ -123,7 +123,7 @@ class RestClient:
         address: AddressBudget,
         account: AccountBudget,
         scheduler: Callable[[], Scheduler],
-        patience: Patience | None = None,
+        patience: Timeouts | None = None,
         proxy: str | None = None,
         trust_env: bool = False,
     ) -> None:
@@ -135,7 +135,7 @@ class RestClient:
         self.account = account
         self.scheduler = scheduler
         self.machine = SystemClock()  # waits and deadlines are real, whatever clock dates the requests
-        self.patience = patience or Patience()
+        self.patience = patience or Timeouts()
         self.pool = HttpPool(proxy=proxy, trust_env=trust_env)
         self.stopping = threading.Event()
         self._lock = threading.Lock()
@@ -152,7 +152,7 @@ class RestClient:
             BybitRateLimitError: the budget has no room in time. VenueProtocolError: the reply is no envelope.
         """
         payload = query_string(query)
-        exchange = _Exchange(self, "GET", path, payload, str(query.get("category", "")), call_ms=call_ms)
+        exchange = _RestCall(self, "GET", path, payload, str(query.get("category", "")), call_ms=call_ms)
         try:
             return exchange.read()
         except (VenueUnavailableError, VenueProtocolError):
@@ -169,7 +169,7 @@ class RestClient:
         payload = body_text(body)
         items = body.get("request")
         units = len(items) if isinstance(items, list | tuple) else 1
-        exchange = _Exchange(self, "POST", path, payload, str(body.get("category", "")), units=units)
+        exchange = _RestCall(self, "POST", path, payload, str(body.get("category", "")), units=units)
         try:
             return exchange.write()
         except OutcomeUnknownError:
@@ -183,7 +183,7 @@ class RestClient:
         """
         best: tuple[int, int, int] | None = None
         for _ in range(samples):
-            exchange = _Exchange(self, "GET", TIME_PATH, "", "", is_signed=False, call_ms=call_ms, repeats=repeats)
+            exchange = _RestCall(self, "GET", TIME_PATH, "", "", is_signed=False, call_ms=call_ms, repeats=repeats)
             answer = exchange.answer()
             server_ms = _stamp(answer.envelope)
             if server_ms is None:
@@ -232,7 +232,7 @@ class RestClient:
                 setattr(self.stats, name, getattr(self.stats, name) + number)
 
 
-class _Exchange:
+class _RestCall:
     """One call of a user, which may take several requests."""
 
     def __init__(

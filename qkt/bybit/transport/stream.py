@@ -106,7 +106,7 @@ class StreamHooks:
     resynchronise: Callable[[], None]
 
 
-class _Link:
+class _Connection:
     """One connection, from the first SYN to the last byte."""
 
     def __init__(self, session: StreamSession) -> None:
@@ -183,7 +183,7 @@ class _Link:
         return self._raw
 
 
-class _Pace:
+class _ReconnectBackoff:
     """The supervisor's pauses; long ones while the venue refuses the key, so that refusing is not hammered."""
 
     def __init__(self, policy: BackoffPolicy, is_refused: Callable[[], bool], refused_ms: int) -> None:
@@ -234,7 +234,7 @@ class PrivateStream:
         self._machine = SystemClock()
 
         self._lock = threading.Lock()
-        self._link: _Link | None = None
+        self._link: _Connection | None = None
         self._is_closed = False
         self._is_opening = False
         self._refusals = 0
@@ -242,7 +242,7 @@ class PrivateStream:
         policy = backoff or ExponentialBackoff(initial_ms=250, max_ms=15_000)
         self._supervisor = ReconnectSupervisor(
             self._attempt,
-            _Pace(policy, lambda: self._refusals > 1, refused_again_ms),
+            _ReconnectBackoff(policy, lambda: self._refusals > 1, refused_again_ms),
             scheduler,
             on_error=self._log_failure,
             stable_after_ms=_STABLE_AFTER_MS,
@@ -361,7 +361,7 @@ class PrivateStream:
         with self._lock:
             if self._is_closed:
                 raise _Ended("closed")
-            last, link = self._link, _Link(StreamSession(self._topics, self._timing))
+            last, link = self._link, _Connection(StreamSession(self._topics, self._timing))
             self._link = link
         if last is not None:
             last.give_up("replaced")
@@ -383,11 +383,11 @@ class PrivateStream:
         """How long one attempt may take: connecting, the login's answer, the subscriptions'."""
         return self._connect_timeout_ms + 2 * self._timing.answer_timeout_ms
 
-    def _give_up_unless_ready(self, link: _Link) -> None:
+    def _give_up_unless_ready(self, link: _Connection) -> None:
         if not link.was_ready:
             link.give_up(f"not ready within {self._attempt_ms} ms")
 
-    def _judge(self, link: _Link) -> None:
+    def _judge(self, link: _Connection) -> None:
         if link.refused_because:
             self._login_was_refused(link.refused_because)
         if not link.was_ready:
@@ -404,7 +404,7 @@ class PrivateStream:
             self._hooks.on_fault(self._auth_fault)
         raise LoginRefusedError(f"the venue refuses the login: {reason}")
 
-    def _connect(self, link: _Link) -> None:
+    def _connect(self, link: _Connection) -> None:
         timeout_s = self._connect_timeout_ms / 1000
         options: dict[str, Any] = {"skip_utf8_validation": True, "suppress_origin": True, "redirect_limit": 0}
         try:
@@ -423,7 +423,7 @@ class PrivateStream:
             link.use(ws.sock)
         self._stats.connections += 1
 
-    def _open_socket(self, link: _Link, timeout_s: float) -> socket.socket:
+    def _open_socket(self, link: _Connection, timeout_s: float) -> socket.socket:
         parts = urlsplit(self._url)
         host, is_secure = parts.hostname or "", parts.scheme == "wss"
         raw = open_tcp(host, parts.port or (443 if is_secure else 80), timeout_s, on_socket=link.use)
@@ -449,7 +449,7 @@ class PrivateStream:
 
     # -- the reader ----------------------------------------------------------------------------------------------------
 
-    def _read(self, link: _Link) -> None:
+    def _read(self, link: _Connection) -> None:
         """The body of ``qkt-stream``."""
         reason = "ended"
         try:
@@ -464,7 +464,7 @@ class PrivateStream:
                 log.exception("stream reader failed")
         self._over(link, link.end_reason or reason)
 
-    def _turn(self, link: _Link) -> None:
+    def _turn(self, link: _Connection) -> None:
         """Wait for bytes or for a deadline, whichever comes first, and do what it asks."""
         ws = link.ws
         if ws is None or ws.sock is None:
@@ -479,7 +479,7 @@ class PrivateStream:
                 commands = link.session.tick(now_ms, unread=unread)
             self._execute(link, commands)
 
-    def _receive(self, link: _Link, ws: websocket.WebSocket) -> None:
+    def _receive(self, link: _Connection, ws: websocket.WebSocket) -> None:
         link.reading_since_ms = self._machine.monotonic_ms()
         try:
             opcode, frame = ws.recv_data_frame(control_frame=True)
@@ -504,7 +504,7 @@ class PrivateStream:
         if commands or "topic" not in message:
             self._execute(link, commands)
 
-    def _execute(self, link: _Link, commands: Iterable[Command]) -> None:
+    def _execute(self, link: _Connection, commands: Iterable[Command]) -> None:
         for command in commands:
             match command:
                 case Deliver(frame):
@@ -526,7 +526,7 @@ class PrivateStream:
     def _login_text(self, req_id: str) -> str:
         return self._signer.login_frame(self._venue_clock.now_ms() + _LOGIN_VALID_MS, req_id)
 
-    def _send(self, link: _Link, make_text: Callable[[], str]) -> None:
+    def _send(self, link: _Connection, make_text: Callable[[], str]) -> None:
         """Send a text that no frame of ours keeps: a traceback with locals must not show the login."""
         if link.ws is None:
             raise _Ended("the socket is gone")
@@ -548,7 +548,7 @@ class PrivateStream:
             stats.most_lag_ms = max(stats.most_lag_ms, stats.lag_ms)
         self._hooks.on_frame(frame)
 
-    def _is_ready(self, link: _Link) -> None:
+    def _is_ready(self, link: _Connection) -> None:
         log.info("stream ready url=%s connections=%d", self._url, self._stats.connections)
         self._hooks.on_ready()
         with link.changed:
@@ -560,7 +560,7 @@ class PrivateStream:
         log.error("stream topic refused topic=%s reason=%s", topic, reason)
         self._hooks.on_fault(StreamFault(kind="topic", topic=topic, reason=reason))
 
-    def _over(self, link: _Link, reason: str) -> None:
+    def _over(self, link: _Connection, reason: str) -> None:
         """The connection's last act; what it was decides who hears of it."""
         link.end_reason = link.end_reason or reason
         is_news = link.was_ready and not self._is_closed and self._link is link

@@ -100,7 +100,7 @@ class Timing:
 
 
 @attrs.define
-class _Asked:
+class _PendingSubscribe:
     topics: tuple[str, ...]
     deadline_ms: int
 
@@ -113,7 +113,7 @@ class StreamSession:
         self._wanted: dict[str, None] = dict.fromkeys(topics)
         self._acknowledged: set[str] = set()
         self._refused: dict[str, str] = {}
-        self._asked: dict[str, _Asked] = {}
+        self._asked: dict[str, _PendingSubscribe] = {}
         self._phase = Phase.NEW
         self._is_ready = False
         self._numbers = 0
@@ -192,14 +192,14 @@ class StreamSession:
         late_ms = now_ms - (self._timing.grace_ms if unread else 0)
         if self._phase is Phase.LOGGING_IN:
             if late_ms >= self._login_deadline_ms:
-                return self._lose(f"no answer to the login in {self._timing.answer_timeout_ms} ms")
+                return self._learn_status_unknown(f"no answer to the login in {self._timing.answer_timeout_ms} ms")
             return []
         if self._phase is not Phase.OPEN:
             return []
         overdue = [asked for asked in self._asked.values() if late_ms >= asked.deadline_ms]
         if overdue:
             topics = ",".join(topic for asked in overdue for topic in asked.topics)
-            return self._lose(f"no answer to subscribe {topics} in {self._timing.answer_timeout_ms} ms")
+            return self._learn_status_unknown(f"no answer to subscribe {topics} in {self._timing.answer_timeout_ms} ms")
         return self._keep_alive(now_ms, unread) + self._retry_refused(now_ms)
 
     def ended(self) -> None:
@@ -221,7 +221,7 @@ class StreamSession:
         commands: list[Command] = []
         for chunk in _chunks(topics, size):
             req_id = self._new_req_id("s")
-            self._asked[req_id] = _Asked(chunk, now_ms + self._timing.answer_timeout_ms)
+            self._asked[req_id] = _PendingSubscribe(chunk, now_ms + self._timing.answer_timeout_ms)
             commands.append(Send({"req_id": req_id, "op": "subscribe", "args": list(chunk)}))
         return commands
 
@@ -241,7 +241,7 @@ class StreamSession:
         self._retry_refused_at_ms = now_ms + self._timing.retry_refused_ms
         return [*([TopicRefused(topic, reason)] if is_news else []), *self._ready()]
 
-    def _take_question(self, req_id: str) -> _Asked | None:
+    def _take_question(self, req_id: str) -> _PendingSubscribe | None:
         if req_id in self._asked:
             return self._asked.pop(req_id)
         if req_id or not self._asked:
@@ -262,7 +262,7 @@ class StreamSession:
             return [Send({"req_id": self._new_req_id("p"), "op": "ping"})]
         patience_ms = self._timing.pong_timeout_ms + (self._timing.grace_ms if unread else 0)
         if now_ms - self._pinged_ms >= patience_ms:
-            return self._lose(f"no pong in {now_ms - self._pinged_ms} ms")
+            return self._learn_status_unknown(f"no pong in {now_ms - self._pinged_ms} ms")
         return []
 
     def _pong_came(self, now_ms: int) -> list[Command]:
@@ -278,7 +278,7 @@ class StreamSession:
         self._retry_refused_at_ms = None
         return self._ask(list(self._refused), now_ms, singly=True)
 
-    def _lose(self, reason: str) -> list[Command]:
+    def _learn_status_unknown(self, reason: str) -> list[Command]:
         self._phase = Phase.ENDED
         return [Lost(reason)]
 

@@ -53,7 +53,7 @@ def _timeout_is_reject(stack: ExitStack) -> None:
     def naive(self: Any, client_order_id: str, _error: BaseException, _sent_ms: int) -> SubmitRefused:
         return SubmitRefused(client_order_id=client_order_id, reason="timeout", **self._now())
 
-    stack.enter_context(mock.patch.object(order_entry.BybitWrites, "_unanswered_submit", naive))
+    stack.enter_context(mock.patch.object(order_entry.OrderEntry, "_unanswered_submit", naive))
 
 
 def _no_reconcile(stack: ExitStack) -> None:

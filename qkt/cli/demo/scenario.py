@@ -120,7 +120,7 @@ class Story:
         lag = self._venue.faults.add("stale_realtime", lag_ms=30_000)
         report = night.broker.reconcile()
         lag.remove()
-        asked = "; it asks by id: not known there either" if report.questions_asked else ""
+        asked = "; it asks by id: not known there either" if report.lookups_made else ""
         tell.bot(f"E is not in the list{asked}")
         why = "; absence proves nothing" if night.view("E").is_open else ""
         tell.bot(f"believes {belief(night.view('E'))}{why}")
