@@ -66,10 +66,10 @@ class RiskLimits:
 class RiskGate:
     """`RiskLimits` at work, and the kill switch. Safe from any thread."""
 
-    def __init__(self, guards: RiskLimits | None, clock: Clock, source: str) -> None:
-        if guards is not None and not isinstance(guards, RiskLimits):
-            raise InvalidRequestError(f"guards must be a RiskLimits(...), got {guards!r}")
-        self.guards = guards or RiskLimits()
+    def __init__(self, risk_limits: RiskLimits | None, clock: Clock, source: str) -> None:
+        if risk_limits is not None and not isinstance(risk_limits, RiskLimits):
+            raise InvalidRequestError(f"risk_limits must be a RiskLimits(...), got {risk_limits!r}")
+        self.risk_limits = risk_limits or RiskLimits()
         self._clock = clock
         self._source = source
         self._lock = threading.Lock()
@@ -129,14 +129,14 @@ class RiskGate:
             self._check_value(quantity * max(known), order.symbol)
 
     def _check_symbol(self, symbol: str) -> None:
-        allowed = self.guards.allowed_symbols
+        allowed = self.risk_limits.allowed_symbols
         if allowed is not None and symbol not in allowed:
             raise InvalidRequestError(
                 f"not sent: {symbol} is not among allowed_symbols ({', '.join(sorted(allowed)) or 'none'})"
             )
 
     def _check_notional(self, request: OrderRequest, last_price: Decimal | None) -> None:
-        if self.guards.max_notional is None:
+        if self.risk_limits.max_notional is None:
             return
         worth = notional_of(request, last_price)
         if worth is None:
@@ -147,7 +147,7 @@ class RiskGate:
         self._check_value(worth, request.symbol)
 
     def _check_value(self, worth: Decimal, symbol: str) -> None:
-        most = self.guards.max_notional
+        most = self.risk_limits.max_notional
         if most is not None and worth > most:
             raise InvalidRequestError(
                 f"not sent: an order worth {to_wire(worth)} in the quote coin of {symbol} is above max_notional "
@@ -155,7 +155,7 @@ class RiskGate:
             )
 
     def _count(self, orders: int) -> None:
-        most = self.guards.max_orders_per_minute
+        most = self.risk_limits.max_orders_per_minute
         if most is None:
             return
         now_ms = self._clock.monotonic_ms()

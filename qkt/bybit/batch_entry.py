@@ -72,7 +72,7 @@ class BatchEntry(OrderEntry):
     def submit_many(self, requests: Sequence[OrderRequest], may_go_on: Callable[[], None]) -> list[SubmitAck]:
         """Send orders; see `BybitBroker.submit_many`. ``may_go_on`` raises when nothing more may be sent."""
         items = [_item(request) for request in requests]
-        sent_ms = self._recovery.reads.venue_ms()
+        sent_ms = self._recovery.queries.venue_ms()
         self._state.begin_submits([self._intend_submit(item.client_order_id, item.request, sent_ms) for item in items])
         chunks = list(_chunks(items))
         facts: dict[str, AnyFact] = {}
@@ -95,7 +95,7 @@ class BatchEntry(OrderEntry):
 
     def _create(self, chunk: Sequence[_Item]) -> dict[str, AnyFact]:
         """One request; what it proves of each item is learnt before this returns. Raises when nothing left."""
-        sent_ms = self._recovery.reads.venue_ms()
+        sent_ms = self._recovery.queries.venue_ms()
         try:
             answers = self._post_batch(CREATE_BATCH, chunk[0].request.symbol, [dict(item.body) for item in chunk])
         except (VenueUnavailableError, InvalidRequestError):
@@ -181,7 +181,7 @@ class BatchEntry(OrderEntry):
         return [acks[_key(order)] for order in orders]
 
     def _send_cancels(self, chunk: Sequence[Order]) -> list[SubmitAck]:
-        sent_ms = self._recovery.reads.venue_ms()
+        sent_ms = self._recovery.queries.venue_ms()
         try:
             answers = self._post_batch(CANCEL_BATCH, chunk[0].symbol, [_cancel_item(order) for order in chunk])
         except (VenueUnavailableError, InvalidRequestError):

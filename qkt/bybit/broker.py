@@ -33,7 +33,7 @@ class BybitBroker(OrderQueries, BybitUpkeep):
         poll_scheduler: runs rounds and lookups; by default a thread of the broker's own. Never closed if given.
         max_staleness_ms: refuse to submit while the state is older than this; off by default.
         retain_closed_ms: how long `order`, `fills` and `explain` know an order after it closed.
-        guards: limits no order of this broker may exceed; none by default.
+        risk_limits: limits no order of this broker may exceed; none by default.
 
     Raises ReconcileError when the first round could not read everything: a bot must not start on half a picture.
     """
@@ -52,8 +52,8 @@ class BybitBroker(OrderQueries, BybitUpkeep):
         """
         self._state.check_open()
         self._check_staleness()
-        self._gate.admit([request])
-        return self._writes.submit(request)
+        self._checks.admit([request])
+        return self._order_entry.submit(request)
 
     def submit_many(self, requests: Iterable[OrderRequest]) -> list[SubmitAck]:
         """Send orders in as few requests as the venue allows; one ack per order, in the order given.
@@ -69,12 +69,12 @@ class BybitBroker(OrderQueries, BybitUpkeep):
         if not orders:
             return []
         self._check_staleness()
-        self._gate.admit(orders)
-        return self._writes.submit_many(orders, self._check_may_go_on)
+        self._checks.admit(orders)
+        return self._order_entry.submit_many(orders, self._check_may_go_on)
 
     def check(self, request: OrderRequest) -> None:
         """Raise what `submit` would raise for this order, guards left out, and send nothing."""
-        self._gate.check([request])
+        self._checks.check([request])
 
     def cancel(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> SubmitAck:
         """Ask for an order's end, ours or an outside one, by exactly one of its ids.
@@ -84,7 +84,7 @@ class BybitBroker(OrderQueries, BybitUpkeep):
         Source: POST /v5/order/cancel (docs v5/order/cancel-order).
         """
         self._state.check_open()
-        return self._writes.cancel(self._named_order(client_order_id, broker_order_id))
+        return self._order_entry.cancel(self._named_order(client_order_id, broker_order_id))
 
     def cancel_all(self, symbol: str | None = None, *, include_external: bool = False) -> list[SubmitAck]:
         """Cancel every open order of ours (and the outside ones, if told), each on its own evidence (S84).
@@ -97,7 +97,7 @@ class BybitBroker(OrderQueries, BybitUpkeep):
             for view in self._state.open_orders()
             if symbol in (None, view.symbol) and (include_external or not view.external)
         ]
-        return self._writes.cancel_many(
+        return self._order_entry.cancel_many(
             [self._state.order(view.client_order_id or None, view.broker_order_id) for view in chosen]
         )
 
@@ -116,7 +116,7 @@ class BybitBroker(OrderQueries, BybitUpkeep):
         orders += [self._named_order(None, name) for name in _several(broker_order_ids, "cancel_many", "ids")]
         if len({(order.client_order_id, order.broker_order_id) for order in orders}) < len(orders):
             raise InvalidRequestError("cancel_many names an order twice; nothing was sent")
-        return self._writes.cancel_many(orders)
+        return self._order_entry.cancel_many(orders)
 
     def modify(
         self,
@@ -134,14 +134,14 @@ class BybitBroker(OrderQueries, BybitUpkeep):
             raise InvalidRequestError(f"modify takes an OrderModification(...); got {changes!r}")
         order = self._named_order(client_order_id, broker_order_id)
         if order.is_open:
-            self._gate.admit_changes(order.view(), changes)
-        return self._writes.modify(order, changes)
+            self._checks.admit_changes(order.view(), changes)
+        return self._order_entry.modify(order, changes)
 
     # -- rules and guards --------------------------------------------------------------------------------------------
 
     def rules(self, symbol: str) -> InstrumentRules | None:
         """The venue's rules for a symbol as last read (at most about an hour ago); None when it did not list them."""
-        return self._gate.desk.rules(symbol)
+        return self._checks.instruments.rules(symbol)
 
     def quantize(self, request: R) -> R:
         """The nearest order that fits the venue's steps and is no worse for you; the same object when it fits already.
@@ -149,24 +149,24 @@ class BybitBroker(OrderQueries, BybitUpkeep):
         A buy's prices never go up, a sell's never down, quantities never up. Without rules (a WARNING) nothing is
         changed. Raises InvalidRequestError when nothing would be left of the quantity.
         """
-        return self._gate.quantize(request)
+        return self._checks.quantize(request)
 
     def freeze(self, reason: str = "asked") -> None:
         """The kill switch: refuse submits and amends until `unfreeze`; cancels pass, orders at the venue stay."""
-        self._gate.rail.freeze(reason)
+        self._checks.risk.freeze(reason)
 
     def unfreeze(self) -> None:
         """Let orders pass again."""
-        self._gate.rail.unfreeze()
+        self._checks.risk.unfreeze()
 
     @property
     def is_frozen(self) -> bool:
         """True between `freeze` and `unfreeze`."""
-        return self._gate.rail.is_frozen
+        return self._checks.risk.is_frozen
 
     def _check_may_go_on(self) -> None:
         self._state.check_open()
-        self._gate.rail.check_not_frozen()
+        self._checks.risk.check_not_frozen()
 
     def _check_staleness(self) -> None:
         if self._max_staleness_ms is None:

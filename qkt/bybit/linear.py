@@ -80,7 +80,7 @@ class BybitLinearBroker(BybitBroker):
 
     def _reconcile_positions(self) -> Read[VenuePosition]:
         """Read every position; what no frame told is told as `PositionReconciled`."""
-        read = self._recovery.reads.positions()
+        read = self._recovery.queries.positions()
         if not read.is_complete:
             return read
         with self._book_lock:

@@ -77,7 +77,7 @@ class OrderEntry:
         """Send an order; see `BybitBroker.submit`."""
         client_order_id = request.client_order_id or new_client_order_id()
         body = BybitOrderTranslator.to_create_body(request, client_order_id)
-        sent_ms = self._recovery.reads.venue_ms()
+        sent_ms = self._recovery.queries.venue_ms()
         self._state.begin_submit(self._intend_submit(client_order_id, request, sent_ms))
         fact = self._send(
             lambda: self._post(CREATE, body),
@@ -148,7 +148,7 @@ class OrderEntry:
     def _intend_cancel(self, order: Order, *, is_remembered: bool, is_again: bool = False) -> CancelIntended:
         return CancelIntended(
             **ids_of(order),
-            sent_ms=self._recovery.reads.venue_ms(),
+            sent_ms=self._recovery.queries.venue_ms(),
             is_remembered=is_remembered,
             is_again=is_again,
             **self._now(),
@@ -156,7 +156,7 @@ class OrderEntry:
 
     def _send_cancel(self, order: Order) -> SubmitAck:
         body = BybitOrderTranslator.to_cancel_body(order.symbol, **ids_of(order), order_filter=order_filter_of(order))
-        sent_ms = self._recovery.reads.venue_ms()
+        sent_ms = self._recovery.queries.venue_ms()
         fact = self._send(
             lambda: self._post(CANCEL, body),
             accepted=lambda _reply: None,
@@ -220,7 +220,7 @@ class OrderEntry:
                 'wait(..., until="accepted") first'
             )
         body = BybitOrderTranslator.to_amend_body(order.symbol, changes, **ids_of(order))
-        sent_ms = self._recovery.reads.venue_ms()
+        sent_ms = self._recovery.queries.venue_ms()
         intent = ModifyIntended(**ids_of(order), changes=changes, sent_ms=sent_ms, **self._now())
         if too_late := self._intend(order, intent):
             return too_late

@@ -27,24 +27,24 @@ class PreTradeChecks:
 
     def __init__(
         self,
-        desk: InstrumentCache,
-        rail: RiskGate,
+        instruments: InstrumentCache,
+        risk: RiskGate,
         *,
         category: str,
         source: str,
         capabilities: frozenset[OrderTypeCapability],
     ) -> None:
-        self.desk = desk
-        self.rail = rail
+        self.instruments = instruments
+        self.risk = risk
         self._category = category
         self._source = source
         self._capabilities = capabilities
 
     def admit(self, requests: Sequence[OrderRequest]) -> None:
         """Let orders pass to the venue, and count them against the guards; or raise, and count none."""
-        self.rail.check_not_frozen()
+        self.risk.check_not_frozen()
         prices = self.check(requests)
-        self.rail.admit(requests, prices)
+        self.risk.admit(requests, prices)
 
     def check(self, requests: Sequence[OrderRequest]) -> dict[str, Decimal | None]:
         """Raise InvalidRequestError for the first order that cannot be right; returns the last prices it had to ask.
@@ -54,25 +54,25 @@ class PreTradeChecks:
         """
         for request in requests:
             self._check_served(request)
-            check_order(request, self.desk.rules_or_warning(request.symbol))
+            check_order(request, self.instruments.rules_or_warning(request.symbol))
         priced = [request for request in requests if self._needs_price(request)]
-        prices = {symbol: self.desk.last_price(symbol) for symbol in dict.fromkeys(one.symbol for one in priced)}
+        prices = {symbol: self.instruments.last_price(symbol) for symbol in dict.fromkeys(one.symbol for one in priced)}
         for request in priced:
-            check_order(request, self.desk.rules(request.symbol), prices[request.symbol])
+            check_order(request, self.instruments.rules(request.symbol), prices[request.symbol])
         return prices
 
     def admit_changes(self, order: OrderView, changes: OrderModification) -> None:
         """`admit`, for an amend: the same steps, sizes, guards, and a trigger may not change sides."""
-        self.rail.check_not_frozen()
+        self.risk.check_not_frozen()
         moves_trigger = None not in (changes.new_stop_price, order.stop_price) and self._category == "spot"
-        last_price = self.desk.last_price(order.symbol) if moves_trigger else None
-        check_changes(order, changes, self.desk.rules_or_warning(order.symbol), last_price)
-        self.rail.admit_changes(order, changes)
+        last_price = self.instruments.last_price(order.symbol) if moves_trigger else None
+        check_changes(order, changes, self.instruments.rules_or_warning(order.symbol), last_price)
+        self.risk.admit_changes(order, changes)
 
     def quantize(self, request: R) -> R:
         """See `BybitBroker.quantize`."""
         self._check_served(request)
-        rules = self.desk.rules_or_warning(request.symbol)
+        rules = self.instruments.rules_or_warning(request.symbol)
         return request if rules is None else quantize(request, rules)
 
     def _check_served(self, request: OrderRequest) -> None:
@@ -90,7 +90,7 @@ class PreTradeChecks:
         return f"it can do {_names(self._capabilities)}"
 
     def _needs_price(self, request: OrderRequest) -> bool:
-        return self._is_undirected(request) or self.rail.guards.needs_price(request)
+        return self._is_undirected(request) or self.risk.risk_limits.needs_price(request)
 
     def _is_undirected(self, request: OrderRequest) -> bool:
         """Spot has no direction field: a crossed trigger would wait for the opposite move (docs create-order)."""

@@ -83,7 +83,7 @@ class BybitStateRecovery:
         account_type: str | None = None,
     ) -> None:
         self.limits = limits or ReconcileLimits()
-        self.reads = BybitQueries(client, category, clock)
+        self.queries = BybitQueries(client, category, clock)
         self._state = state
         self._clock = clock
         self._account_type = account_type or str(getattr(client, "account_type", "") or "UNIFIED")
@@ -94,8 +94,8 @@ class BybitStateRecovery:
         self._one_at_a_time = threading.Lock()
         self._guard = threading.Lock()
         self._waiting: _Round | None = None
-        self._desk = wallet_cache(client)
-        self._told_book = self._desk.book
+        self._wallet_cache = wallet_cache(client)
+        self._told_book = self._wallet_cache.book
         self._telling_balances = threading.Lock()
 
         self._more_paths: list[Callable[[], Read[Any]]] = []
@@ -128,10 +128,10 @@ class BybitStateRecovery:
         self._rounds += 1
         is_first = self._rounds == 1
         started_ms, started = self._clock.now_ms(), self._clock.monotonic_ms()
-        fence_ms = self.reads.venue_ms()
+        fence_ms = self.queries.venue_ms()
         fence_revision = self._state.ask(lambda ledger: ledger.revision)
 
-        orders = self.reads.open_orders()
+        orders = self.queries.open_orders()
         executions = self._read_executions(fence_ms)
         candidates = self._state.ask(lambda ledger: absent_candidates(ledger, fence_revision))
         self._absorb_executions(executions)
@@ -166,7 +166,7 @@ class BybitStateRecovery:
 
     def _read_executions(self, fence_ms: int) -> Read[Execution]:
         """From the watermark, less the overlap, up to now; the watermark follows the last complete window."""
-        now_ms = self.reads.venue_ms()  # not the fence: by now the transport has measured a clock that jumped (S82)
+        now_ms = self.queries.venue_ms()  # not the fence: by now the transport has measured a clock that jumped (S82)
         if self._watermark_ms is None:
             start_ms = self._publish_from_ms = max(0, fence_ms - self._recovery_window_ms)
         else:
@@ -174,7 +174,7 @@ class BybitStateRecovery:
             self._watermark_ms = min(self._watermark_ms, now_ms)
             start_ms = self._window_start_ms()
         reads = []
-        for until_ms, read in self.reads.executions(start_ms, max(now_ms, start_ms)):
+        for until_ms, read in self.queries.executions(start_ms, max(now_ms, start_ms)):
             reads.append(read)
             if read.is_complete:
                 self._watermark_ms = until_ms
@@ -244,10 +244,10 @@ class BybitStateRecovery:
     def _ask(self, order: Order, *, only_fills: bool = False) -> bool:
         """Ask the venue about one order by id and absorb the answer; False when it could not be asked completely."""
         self._last_asked[name_of(order)] = self._rounds
-        begun_ms = self.reads.venue_ms()
+        begun_ms = self.queries.venue_ms()
         is_complete, found = True, only_fills
         if not only_fills:
-            answer = self.reads.order(order, with_executions=order.missing_quantity > 0)
+            answer = self.queries.order(order, with_executions=order.missing_quantity > 0)
             self._absorb_answered_executions(answer.executions)
             self._absorb_answered_rows(answer.rows)
             is_complete = answer.is_complete
@@ -256,7 +256,7 @@ class BybitStateRecovery:
         if known is None:
             return is_complete
         if known.missing_quantity:
-            executions = self.reads.executions_of(known)
+            executions = self.queries.executions_of(known)
             self._absorb_answered_executions(executions)
             is_complete = is_complete and executions.is_complete
             known = self._state.order(known.client_order_id or None, known.broker_order_id)
@@ -295,7 +295,7 @@ class BybitStateRecovery:
         order = self._state.order(client_order_id)
         delays = list(LOOKUP_DELAYS_MS)
         if order.unanswered_submit is not None:
-            until_provable_ms = max(0, order.unanswered_submit.provable_from_ms - self.reads.venue_ms())
+            until_provable_ms = max(0, order.unanswered_submit.provable_from_ms - self.queries.venue_ms())
             delays += [until_provable_ms + 100, until_provable_ms + 200 + self.limits.between_lookups_ms]
 
         def look() -> None:
@@ -315,7 +315,7 @@ class BybitStateRecovery:
     # -- balances ----------------------------------------------------------------------------------------------------
 
     def _reconcile_balances(self) -> Read[tuple[str, CoinBalance]]:
-        read = self._desk.read(self.reads, self._account_type, monotonic_ms=self._clock.monotonic_ms())
+        read = self._wallet_cache.read(self.queries, self._account_type, monotonic_ms=self._clock.monotonic_ms())
         if read.is_complete:
             self.tell_balances("reconcile", even_if_unchanged=True)
         return read
@@ -326,7 +326,7 @@ class BybitStateRecovery:
         One at a time, from looking to queueing: a frame beside a round must not be told before what it made old (S60).
         """
         with self._telling_balances:
-            book = self._desk.book
+            book = self._wallet_cache.book
             changed = book.changed_from(self._told_book)
             self._told_book = book
             if not changed and not even_if_unchanged:
@@ -346,11 +346,11 @@ class BybitStateRecovery:
 
     def close(self) -> None:
         """Leave the shared wallet desk."""
-        self._desk.leave()
+        self._wallet_cache.leave()
 
     def absorb_wallet_frame(self, frame: Mapping[str, Any]) -> None:
         """Join a wallet frame and queue what it changed."""
-        self._desk.absorb_frame(frame, self._account_type, received_ms=self.reads.venue_ms())
+        self._wallet_cache.absorb_frame(frame, self._account_type, received_ms=self.queries.venue_ms())
         self.tell_balances("stream")
 
     # -- health ------------------------------------------------------------------------------------------------------

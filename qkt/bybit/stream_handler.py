@@ -71,7 +71,7 @@ class BybitUpkeep:
         poll_scheduler: Scheduler | None = None,
         max_staleness_ms: int | None = None,
         retain_closed_ms: int = 24 * 3_600_000,
-        guards: RiskLimits | None = None,
+        risk_limits: RiskLimits | None = None,
         limits: ReconcileLimits | None = None,
     ) -> None:
         _require_positive_ms(poll_interval_ms, "poll_interval_ms")
@@ -86,9 +86,9 @@ class BybitUpkeep:
         self._close_lock = threading.Lock()
         self._is_closed = False
         self._relays: list[_DetachableListener] = []
-        self._gate = PreTradeChecks(
+        self._checks = PreTradeChecks(
             instrument_cache(client),
-            RiskGate(guards, self._clock, self.source),
+            RiskGate(risk_limits, self._clock, self.source),
             category=self.category,
             source=self.source,
             capabilities=self.capabilities,
@@ -106,14 +106,14 @@ class BybitUpkeep:
         )
         self._owns_scheduler = poll_scheduler is None
         self._scheduler: Scheduler = poll_scheduler or ThreadScheduler(workers=1, name="qkt-reconcile")
-        self._writes = BatchEntry(client, self._state, self._recovery, self._scheduler, self._clock)
+        self._order_entry = BatchEntry(client, self._state, self._recovery, self._scheduler, self._clock)
         self._reconciler = PeriodicReconciler(poll_interval_ms, self._tick, scheduler=self._scheduler)
         try:
             self._listen()
             report = self._recovery.reconcile("construction")
             if not report.ok:
                 raise ReconcileError(f"{self.source} could not read the venue's state:\n{report}", report=report)
-            self._gate.desk.refresh(self.category, self._clock)
+            self._checks.instruments.refresh(self.category, self._clock)
             self._reconciler.start()
         except BaseException:
             self.close()
@@ -161,7 +161,7 @@ class BybitUpkeep:
         if learned.malformed:
             self._soon(lambda: self._recovery.reconcile("malformed frame"))
         if self._state.ask(lambda ledger: bool(ledger.due_cancels())):
-            self._soon(self._writes.send_due_cancels)
+            self._soon(self._order_entry.send_due_cancels)
         self._bus.deliver()
 
     def _on_wallet_frame(self, frame: Envelope) -> None:
@@ -216,15 +216,15 @@ class BybitUpkeep:
 
     def _round(self, trigger: str) -> ReconcileReport:
         report = self._recovery.reconcile(trigger)
-        self._writes.send_due_cancels()
+        self._order_entry.send_due_cancels()
         depth = self._bus.queue_depth
         if depth > _QUEUE_ALARM:
             self._state.degrade("delivery", f"{depth} events wait: a handler is slower than the venue")
         else:
             self._state.restore("delivery")
         self._look_again_soon(report)
-        if self._gate.desk.is_due(self.category, self._clock.monotonic_ms()):
-            self._soon(lambda: self._gate.desk.refresh(self.category, self._clock))
+        if self._checks.instruments.is_due(self.category, self._clock.monotonic_ms()):
+            self._soon(lambda: self._checks.instruments.refresh(self.category, self._clock))
         self._bus.deliver()
         return report
 
@@ -323,7 +323,7 @@ class BybitUpkeep:
         return (
             f"<{type(self).__name__} {self.source} stream={health.stream} age_ms={health.staleness_ms} "
             f"open_orders={len(self._state.open_orders())} unresolved={len(health.unresolved)}"
-            f"{' frozen' if self._gate.rail.is_frozen else ''}>"
+            f"{' frozen' if self._checks.risk.is_frozen else ''}>"
         )
 
 

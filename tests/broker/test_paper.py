@@ -756,7 +756,7 @@ def test_check_says_what_submit_would_say_and_takes_nothing(desk):
 
 
 def test_guards_hold_as_at_the_live_broker():
-    desk = Desk(guards=RiskLimits(max_notional=Decimal(150)))
+    desk = Desk(risk_limits=RiskLimits(max_notional=Decimal(150)))
     desk.price("100")
     order = desk.send(limit("BUY", "1", "99"))
     for call in (

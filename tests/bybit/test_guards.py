@@ -48,21 +48,21 @@ def test_without_guards_everything_passes(desk, broker):
     ],
 )
 def test_an_order_worth_more_than_max_notional_is_refused(desk, order):
-    broker = desk.open(guards=RiskLimits(max_notional=D(1000)))
+    broker = desk.open(risk_limits=RiskLimits(max_notional=D(1000)))
 
     refused(desk, broker, order, "above max_notional 1000")
 
 
 @pytest.mark.parametrize("order", [a_limit_order(quantity=D(10)), market("1000", quote_sized=True)])
 def test_an_order_worth_just_max_notional_passes_without_a_look_at_the_market(desk, order):
-    broker = desk.open(guards=RiskLimits(max_notional=1000))
+    broker = desk.open(risk_limits=RiskLimits(max_notional=1000))
 
     assert broker.submit(order).accepted
     assert desk.client.gets == []
 
 
 def test_a_market_order_is_measured_at_the_last_price(desk):
-    broker = desk.open(guards=RiskLimits(max_notional=1000))
+    broker = desk.open(risk_limits=RiskLimits(max_notional=1000))
     desk.client.responses[TICKERS] = envelope([{"symbol": "BTCUSDT", "lastPrice": "100"}])
 
     refused(desk, broker, market("10.01"), "above max_notional")
@@ -70,7 +70,7 @@ def test_a_market_order_is_measured_at_the_last_price(desk):
 
 
 def test_a_market_order_that_cannot_be_measured_is_not_sent(desk):
-    broker = desk.open(guards=RiskLimits(max_notional=1000))
+    broker = desk.open(risk_limits=RiskLimits(max_notional=1000))
     desk.client.responses[TICKERS] = refusal(10016)
 
     with pytest.raises(VenueUnavailableError, match="cannot be measured"):
@@ -79,7 +79,7 @@ def test_a_market_order_that_cannot_be_measured_is_not_sent(desk):
 
 
 def test_an_amend_cannot_do_what_an_order_may_not(desk):
-    broker = desk.open(guards=RiskLimits(max_notional=1000))
+    broker = desk.open(risk_limits=RiskLimits(max_notional=1000))
     ack = broker.submit(a_limit_order(quantity=D(9)))
     desk.client.posts.clear()
 
@@ -94,14 +94,14 @@ def test_an_amend_cannot_do_what_an_order_may_not(desk):
 
 
 def test_a_symbol_that_is_not_allowed_is_refused_with_those_that_are(desk):
-    broker = desk.open(guards=RiskLimits(allowed_symbols={ETH}))
+    broker = desk.open(risk_limits=RiskLimits(allowed_symbols={ETH}))
 
     refused(desk, broker, a_limit_order(), f"BYBIT_SPOT:BTCUSDT is not among allowed_symbols .{ETH}")
     assert broker.submit(a_limit_order(symbol=ETH)).accepted
 
 
 def test_an_empty_list_allows_nothing(desk):
-    broker = desk.open(guards=RiskLimits(allowed_symbols=()))
+    broker = desk.open(risk_limits=RiskLimits(allowed_symbols=()))
 
     refused(desk, broker, a_limit_order(), "allowed_symbols .none")
 
@@ -110,7 +110,7 @@ def test_an_empty_list_allows_nothing(desk):
 
 
 def test_orders_are_counted_over_the_last_sixty_seconds(desk):
-    broker = desk.open(guards=RiskLimits(max_orders_per_minute=3))
+    broker = desk.open(risk_limits=RiskLimits(max_orders_per_minute=3))
     broker.submit(a_limit_order())
     desk.clock.advance_ms(20_000)
     broker.submit_many([a_limit_order(), a_limit_order()])
@@ -127,7 +127,7 @@ def test_orders_are_counted_over_the_last_sixty_seconds(desk):
 
 
 def test_a_batch_is_counted_whole_or_not_at_all(desk):
-    broker = desk.open(guards=RiskLimits(max_orders_per_minute=3))
+    broker = desk.open(risk_limits=RiskLimits(max_orders_per_minute=3))
 
     with pytest.raises(InvalidRequestError, match="split the batch"):
         broker.submit_many([a_limit_order() for _ in range(4)])
@@ -137,7 +137,7 @@ def test_a_batch_is_counted_whole_or_not_at_all(desk):
 
 
 def test_what_another_check_refused_is_not_counted(desk):
-    broker = desk.open(guards=RiskLimits(max_orders_per_minute=1, max_notional=100))
+    broker = desk.open(risk_limits=RiskLimits(max_orders_per_minute=1, max_notional=100))
     for _ in range(3):
         with pytest.raises(InvalidRequestError, match="max_notional"):
             broker.submit(a_limit_order(quantity=D(2)))
@@ -209,5 +209,5 @@ def test_limits_that_are_none_are_refused_at_once(limits, told):
 
 
 def test_guards_must_be_guards(desk):
-    with pytest.raises(InvalidRequestError, match="guards must be a RiskLimits"):
-        desk.open(guards={"max_notional": 5})
+    with pytest.raises(InvalidRequestError, match="risk_limits must be a RiskLimits"):
+        desk.open(risk_limits={"max_notional": 5})

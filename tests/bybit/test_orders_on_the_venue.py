@@ -47,7 +47,7 @@ def client(venue) -> Iterator[BybitClient]:
 
 @pytest.fixture
 def broker(client) -> Iterator[BybitSpotBroker]:
-    with BybitSpotBroker(client, EventBus(), guards=RiskLimits(max_orders_per_minute=1_000)) as running:
+    with BybitSpotBroker(client, EventBus(), risk_limits=RiskLimits(max_orders_per_minute=1_000)) as running:
         yield running
 
 

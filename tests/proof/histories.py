@@ -215,14 +215,14 @@ class Desk:
         (model or ModelVenue([Moment(orders={}, executions={})])).wire(self.client)
         self.state = _RecordingState(source="BYBIT_SPOT", bus=EventBus(self.clock), clock=self.clock)
         recovery = BybitStateRecovery(self.client, self.state, category="spot", clock=self.clock)
-        self.writes = OrderEntry(self.client, self.state, recovery, self.scheduler, self.clock)
+        self.order_entry = OrderEntry(self.client, self.state, recovery, self.scheduler, self.clock)
         self.heard: list[BrokerEvent] = []
         self.state.bus.subscribe(BrokerEvent, self.heard.append)
 
     def submit(self, request: OrderRequest, answer) -> tuple[AnyFact, tuple[AnyFact, ...]]:
         """The intent, and what the answer proved."""
         self.client.responses[CREATE] = answer
-        ack = self.writes.submit(request)
+        ack = self.order_entry.submit(request)
         assert self.state.learned, ack
         return self.state.learned[0], tuple(self.state.learned[1:])
 
@@ -236,13 +236,13 @@ class Desk:
     def cancel(self, client_order_id: str, answer=None) -> tuple[AnyFact, tuple[AnyFact, ...]]:
         if answer is not None:
             self.client.responses[CANCEL] = answer
-        self.writes.cancel(self.state.order(client_order_id))
+        self.order_entry.cancel(self.state.order(client_order_id))
         return self.state.learned[0], tuple(self.state.learned[1:])
 
     def modify(self, client_order_id: str, changes: OrderModification, answer=None):
         if answer is not None:
             self.client.responses[AMEND] = answer
-        self.writes.modify(self.state.order(client_order_id), changes)
+        self.order_entry.modify(self.state.order(client_order_id), changes)
         return self.state.learned[0], tuple(self.state.learned[1:])
 
 

@@ -79,7 +79,9 @@ def last_write_wins(patch: pytest.MonkeyPatch) -> None:
 @mistake
 def terminal_before_fills(patch: pytest.MonkeyPatch) -> None:
     """The order says it is over: tell it at once, the executions will come."""
-    patch.setattr(emission, "_may_publish_terminal", lambda order: order.terminal is not None and not order.is_terminal_published)
+    patch.setattr(
+        emission, "_may_publish_terminal", lambda order: order.terminal is not None and not order.is_terminal_published
+    )
 
 
 @mistake

@@ -637,7 +637,7 @@ def test_S89_two_threads_that_find_the_order_at_once_send_one_cancel(stage, monk
     monkeypatch.setattr(stage.broker._state, "ask", meet)
     stage.venue.rests("b1", "c1")
     stage.venue.push_order()
-    threads = [threading.Thread(target=stage.broker._writes.send_due_cancels) for _ in range(2)]
+    threads = [threading.Thread(target=stage.broker._order_entry.send_due_cancels) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

@@ -55,7 +55,7 @@ class PaperBroker(LocalBroker):
     symbols that do not say (``{"ACME:42": ("GOLD", "USD")}``). ``serves(symbol)`` narrows the symbols, by default all.
 
     ``rules(symbol)`` gives the venue's instrument rules, e.g. a live broker's ``rules``: paper then refuses what that
-    venue would refuse. ``guards`` limit what is taken, as at the live brokers.
+    venue would refuse. ``risk_limits`` limit what is taken, as at the live brokers.
     """
 
     capabilities = _CAN
@@ -72,7 +72,7 @@ class PaperBroker(LocalBroker):
         coins: Mapping[str, Coins] | None = None,
         serves: Callable[[str], bool] | None = None,
         rules: Callable[[str], InstrumentRules | None] | None = None,
-        guards: RiskLimits | None = None,
+        risk_limits: RiskLimits | None = None,
     ) -> None:
         self._rules = rules
         self._known_rules: dict[str, InstrumentRules | None] = {}
@@ -90,7 +90,7 @@ class PaperBroker(LocalBroker):
         )
         self._serves = serves
         self._told = Wallet()
-        super().__init__(bus, clock, market, name=name, guards=guards)
+        super().__init__(bus, clock, market, name=name, risk_limits=risk_limits)
         self._tell_balances()
         bus.deliver()
 

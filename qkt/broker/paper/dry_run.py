@@ -35,10 +35,10 @@ class LogBroker(LocalBroker):
     capabilities = frozenset(OrderTypeCapability)
 
     def __init__(
-        self, bus: EventBus, clock: Clock | None = None, *, name: str = "LOG", guards: RiskLimits | None = None
+        self, bus: EventBus, clock: Clock | None = None, *, name: str = "LOG", risk_limits: RiskLimits | None = None
     ) -> None:
         market = PaperMarket(fees=FeeRates(), coins_of=lambda _symbol: None, id_prefix=name.lower())
-        super().__init__(bus, clock, market, name=name, guards=guards)
+        super().__init__(bus, clock, market, name=name, risk_limits=risk_limits)
 
     def _answered(self, asked: str, ack: SubmitAck, terms: OrderRequest | OrderModification | None = None) -> None:
         log.info(

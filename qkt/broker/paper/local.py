@@ -55,7 +55,7 @@ _PURGE_EVERY_MS = 60_000
 class LocalBroker(OrderQueries):
     """What `PaperBroker` and `LogBroker` share; it satisfies `Broker`.
 
-    Closed orders can be looked up for ``retain_closed_ms``, and ``guards`` limit what is taken, as at the live brokers.
+    Closed orders can be looked up for ``retain_closed_ms``; ``risk_limits`` apply as at the live brokers.
     """
 
     capabilities: frozenset[OrderTypeCapability] = frozenset()
@@ -67,14 +67,14 @@ class LocalBroker(OrderQueries):
         market: PaperMarket,
         *,
         name: str,
-        guards: RiskLimits | None = None,
+        risk_limits: RiskLimits | None = None,
         retain_closed_ms: int = _RETAIN_CLOSED_MS,
     ) -> None:
         self._name = name
         self._bus = bus
         self._clock = clock or SystemClock()
         self._market = market
-        self._rail = RiskGate(guards, self._clock, name)
+        self._risk = RiskGate(risk_limits, self._clock, name)
         self._retain_closed_ms = retain_closed_ms
         self._lock = threading.Lock()
         self._purged_ms = self._clock.now_ms()
@@ -146,10 +146,10 @@ class LocalBroker(OrderQueries):
         """Fetch what the checks will need; no lock is held, and the requests may still be anything."""
 
     def _admit(self, requests: Sequence[OrderRequest]) -> None:
-        self._rail.check_not_frozen()
+        self._risk.check_not_frozen()
         for request in requests:
             self._check_all(request)
-        self._rail.admit(requests, dict(self._market.prices))
+        self._risk.admit(requests, dict(self._market.prices))
 
     def _check_all(self, request: OrderRequest) -> None:
         if not isinstance(request, OrderRequest):
@@ -194,7 +194,7 @@ class LocalBroker(OrderQueries):
         with self._lock:
             order = self._named_order(client_order_id, broker_order_id)
             if order.terminal is None:
-                self._rail.admit_changes(order.view(), changes)
+                self._risk.admit_changes(order.view(), changes)
                 self._check_changes(order.view(), changes)
             about = self._about(order)
             ack = self._ask(
@@ -272,16 +272,16 @@ class LocalBroker(OrderQueries):
 
     def freeze(self, reason: str = "asked") -> None:
         """The kill switch: refuse submits and amends until `unfreeze`; cancels pass."""
-        self._rail.freeze(reason)
+        self._risk.freeze(reason)
 
     def unfreeze(self) -> None:
         """Let orders pass again."""
-        self._rail.unfreeze()
+        self._risk.unfreeze()
 
     @property
     def is_frozen(self) -> bool:
         """True between `freeze` and `unfreeze`."""
-        return self._rail.is_frozen
+        return self._risk.is_frozen
 
     # -- what the kinds of local broker decide -------------------------------------------------------------------------
 

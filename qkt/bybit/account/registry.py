@@ -19,7 +19,7 @@ class PerClient(Generic[D]):
     """Client -> its one desk, for as long as the client lives. Safe from any thread."""
 
     def __init__(self, create: Callable[[BybitTransport], D]) -> None:
-        self._open_desk = create
+        self._create = create
         self._lock = threading.Lock()
         self._desks: dict[int, D] = {}
 
@@ -29,6 +29,6 @@ class PerClient(Generic[D]):
         with self._lock:
             desk = self._desks.get(name)
             if desk is None:
-                desk = self._desks[name] = self._open_desk(client)
+                desk = self._desks[name] = self._create(client)
                 weakref.finalize(client, self._desks.pop, name, None).atexit = False
             return desk

@@ -35,12 +35,12 @@ class WalletCache:
         self._brokers = 0
         self._last: tuple[int, Read[tuple[str, CoinBalance]]] | None = None
 
-    def read(self, reads: BybitQueries, account_type: str, *, monotonic_ms: int) -> Read[tuple[str, CoinBalance]]:
+    def read(self, queries: BybitQueries, account_type: str, *, monotonic_ms: int) -> Read[tuple[str, CoinBalance]]:
         """Fetch and join; a read another broker made within the last second serves as well."""
         with self._one_at_a_time:
             if self._last is not None and 0 <= monotonic_ms - self._last[0] < _SHARED_FOR_MS and self._brokers > 1:
                 return self._last[1]
-            read = reads.wallet(account_type)
+            read = queries.wallet(account_type)
             if read.is_complete:
                 try:
                     with self._lock:

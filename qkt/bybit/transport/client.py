@@ -172,7 +172,7 @@ class BybitClient:
         self._on_reconnect: tuple[Callable[[], None], ...] = ()
         self._on_fault: tuple[Callable[[StreamFault], None], ...] = ()
         self._on_gap: tuple[Callable[[str], None], ...] = ()
-        self._notices: CallbackQueue | None = None
+        self._callbacks: CallbackQueue | None = None
 
         self._balances: Mapping[str, Decimal] = MappingProxyType({})
         self._wallet = Wallet()
@@ -251,7 +251,7 @@ class BybitClient:
         with self._lock:  # a topic wanted meanwhile is either among these, or finds the stream
             if self._is_closed:
                 raise BybitConnectError("the client was closed while it connected")
-            self._notices = CallbackQueue(scheduler)
+            self._callbacks = CallbackQueue(scheduler)
             self._stream = stream = PrivateStream(
                 self._ws_url,
                 self._signer,
@@ -285,9 +285,9 @@ class BybitClient:
         """Each part closes idempotently, so whoever calls, and however many, returns when all of it has ended."""
         with self._lock:
             self._is_closed = True
-            stream, link, notices = self._stream, self._link, self._notices
-        if notices is not None:
-            notices.close()
+            stream, link, callbacks = self._stream, self._link, self._callbacks
+        if callbacks is not None:
+            callbacks.close()
         self._rest.close()
         if stream is not None:
             stream.close()
@@ -295,7 +295,7 @@ class BybitClient:
             link.close(patience_ms)
         with self._lock:
             if self._link is link:
-                self._stream = self._link = self._notices = None
+                self._stream = self._link = self._callbacks = None
 
     def __enter__(self) -> Self:
         self.connect()
@@ -354,7 +354,7 @@ class BybitClient:
         """What the connection did and how it is, in numbers."""
         stream, counted, rest = self._stream, self._stream_stats, self._rest.stats
         requests_used, connections_used = self._address.used()
-        last_ms, notices = counted.last_frame_monotonic_ms, self._notices
+        last_ms, callbacks = counted.last_frame_monotonic_ms, self._callbacks
         return ClientStats(
             frames=counted.frames,
             frame_age_ms=None if last_ms is None else self._machine.monotonic_ms() - last_ms,
@@ -367,7 +367,7 @@ class BybitClient:
             last_loss=counted.last_loss,
             ping_round_trip_ms=None if stream is None else stream.round_trip_ms,
             listener_errors=self._listener_errors,
-            handlers_waiting=0 if notices is None else len(notices),
+            handlers_waiting=0 if callbacks is None else len(callbacks),
             gaps=self._gaps,
             requests=rest.requests,
             requests_under_way=self._rest.under_way,
@@ -501,9 +501,9 @@ class BybitClient:
         self._notify(*(lambda handler=handler: handler(reason) for handler in self._on_gap))
 
     def _notify(self, *calls: Callable[[], None]) -> None:
-        notices = self._notices
-        if notices is not None:
-            notices.put(calls)
+        callbacks = self._callbacks
+        if callbacks is not None:
+            callbacks.put(calls)
 
     def _watch(self) -> None:
         stream = self._stream
