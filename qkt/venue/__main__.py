@@ -17,11 +17,12 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from .exchange.journal import Entry
 from .venue import SimulatedBybit
 
+_HIGHEST_PORT = 65_535
 _QUIET = frozenset({"n", "t", "event", "account"})
 _DULL = ("", "False", "UNKNOWN", "EC_NoError")
 
@@ -40,15 +41,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             rate_limits=not options.no_rate_limits,
         )
         _arm(venue, story)
+        journal = Path(options.journal).open("a", encoding="utf-8") if options.journal else None  # noqa: SIM115
     except (OSError, ValueError) as error:
         print(f"qkt venue: {error}", file=sys.stderr)
         return 2
-    return _run(venue, options, story)
+    return _run(venue, options, story, journal)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="qkt venue", description="A simulated Bybit V5 (spot) on loopback.")
-    parser.add_argument("--port", type=int, default=8765, help="port to listen on; 0 picks a free one (default 8765)")
+    parser.add_argument("--port", type=_port, default=8765, help="port to listen on; 0 picks a free one (default 8765)")
     parser.add_argument("--seed", type=int, default=1, help="decides everything left to chance (default 1)")
     parser.add_argument("--symbols", default="BTCUSDT,ETHUSDT,SOLUSDT", help="spot pairs, separated by commas")
     parser.add_argument("--market", choices=("live", "still"), default="live", help="default: live")
@@ -59,6 +61,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--quiet", action="store_true", help="do not print events")
     parser.add_argument("--json", action="store_true", help="a JSON line per event on stdout and nothing else")
     return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > _HIGHEST_PORT:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port; ports are 0 to {_HIGHEST_PORT}")
+    return int(text)
 
 
 def _story(path: str | None) -> dict[str, Any]:
@@ -83,12 +91,11 @@ def _arm(venue: SimulatedBybit, story: Mapping[str, Any]) -> None:
             raise ValueError(f"an event does price, cut, restart or deposit, not {event.get('do')!r}")
 
 
-def _run(venue: SimulatedBybit, options: argparse.Namespace, story: Mapping[str, Any]) -> int:
+def _run(venue: SimulatedBybit, options: argparse.Namespace, story: Mapping[str, Any], journal: TextIO | None) -> int:
     finished = threading.Event()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: finished.set())
-    journal = Path(options.journal).open("a", encoding="utf-8") if options.journal else None  # noqa: SIM115
     timers = [_timer(venue, event) for event in story.get("event", [])]
     try:
         if journal is not None:
@@ -98,7 +105,8 @@ def _run(venue: SimulatedBybit, options: argparse.Namespace, story: Mapping[str,
             venue.journal.listen(lambda entry: print(told(entry), flush=True))
         with venue:
             if options.json:
-                _say_json("listening", rest_url=venue.rest_url, ws_url=venue.ws_url, api_key="key", api_secret="secret")
+                urls = {"rest_url": venue.rest_url, "ws_url": venue.ws_url, "trade_ws_url": venue.trade_ws_url}
+                _say_json("listening", **urls, api_key="key", api_secret="secret")
             else:
                 print(f"simulated Bybit V5: REST {venue.rest_url}  private stream {venue.ws_url}", flush=True)
                 print("account key=key secret=secret; controls at /_venue; Ctrl-C ends it", flush=True)

@@ -1,128 +1,117 @@
-"""The venue's own controls over HTTP: faults, truth, and the hand of God, for clients in any language.
+"""The controls of the venue over HTTP, under ``/_venue``: faults, truth, and the commands of `SimulatedBybit`.
 
-Everything here is also a method of `SimulatedBybit`; requests are not signed, because the venue listens on loopback
-only. Answers are plain JSON: the result, or ``{"error": "..."}`` with status 400.
+Every command is a method of `SimulatedBybit`; its parameters are the keys of a JSON object. Answers are plain JSON:
+the result, or ``{"error": "..."}`` with status 400. Requests are not signed, because the venue listens on loopback
+only. So that no web page can reach the controls through a browser, a request must name a loopback host, must not come
+from another origin, and a POST must be declared as ``application/json``.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
+from urllib.parse import urlsplit
 
 from aiohttp import web
 
 from .exchange.retcodes import Refusal
-from .faults import KINDS
+from .faults import KINDS, Faults
 
-if TYPE_CHECKING:
-    from .venue import SimulatedBybit
+_LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_ORDER_NAMES = ("order", "orderId", "orderLinkId")
 
 
 class Admin:
-    """``/_venue/...``."""
+    """Answers requests to ``/_venue``.
 
-    def __init__(self, venue: SimulatedBybit) -> None:
-        self._venue = venue
-        self._posts: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-            "/_venue/faults": self._add_fault,
-            "/_venue/price": self._price,
-            "/_venue/fill": self._fill,
-            "/_venue/cancel": self._cancel,
-            "/_venue/place": self._place,
-            "/_venue/trade": self._trade,
-            "/_venue/deposit": self._deposit,
-            "/_venue/account": self._account,
-            "/_venue/restart": self._restart,
-            "/_venue/cut": self._cut,
-        }
+    Args:
+        faults: the registry behind ``/_venue/faults``.
+        commands: name -> function; ``POST /_venue/<name>`` calls it with the keys of the body.
+        reads: name -> function; ``GET /_venue/<name>`` calls it with the parameters of the query.
+    """
 
-    def handle(self, method: str, path: str, query: Mapping[str, Any], body: bytes) -> web.Response:
+    def __init__(
+        self, faults: Faults, commands: Mapping[str, Callable[..., Any]], reads: Mapping[str, Callable[..., Any]]
+    ) -> None:
+        self._faults = faults
+        self._commands = {**commands, "faults": self._add_fault}
+        self._reads = {**reads, "faults": self._list_faults}
+
+    def handle(
+        self, method: str, path: str, query: Mapping[str, Any], body: bytes, headers: Mapping[str, str]
+    ) -> web.Response:
+        """Answer one request; never raises for anything a client can send."""
+        refused = _refuse_foreign(method, headers)
+        if refused is not None:
+            return refused
+        name = path.removeprefix("/_venue").strip("/")
         try:
-            if method == "POST" and path in self._posts:
-                arguments = json.loads(body or b"{}")
-                if not isinstance(arguments, dict):
-                    raise ValueError("the body must be a JSON object")
-                return _json(self._posts[path](arguments))
-            if method == "GET" and path == "/_venue":
-                return _json(self._index())
-            if method == "GET" and path == "/_venue/faults":
-                return _json(
-                    {"faults": [fault.as_dict() for fault in self._venue.faults.active], "kinds": sorted(KINDS)}
-                )
-            if method == "GET" and path == "/_venue/truth":
-                return _json(self._venue.truth(query.get("account", "key")))
-            if method == "DELETE" and path.startswith("/_venue/faults"):
-                return _json(self._remove_fault(path, query))
+            if method == "POST" and name in self._commands:
+                return _json(_call(self._commands[name], _arguments(body)))
+            if method == "GET" and name in self._reads:
+                return _json(self._reads[name](**query))
+            if method == "DELETE" and name.startswith("faults"):
+                return _json(self._remove_fault(name, query))
         except Refusal as refusal:
             return _json({"error": str(refusal), "retCode": refusal.code}, status=400)
-        except (LookupError, TypeError, ValueError, ArithmeticError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, RecursionError) as error:
             return _json({"error": f"{type(error).__name__}: {error}"}, status=400)
         return _json({"error": "not found", "see": "/_venue"}, status=404)
 
-    def _index(self) -> dict[str, Any]:
-        venue = self._venue
+    def index(self) -> dict[str, list[str]]:
+        """The paths there are, by verb."""
         return {
-            "rest_url": venue.rest_url,
-            "ws_url": venue.ws_url,
-            "accounts": venue.accounts,
-            "symbols": list(venue.symbols),
-            "posts": sorted(self._posts),
-            "gets": ["/_venue", "/_venue/faults", "/_venue/truth?account=key"],
+            "posts": sorted(f"/_venue/{name}" for name in self._commands),
+            "gets": sorted(f"/_venue/{name}".rstrip("/") for name in self._reads),
             "deletes": ["/_venue/faults", "/_venue/faults/{id}"],
         }
 
-    def _add_fault(self, arguments: Mapping[str, Any]) -> Any:
-        options = dict(arguments)
-        return self._venue.faults.add(str(options.pop("name", "")), **options).as_dict()
+    def _list_faults(self) -> dict[str, Any]:
+        return {"faults": [fault.as_dict() for fault in self._faults.active], "kinds": sorted(KINDS)}
 
-    def _remove_fault(self, path: str, query: Mapping[str, Any]) -> Any:
-        number = path.removeprefix("/_venue/faults").strip("/") or query.get("id")
+    def _add_fault(self, name: str = "", **options: Any) -> dict[str, Any]:
+        return self._faults.add(name, **options).as_dict()
+
+    def _remove_fault(self, name: str, query: Mapping[str, Any]) -> dict[str, Any]:
+        number = name.removeprefix("faults").strip("/") or query.get("id")
         if not number:
-            self._venue.faults.clear()
+            self._faults.clear()
             return {"removed": "all"}
-        if not self._venue.faults.remove(int(number)):
+        if not self._faults.remove(int(number)):
             raise LookupError(f"no fault {number}")
         return {"removed": int(number)}
 
-    def _price(self, arguments: Mapping[str, Any]) -> Any:
-        self._venue.set_price(arguments["symbol"], arguments["price"])
-        return {"ok": True}
 
-    def _fill(self, arguments: Mapping[str, Any]) -> Any:
-        return self._venue.fill(_order(arguments), arguments.get("quantity"), arguments.get("price"))
-
-    def _cancel(self, arguments: Mapping[str, Any]) -> Any:
-        return self._venue.cancel(_order(arguments), arguments.get("cancel_type", "CancelByUser"))
-
-    def _place(self, arguments: Mapping[str, Any]) -> Any:
-        return self._venue.place(**arguments)
-
-    def _trade(self, arguments: Mapping[str, Any]) -> Any:
-        return self._venue.trade(**arguments)
-
-    def _deposit(self, arguments: Mapping[str, Any]) -> Any:
-        self._venue.deposit(arguments["coin"], arguments["amount"], account=arguments.get("account", "key"))
-        return {"ok": True}
-
-    def _account(self, arguments: Mapping[str, Any]) -> Any:
-        options = dict(arguments)
-        self._venue.add_account(str(options.pop("key")), str(options.pop("secret")), **options)
-        return {"ok": True}
-
-    def _restart(self, arguments: Mapping[str, Any]) -> Any:
-        self._venue.restart(cut_streams=bool(arguments.get("cut_streams", False)))
-        return {"ok": True}
-
-    def _cut(self, arguments: Mapping[str, Any]) -> Any:
-        return {"cut": self._venue.cut_streams(arguments.get("account"))}
+def _refuse_foreign(method: str, headers: Mapping[str, str]) -> web.Response | None:
+    """The refusal of a request that a foreign web page may have sent; None when it may pass."""
+    host, origin = headers.get("Host", ""), headers.get("Origin")
+    if urlsplit(f"//{host}").hostname not in _LOOPBACK:
+        return _json({"error": f"the controls answer to localhost only, not to the host {host!r}"}, status=403)
+    if origin is not None and urlsplit(origin).hostname not in _LOOPBACK:
+        return _json({"error": f"the controls do not answer to pages of {origin!r}"}, status=403)
+    if method == "POST" and headers.get("Content-Type", "").partition(";")[0].strip().lower() != "application/json":
+        return _json({"error": "send the header Content-Type: application/json"}, status=415)
+    return None
 
 
-def _order(arguments: Mapping[str, Any]) -> str:
-    name = arguments.get("order") or arguments.get("orderId") or arguments.get("orderLinkId")
-    if not name:
-        raise ValueError("name the order: orderId or orderLinkId")
-    return str(name)
+def _arguments(body: bytes) -> dict[str, Any]:
+    arguments = json.loads(body or b"{}")
+    if not isinstance(arguments, dict):
+        raise ValueError("the body must be a JSON object")
+    return arguments
+
+
+def _call(command: Callable[..., Any], arguments: dict[str, Any]) -> Any:
+    """Call a command; one that takes an ``order`` also takes it as ``orderId`` or ``orderLinkId``."""
+    if "order" in inspect.signature(command).parameters:
+        names = [arguments.pop(name) for name in _ORDER_NAMES if name in arguments]
+        if not any(names):
+            raise ValueError("name the order: orderId or orderLinkId")
+        arguments["order"] = str(next(filter(None, names)))
+    result = command(**arguments)
+    return {"ok": True} if result is None else result
 
 
 def _json(answer: Any, status: int = 200) -> web.Response:

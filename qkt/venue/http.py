@@ -14,7 +14,6 @@ from typing import Any
 
 from aiohttp import web
 
-from .admin import Admin
 from .api.answer import Answer
 from .api.gateway import Gateway, Request
 from .api.limits import RateLimits
@@ -26,6 +25,9 @@ from .faults.answers import alter, replacement
 from .streams.hub import OpenSession, StreamHub
 from .streams.session import reset
 
+Controls = Callable[[str, str, Mapping[str, Any], bytes, Mapping[str, str]], web.Response]
+"""Answers a request to ``/_venue``: verb, path, query, body, headers."""
+
 
 class HttpShell:
     """Routes a connection to the API, to a stream or to the controls."""
@@ -36,7 +38,7 @@ class HttpShell:
         limits: RateLimits,
         hub: StreamHub,
         streams: Mapping[str, OpenSession],
-        admin: Admin,
+        controls: Controls,
         faults: Faults,
         clock: SkewedClock,
         journal: Journal,
@@ -46,7 +48,7 @@ class HttpShell:
         self._limits = limits
         self._hub = hub
         self._streams = streams
-        self._admin = admin
+        self._controls = controls
         self._faults = faults
         self._clock = clock
         self._journal = journal
@@ -59,7 +61,7 @@ class HttpShell:
             return await self._upgrade(request, path, query)
         body = await request.read() if request.body_exists else b""
         if path.startswith("/_venue"):
-            return self._admin.handle(request.method, path, parse_query(query), body)
+            return self._controls(request.method, path, parse_query(query), body, request.headers)
         asked = Request(request.method, path, query, request.headers, body, request.remote or "")
         if not self._faults.armed("request") and not self._faults.armed("reply") and not self._faults.armed("both"):
             return self._respond(self._answer(asked))

@@ -97,12 +97,27 @@ class SimulatedBybit:
         for category in ("spot", "linear", "inverse", "option"):
             streams[f"/v5/public/{category}"] = partial(PublicSession, self._feed)
         self._market = LiveMarket(self._exchange, seed, speed=market_speed) if market == "live" else None
+        self._admin = Admin(
+            self.faults,
+            {
+                "price": self.set_price,
+                "fill": self.fill,
+                "cancel": self.cancel,
+                "place": self.place,
+                "trade": self.trade,
+                "deposit": self.deposit,
+                "account": self.add_account,
+                "restart": self.restart,
+                "cut": lambda **options: {"cut": self.cut_streams(**options)},
+            },
+            {"": self._index, "truth": self.truth},
+        )
         self._shell = HttpShell(
             gateway,
             self.limits,
             self._hub,
             streams,
-            Admin(self),
+            self._admin.handle,
             self.faults,
             self._clock,
             self._exchange.journal,
@@ -150,20 +165,36 @@ class SimulatedBybit:
 
     @property
     def rest_url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        """The base URL of REST.
+
+        Raises:
+            RuntimeError: the venue was not started yet and has no port; so do the other URLs.
+        """
+        return f"http://{self._address}"
 
     @property
     def ws_url(self) -> str:
         """The full URL of the private stream."""
-        return f"ws://127.0.0.1:{self.port}/v5/private"
+        return f"ws://{self._address}/v5/private"
 
     @property
     def trade_ws_url(self) -> str:
         """The full URL of order entry by WebSocket."""
-        return f"ws://127.0.0.1:{self.port}/v5/trade"
+        return f"ws://{self._address}/v5/trade"
 
     def public_ws_url(self, category: str = "spot") -> str:
-        return f"ws://127.0.0.1:{self.port}/v5/public/{category}"
+        """The full URL of the public stream of a category."""
+        return f"ws://{self._address}/v5/public/{category}"
+
+    @property
+    def _address(self) -> str:
+        if not self.port:
+            raise RuntimeError("the venue has no port yet: call start() first, or use it in a with statement")
+        return f"127.0.0.1:{self.port}"
+
+    def _index(self) -> dict[str, Any]:
+        urls = {"rest_url": self.rest_url, "ws_url": self.ws_url, "trade_ws_url": self.trade_ws_url}
+        return {**urls, "accounts": self.accounts, "symbols": list(self.symbols), **self._admin.index()}
 
     @property
     def accounts(self) -> list[str]:

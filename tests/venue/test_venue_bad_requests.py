@@ -260,7 +260,7 @@ def test_no_query_crashes_the_venue(door, path, query):
 @settings(**_FUZZ | {"max_examples": 25})
 def test_no_control_body_crashes_the_venue(door, message):
     for path in ("/_venue/faults", "/_venue/price", "/_venue/fill", "/_venue/place", "/_venue/deposit"):
-        answer = requests.post(
-            door.venue.rest_url + path, data=json.dumps({"name": message, "symbol": message}), timeout=10
-        )
+        body = json.dumps({"name": message, "symbol": message})
+        headers = {"Content-Type": "application/json"}
+        answer = requests.post(door.venue.rest_url + path, data=body, headers=headers, timeout=10)
         assert answer.status_code == 400

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -279,3 +280,90 @@ def test_the_reference_page_of_faults_is_the_catalogue():
     assert (ROOT / "docs/reference/venue-faults.md").read_text() == reference_page()
     for name in KINDS:
         assert f"### `{name}`" in reference_page()
+
+
+class TestTheControlsAreForThisMachineOnly:
+    @pytest.mark.parametrize(
+        ("headers", "status"),
+        [
+            ({"Host": "attacker.example"}, 403),
+            ({"Origin": "https://attacker.example"}, 403),
+            ({"Origin": "null"}, 403),
+            ({"Content-Type": "text/plain"}, 415),
+            ({"Content-Type": "application/x-www-form-urlencoded"}, 415),
+            ({"Host": "localhost:1", "Origin": "http://localhost:3000"}, 200),
+            ({"Host": "[::1]:80", "Content-Type": "application/json; charset=utf-8"}, 200),
+        ],
+    )
+    def test_who_may_post(self, venue: SimulatedBybit, headers: dict[str, str], status: int) -> None:
+        answer = requests.post(
+            venue.rest_url + "/_venue/deposit",
+            data=b'{"coin": "BTC", "amount": "1"}',
+            headers={"Content-Type": "application/json", **headers},
+            timeout=10,
+        )
+        assert answer.status_code == status
+        assert venue.truth()["balances"]["BTC"]["walletBalance"] == ("11" if status == 200 else "10")
+
+    def test_a_rebound_name_cannot_read_the_truth(self, venue: SimulatedBybit) -> None:
+        answer = requests.get(venue.rest_url + "/_venue/truth", headers={"Host": "rebound.example:8765"}, timeout=10)
+        assert (answer.status_code, "error" in answer.json()) == (403, True)
+
+    def test_deeply_nested_json_is_answered_with_400(self, venue: SimulatedBybit) -> None:
+        answer = requests.post(
+            venue.rest_url + "/_venue/deposit",
+            data=b"[" * 100_000,
+            headers={"Content-Type": "application/json"},
+            timeout=10,
+        )
+        assert answer.status_code == 400
+
+
+def test_deeply_nested_json_to_the_api_is_answered_with_10001(rest: Any) -> None:
+    assert rest.post_raw("/v5/order/create", "[" * 100_000).json()["retCode"] == 10001
+    assert rest.post_raw("/v5/order/create", '{"a":' * 100_000).json()["retCode"] == 10001
+
+
+def test_a_url_before_the_start_says_what_is_missing() -> None:
+    venue = SimulatedBybit()
+    for read in (lambda: venue.rest_url, lambda: venue.ws_url, lambda: venue.trade_ws_url, venue.public_ws_url):
+        with pytest.raises(RuntimeError, match=r"start\(\)"):
+            read()
+
+
+def test_a_journal_in_a_missing_folder_ends_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--port", "0", "--journal", str(tmp_path / "missing" / "file.jsonl")]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 1
+    assert "missing" in errors[0]
+
+
+@pytest.mark.parametrize("port", ["80000", "-1", "http"])
+def test_a_port_that_cannot_be_one_is_said(port: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main([f"--port={port}"])
+    assert f"{port!r} is not a port" in capsys.readouterr().err
+
+
+def imports_within_the_package() -> dict[str, set[str]]:
+    """Module -> the modules of `qkt.venue` it imports, those for type checking included."""
+    names = {".".join(("qkt", "venue", *path.relative_to(PACKAGE).with_suffix("").parts)): path for path in modules()}
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        package = name.split(".")[:-1]
+        graph[name] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.level:
+                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+                graph[name] |= {found for found in (base, *(f"{base}.{a.name}" for a in node.names)) if found in names}
+    return graph
+
+
+def test_no_module_of_the_venue_imports_itself_through_others() -> None:
+    graph = imports_within_the_package()
+    assert graph["qkt.venue.venue"], "the graph is empty: nothing would be tested"
+    while leaves := [name for name, imported in graph.items() if not imported]:
+        for leaf in leaves:
+            del graph[leaf]
+        graph = {name: imported - set(leaves) for name, imported in graph.items()}
+    assert graph == {}

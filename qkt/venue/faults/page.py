@@ -23,7 +23,8 @@ with SimulatedBybit(seed=1) as venue:
 ```
 
 ```sh
-curl -X POST localhost:8765/_venue/faults -d '{"name": "reply_lost", "path": "/v5/order/create", "count": 1}'
+curl localhost:8765/_venue/faults -H 'Content-Type: application/json' \\
+  -d '{"name": "reply_lost", "path": "/v5/order/create", "count": 1}'
 curl localhost:8765/_venue/faults
 curl -X DELETE localhost:8765/_venue/faults/1
 ```
