@@ -6,11 +6,12 @@ What a trader imports, grouped by task. Inside qkt nothing imports from here.
 import logging
 
 from qkt._version import __version__
-from qkt.broker.composite import CompositeBroker, SymbolPattern
+from qkt.broker.composite import CompositeBroker
 from qkt.broker.paper.broker import PaperBroker
 from qkt.broker.paper.dry_run import LogBroker
-from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck, SubmitOutcome
+from qkt.broker.protocol import BasicBroker, Broker, OrderTypeCapability, SubmitAck, SubmitOutcome
 from qkt.broker.risk import RiskLimits
+from qkt.broker.symbol_pattern import SymbolPattern
 from qkt.bus import EventBus, Subscription
 from qkt.bybit.linear import BybitLinearBroker
 from qkt.bybit.spot import BybitSpotBroker
@@ -75,6 +76,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "BalancesUpdated",
+    "BasicBroker",
     "Broker",
     "BrokerEvent",
     "BybitApiError",

@@ -1,11 +1,10 @@
-"""Several brokers behind one: a symbol decides who trades it, an id decides who answers for it.
+"""Several brokers behind one `Broker`: the symbol selects the broker of an order, the id selects it afterwards.
 
-`CompositeBroker` holds no orders. It knows which leaf it gave an order to, asks the leaves about the others (orders
-adopted at start, orders sent to a leaf directly), and never guesses: an id nobody knows, or one that two leaves know,
-is an InvalidRequestError and nothing is sent. Whatever a leaf can do beyond the protocol (look up and wait, batches,
-rules, rounds, the kill switch) can be asked of the composite, which asks the leaves that can.
+`CompositeBroker` holds no orders. It remembers which leaf received an order and asks the leaves about other ids
+(orders adopted at start, orders sent to a leaf directly). An id that no leaf knows, or that two leaves know, raises
+InvalidRequestError and nothing is sent.
 
-Give the leaves one bus: then all their events are one order, on one thread.
+Give all leaves the same bus: then their events are in one sequence, delivered on one thread.
 """
 
 from __future__ import annotations
@@ -18,7 +17,10 @@ from typing import Any, Self, TypeVar
 
 import attrs
 
-from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck, SubmitOutcome
+from qkt.broker.adapter import as_broker, never_sent
+from qkt.broker.arguments import check_one_id, list_argument
+from qkt.broker.protocol import BasicBroker, Broker, OrderTypeCapability, SubmitAck, WaitGoal
+from qkt.broker.symbol_pattern import SymbolPattern
 from qkt.errors import InvalidRequestError, QktError
 from qkt.health import Health
 from qkt.ids import new_client_order_id
@@ -26,6 +28,7 @@ from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.orders.audit import OrderAudit
+from qkt.reconcile.report import ReconcileReport
 
 log = logging.getLogger(__name__)
 
@@ -36,63 +39,31 @@ T = TypeVar("T")
 _OWNERS_KEPT = 100_000
 
 
-@attrs.frozen
-class SymbolPattern:
-    """Which symbols a route takes: one, all that begin alike, or all. Case matters, as it does to the venue."""
-
-    text: str
-    is_prefix: bool
-
-    @classmethod
-    def prefix(cls, text: str) -> SymbolPattern:
-        """Symbols that begin with ``text``: ``SymbolPattern.prefix("BYBIT_SPOT:")``."""
-        return cls(_text(text), is_prefix=True)
-
-    @classmethod
-    def exact(cls, symbol: str) -> SymbolPattern:
-        """That one symbol."""
-        return cls(_text(symbol), is_prefix=False)
-
-    @classmethod
-    def any(cls) -> SymbolPattern:
-        """Every symbol."""
-        return cls("", is_prefix=True)
-
-    def matches(self, symbol: str) -> bool:
-        """True when the route takes ``symbol``."""
-        return symbol.startswith(self.text) if self.is_prefix else symbol == self.text
-
-    def __str__(self) -> str:
-        return self.text + "*" * self.is_prefix
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str) or not value:
-        raise InvalidRequestError(f'a symbol pattern is text like "BYBIT_SPOT:", got {value!r}')
-    return value
-
-
 class CompositeBroker:
-    """Routes each symbol to the first route that matches, else to ``fallback``; closes every leaf when it closes.
+    """Sends each order to the first route whose pattern matches its symbol, else to ``fallback``.
 
-    A broker may stand in several routes; it is asked, and closed, once. With no fallback an unmatched symbol is not
-    supported, and submitting it raises.
+    Closing it closes every leaf. A broker may be in several routes; it is queried, and closed, once. Without a
+    fallback an unmatched symbol is not supported, and submitting it raises InvalidRequestError. A leaf that has only
+    the members of `BasicBroker` is completed by an adapter.
     """
 
     def __init__(
         self,
-        routes: Iterable[tuple[SymbolPattern, Broker]],
-        fallback: Broker | None = None,
+        routes: Iterable[tuple[SymbolPattern, BasicBroker]],
+        fallback: BasicBroker | None = None,
         *,
         name: str = "COMPOSITE",
     ) -> None:
         self._name = name
-        self._routes = tuple(_checked(route) for route in routes)
-        self._fallback = fallback
-        if not self._routes and fallback is None:
+        given = [_checked(route) for route in routes]
+        if not given and fallback is None:
             raise InvalidRequestError("a CompositeBroker needs at least one route or a fallback")
-        everyone = [broker for _, broker in self._routes] + ([] if fallback is None else [fallback])
-        self._leaves = tuple({id(broker): broker for broker in everyone}.values())
+        basic = [broker for _, broker in given] + ([] if fallback is None else [fallback])
+        leaf_of = {id(broker): as_broker(broker) for broker in basic}
+        self._routes = tuple((pattern, leaf_of[id(broker)]) for pattern, broker in given)
+        self._fallback = None if fallback is None else leaf_of[id(fallback)]
+        self._leaves = tuple(leaf_of.values())
+        self._given = tuple({id(broker): broker for broker in basic}.values())
         self._lock = threading.Lock()
         self._owners: dict[str, Broker] = {}
         self._is_closed = False
@@ -104,15 +75,13 @@ class CompositeBroker:
         return self._name
 
     @property
-    def leaves(self) -> tuple[Broker, ...]:
-        """The brokers behind it, each once, in the order of the routes, the fallback last."""
-        return self._leaves
+    def leaves(self) -> tuple[BasicBroker, ...]:
+        """The brokers behind it as they were given, each once, in the order of the routes, the fallback last."""
+        return self._given
 
     def route(self, symbol: str) -> Broker | None:
         """The broker that trades ``symbol``, None when nobody does."""
         return next((broker for pattern, broker in self._routes if pattern.matches(symbol)), self._fallback)
-
-    # -- orders --------------------------------------------------------------------------------------------------------
 
     def submit(self, request: OrderRequest) -> SubmitAck:
         """Send the order to its symbol's broker; raises InvalidRequestError when no route takes it."""
@@ -126,13 +95,13 @@ class CompositeBroker:
         All are routed and pass the leaves' ``check``, or none is sent. If a leaf then raises for its share, what other
         leaves have taken stands, and its own orders are REJECTED as "never sent"; if no leaf had taken any, it raises.
         """
-        orders = _several(requests, "submit_many", "orders")
+        orders = list_argument(requests, "submit_many", "orders")
         self._check_not_frozen()
         leaves = [self._route_or_refuse(_checked_order(order, "submit_many").symbol) for order in orders]
         for order in orders:
             self.check(order)
         acks: dict[int, SubmitAck] = {}
-        for leaf, places in _shares(leaves, "submit_many"):
+        for leaf, places in _shares(leaves):
             share = self._submit_at(leaf, [orders[at] for at in places], is_first=not acks)
             acks |= zip(places, share, strict=True)
         return [acks[at] for at in range(len(orders))]
@@ -141,18 +110,17 @@ class CompositeBroker:
         named = [_named(request) for request in requests]
         self._claim(named, leaf)
         try:
-            acks: list[SubmitAck] = [leaf.submit(named[0])] if len(named) == 1 else _ability(leaf, "submit_many")(named)
-            return acks
+            return [leaf.submit(named[0])] if len(named) == 1 else leaf.submit_many(named)
         except Exception as error:
             # It raised, so nothing was sent: the ids are free, unless older orders of this leaf have them.
             self._disclaim(named)
             if is_first or not isinstance(error, QktError):
                 raise
-            return [_never_sent(request, error) for request in named]
+            return [never_sent(request, error) for request in named]
 
     def cancel(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> SubmitAck:
         """Ask for an order's end at the leaf that holds it; raises InvalidRequestError when none, or several, do."""
-        _exactly_one(client_order_id, broker_order_id)
+        check_one_id(client_order_id, broker_order_id)
         leaf = self._owner(client_order_id, broker_order_id)
         return leaf.cancel(client_order_id, broker_order_id=broker_order_id)
 
@@ -167,12 +135,9 @@ class CompositeBroker:
         if not isinstance(changes, OrderModification):
             raise InvalidRequestError(f"modify takes an OrderModification, got {changes!r}")
         self._check_not_frozen()
-        _exactly_one(client_order_id, broker_order_id)
+        check_one_id(client_order_id, broker_order_id)
         leaf = self._owner(client_order_id, broker_order_id)
-        if client_order_id is not None:
-            return leaf.modify(client_order_id, changes)
-        ack: SubmitAck = _ability(leaf, "modify")(None, changes, broker_order_id=broker_order_id)
-        return ack
+        return leaf.modify(client_order_id, changes, broker_order_id=broker_order_id)
 
     def cancel_all(self, symbol: str | None = None, *, include_external: bool = False) -> list[SubmitAck]:
         """Cancel every open order of ours (and the outside ones, if told), at every leaf, or only on ``symbol``.
@@ -182,7 +147,7 @@ class CompositeBroker:
         """
         asked = self._leaves if symbol is None else tuple(filter(None, [self.route(symbol)]))
         acks: list[SubmitAck] = []
-        _for_each(asked, lambda leaf: acks.extend(_cancel_all_at(leaf, symbol, include_external)))
+        _for_each(asked, lambda leaf: acks.extend(leaf.cancel_all(symbol, include_external=include_external)))
         return acks
 
     def cancel_many(
@@ -193,63 +158,58 @@ class CompositeBroker:
         Every id is found before anything is sent: one that nobody knows raises.
         """
         wanted: list[tuple[str | None, str | None]] = [
-            *((name, None) for name in _several(client_order_ids, "cancel_many", "ids")),
-            *((None, name) for name in _several(broker_order_ids, "cancel_many", "ids")),
+            *((name, None) for name in list_argument(client_order_ids, "cancel_many", "ids")),
+            *((None, name) for name in list_argument(broker_order_ids, "cancel_many", "ids")),
         ]
         owners = [self._owner(*ids) for ids in wanted]
         acks: dict[int, SubmitAck] = {}
-        for leaf, places in _shares(owners, "cancel_many"):
+        for leaf, places in _shares(owners):
             acks |= zip(places, _cancel_at(leaf, [wanted[at] for at in places]), strict=True)
         return [acks[at] for at in range(len(wanted))]
-
-    # -- looking -------------------------------------------------------------------------------------------------------
 
     def open_orders(self) -> Sequence[OrderView]:
         """Every leaf's open orders, in the order of the leaves."""
         return tuple(view for leaf in self._leaves for view in leaf.open_orders())
 
     def order(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderView:
-        """What the leaf that holds the order believes of it."""
-        view: OrderView = self._ask_owner("order", client_order_id, broker_order_id)
-        return view
+        """Current view of one order, from the leaf that holds it."""
+        return self._leaf_of(client_order_id, broker_order_id).order(client_order_id, broker_order_id=broker_order_id)
 
-    def fills(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> tuple[Execution, ...]:
-        """The executions of one order, as its leaf has seen them."""
-        fills: tuple[Execution, ...] = self._ask_owner("fills", client_order_id, broker_order_id)
-        return fills
+    def fills(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> Sequence[Execution]:
+        """Executions of one order, oldest first, from the leaf that holds it."""
+        return self._leaf_of(client_order_id, broker_order_id).fills(client_order_id, broker_order_id=broker_order_id)
 
     def explain(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderAudit:
-        """The trail of facts behind an order, from its leaf."""
-        story: OrderAudit = self._ask_owner("explain", client_order_id, broker_order_id)
-        return story
+        """Audit trail of one order, from the leaf that holds it."""
+        leaf = self._leaf_of(client_order_id, broker_order_id)
+        return leaf.explain(client_order_id, broker_order_id=broker_order_id)
 
     def wait(
         self,
         client_order_id: str | None = None,
         *,
         broker_order_id: str | None = None,
-        until: str | Callable[[OrderView], bool] = "closed",
+        until: WaitGoal | Callable[[OrderView], bool] = "closed",
         timeout_ms: int = 5_000,
     ) -> OrderView:
-        """Wait at the order's leaf until it is ``"accepted"``, ``"resolved"``, ``"closed"``, or a function is true."""
-        view: OrderView = self._ask_owner("wait", client_order_id, broker_order_id, until=until, timeout_ms=timeout_ms)
-        return view
+        """Block until an order reaches a state, at the leaf that holds it; see `Broker.wait`."""
+        leaf = self._leaf_of(client_order_id, broker_order_id)
+        return leaf.wait(client_order_id, broker_order_id=broker_order_id, until=until, timeout_ms=timeout_ms)
 
-    def _ask_owner(self, what: str, client_order_id: str | None, broker_order_id: str | None, **options: Any) -> Any:
-        _exactly_one(client_order_id, broker_order_id)
-        leaf = self._owner(client_order_id, broker_order_id)
-        return _ability(leaf, what)(client_order_id, broker_order_id=broker_order_id, **options)
+    def _leaf_of(self, client_order_id: str | None, broker_order_id: str | None) -> Broker:
+        check_one_id(client_order_id, broker_order_id)
+        return self._owner(client_order_id, broker_order_id)
 
     @property
     def health(self) -> Mapping[str, Health]:
         """Leaf name -> its health, for the leaves that have one."""
-        return MappingProxyType({leaf.name: leaf.health for leaf in self._leaves if hasattr(leaf, "health")})
+        return _by_leaf((leaf.name, leaf.health) for leaf in self._leaves)
 
-    def reconcile(self) -> Mapping[str, Any]:
-        """Have every leaf that can compare itself with its venue do so: leaf name -> its report."""
-        reports: dict[str, Any] = {}
-        _for_each(self._able("reconcile"), lambda leaf: reports.update({leaf.name: _ability(leaf, "reconcile")()}))
-        return MappingProxyType(reports)
+    def reconcile(self) -> Mapping[str, ReconcileReport]:
+        """Reconcile every leaf with its venue: leaf name -> its report."""
+        reports: list[tuple[str, ReconcileReport | Mapping[str, ReconcileReport]]] = []
+        _for_each(self._leaves, lambda leaf: reports.append((leaf.name, leaf.reconcile())))
+        return _by_leaf(reports)
 
     def capabilities_for(self, symbol: str) -> frozenset[OrderTypeCapability]:
         """What the broker of ``symbol`` can do with it; empty when nobody serves it."""
@@ -261,37 +221,28 @@ class CompositeBroker:
         leaf = self.route(symbol)
         return leaf is not None and leaf.supports(symbol)
 
-    # -- rules and the kill switch -------------------------------------------------------------------------------------
-
     def check(self, request: OrderRequest) -> None:
-        """Raise what its leaf's ``check`` raises for this order, and send nothing; a leaf without one says nothing."""
-        leaf = self._route_or_refuse(_checked_order(request, "check").symbol)
-        if hasattr(leaf, "check"):
-            _ability(leaf, "check")(request)
+        """Raise what its leaf's ``check`` raises for this order, and send nothing."""
+        self._route_or_refuse(_checked_order(request, "check").symbol).check(request)
 
     def rules(self, symbol: str) -> InstrumentRules | None:
         """The venue's rules for a symbol, from its leaf; None where it has none."""
         leaf = self.route(symbol)
-        if leaf is None or not hasattr(leaf, "rules"):
-            return None
-        found: InstrumentRules | None = _ability(leaf, "rules")(symbol)
-        return found
+        return None if leaf is None else leaf.rules(symbol)
 
     def quantize(self, request: R) -> R:
-        """The nearest order that fits the venue's steps and is no worse for you; unchanged where there are no rules."""
-        leaf = self._route_or_refuse(_checked_order(request, "quantize").symbol)
-        fitted: R = _ability(leaf, "quantize")(request) if hasattr(leaf, "quantize") else request
-        return fitted
+        """Nearest order that fits the venue's steps and is no worse for its owner; unchanged without rules."""
+        return self._route_or_refuse(_checked_order(request, "quantize").symbol).quantize(request)
 
     def freeze(self, reason: str = "asked") -> None:
         """The kill switch, for everything behind it: refuse submits and amends until `unfreeze`; cancels pass."""
         self._frozen_because = reason
-        _for_each(self._able("freeze"), lambda leaf: _ability(leaf, "freeze")(reason))
+        _for_each(self._leaves, lambda leaf: leaf.freeze(reason))
 
     def unfreeze(self) -> None:
         """Let orders pass again, at every leaf."""
         self._frozen_because = None
-        _for_each(self._able("unfreeze"), lambda leaf: _ability(leaf, "unfreeze")())
+        _for_each(self._leaves, lambda leaf: leaf.unfreeze())
 
     @property
     def is_frozen(self) -> bool:
@@ -304,11 +255,6 @@ class CompositeBroker:
             raise InvalidRequestError(
                 f"not sent: {self.name} is frozen ({reason}); cancels pass, unfreeze() lets orders pass again"
             )
-
-    def _able(self, ability: str) -> list[Broker]:
-        return [leaf for leaf in self._leaves if hasattr(leaf, ability)]
-
-    # -- who owns what -------------------------------------------------------------------------------------------------
 
     def _route_or_refuse(self, symbol: str) -> Broker:
         if self._is_closed:
@@ -356,8 +302,6 @@ class CompositeBroker:
             )
         return holders[0]
 
-    # -- the end -------------------------------------------------------------------------------------------------------
-
     def close(self) -> None:
         """Close every leaf once, also when one of them raises; that error is raised at the end. Idempotent."""
         with self._lock:
@@ -380,7 +324,7 @@ class CompositeBroker:
         return f"<CompositeBroker {self.name}{state} {routes} fallback={fallback}>"
 
 
-def _checked(route: tuple[SymbolPattern, Broker]) -> tuple[SymbolPattern, Broker]:
+def _checked(route: tuple[SymbolPattern, BasicBroker]) -> tuple[SymbolPattern, BasicBroker]:
     try:
         pattern, broker = route
     except (TypeError, ValueError):
@@ -402,52 +346,19 @@ def _named(request: R) -> R:
     return attrs.evolve(request, client_order_id=request.client_order_id or new_client_order_id())
 
 
-def _never_sent(request: OrderRequest, error: QktError) -> SubmitAck:
-    """Part of the call stands at other leaves already, so the rest is told of, not raised."""
-    return SubmitAck(
-        client_order_id=request.client_order_id or "",
-        outcome=SubmitOutcome.REJECTED,
-        reject_reason=f"never sent: {error}",
-    )
-
-
-def _several(given: Iterable[T], asked: str, what: str) -> list[T]:
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise InvalidRequestError(f"{asked} takes a list of {what}; got {given!r}")
-    return list(given)
-
-
-def _exactly_one(client_order_id: str | None, broker_order_id: str | None) -> None:
-    if (client_order_id is None) == (broker_order_id is None):
-        raise InvalidRequestError("name the order by exactly one of client_order_id and broker_order_id")
-
-
 def _holds(leaf: Broker, client_order_id: str | None, broker_order_id: str | None) -> bool:
-    """True when ``leaf`` knows the order: any order if it can look one up, else an open one."""
-    look_up = getattr(leaf, "order", None)
-    if look_up is not None:
-        try:
-            return look_up(client_order_id, broker_order_id=broker_order_id) is not None
-        except InvalidRequestError:
-            return False
-    wanted = (client_order_id or None, broker_order_id or None)
-    return any(view.client_order_id == wanted[0] or view.broker_order_id == wanted[1] for view in leaf.open_orders())
+    try:
+        leaf.order(client_order_id, broker_order_id=broker_order_id)
+    except InvalidRequestError:
+        return False
+    return True
 
 
-def _ability(leaf: Broker, name: str) -> Callable[..., Any]:
-    """A method beyond the protocol, or a clear refusal."""
-    method: Callable[..., Any] | None = getattr(leaf, name, None)
-    if method is None:
-        raise InvalidRequestError(f"{leaf.name} ({type(leaf).__name__}) cannot {name}")
-    return method
-
-
-def _shares(leaves: Sequence[Broker], ability: str) -> list[tuple[Broker, list[int]]]:
-    """Which places go to which leaf: together where the leaf has ``ability``, else one by one."""
-    shares: dict[tuple[int, int], tuple[Broker, list[int]]] = {}
+def _shares(leaves: Sequence[Broker]) -> list[tuple[Broker, list[int]]]:
+    """Each leaf once, with the positions of its items in the given sequence."""
+    shares: dict[int, tuple[Broker, list[int]]] = {}
     for at, leaf in enumerate(leaves):
-        key = (id(leaf), -1 if hasattr(leaf, ability) else at)
-        shares.setdefault(key, (leaf, []))[1].append(at)
+        shares.setdefault(id(leaf), (leaf, []))[1].append(at)
     return list(shares.values())
 
 
@@ -456,21 +367,15 @@ def _cancel_at(leaf: Broker, wanted: Sequence[tuple[str | None, str | None]]) ->
         return [leaf.cancel(wanted[0][0], broker_order_id=wanted[0][1])]
     ours = [client_order_id for client_order_id, _ in wanted if client_order_id is not None]
     theirs = [broker_order_id for _, broker_order_id in wanted if broker_order_id is not None]
-    acks: list[SubmitAck] = _ability(leaf, "cancel_many")(ours, broker_order_ids=theirs)
-    return acks
+    return leaf.cancel_many(ours, broker_order_ids=theirs)
 
 
-def _cancel_all_at(leaf: Broker, symbol: str | None, include_external: bool) -> Iterable[SubmitAck]:
-    if hasattr(leaf, "cancel_all"):
-        acks: Iterable[SubmitAck] = _ability(leaf, "cancel_all")(symbol, include_external=include_external)
-        return acks
-    chosen = [
-        view for view in leaf.open_orders() if symbol in (None, view.symbol) and (include_external or not view.external)
-    ]
-    return [
-        leaf.cancel(broker_order_id=view.broker_order_id) if view.broker_order_id else leaf.cancel(view.client_order_id)
-        for view in chosen
-    ]
+def _by_leaf(answers: Iterable[tuple[str, T | Mapping[str, T]]]) -> Mapping[str, T]:
+    """Leaf name -> answer; the answers of a composite leaf are listed under the names of its own leaves."""
+    found: dict[str, T] = {}
+    for name, answer in answers:
+        found.update(answer if isinstance(answer, Mapping) else {name: answer})
+    return MappingProxyType(found)
 
 
 def _for_each(leaves: Iterable[Broker], act: Callable[[Broker], object]) -> None:

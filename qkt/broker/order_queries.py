@@ -1,11 +1,12 @@
-"""What is believed, for whoever asks: the same looks at a `BrokerState`, whichever venue feeds it."""
+"""Queries about orders, answered from a `BrokerState`; shared by the live and the local brokers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from qkt.broker.arguments import check_one_id
+from qkt.broker.protocol import WaitGoal
 from qkt.broker.state import BrokerState
-from qkt.errors import InvalidRequestError
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderView
 from qkt.orders.audit import OrderAudit
@@ -13,7 +14,7 @@ from qkt.orders.order import Order
 
 
 class OrderQueries:
-    """The looking half of every broker that keeps a `BrokerState`; from memory, from any thread."""
+    """Read-only order methods of every broker that keeps a `BrokerState`: from memory, safe from any thread."""
 
     _state: BrokerState
 
@@ -40,7 +41,7 @@ class OrderQueries:
         client_order_id: str | None = None,
         *,
         broker_order_id: str | None = None,
-        until: str | Callable[[OrderView], bool] = "closed",
+        until: WaitGoal | Callable[[OrderView], bool] = "closed",
         timeout_ms: int = 5_000,
     ) -> OrderView:
         """Block until an order is ``"accepted"``, ``"resolved"`` or ``"closed"``, or a function of its view is true.
@@ -52,10 +53,5 @@ class OrderQueries:
         return self._state.wait(client_order_id, broker_order_id, until, timeout_ms)
 
     def _named_order(self, client_order_id: str | None, broker_order_id: str | None) -> Order:
-        if (client_order_id is None) == (broker_order_id is None):
-            raise InvalidRequestError("name the order by client_order_id or by broker_order_id, exactly one of them")
-        if client_order_id == "":
-            raise InvalidRequestError(
-                "the client_order_id is empty, as is that of an order placed without one: name it by broker_order_id="
-            )
+        check_one_id(client_order_id, broker_order_id)
         return self._state.order(client_order_id, broker_order_id)

@@ -172,7 +172,7 @@ class BatchEntry(OrderEntry):
         acks: dict[_Key, SubmitAck] = {}
         chunk: list[Order] = []
         for order in orders:
-            if too_late := self._intend(order, self._intend_cancel(order, is_remembered=False)):
+            if (too_late := self._intend(order, self._intend_cancel(order, is_remembered=False))) is not None:
                 acks[_key(order)] = too_late
             else:
                 chunk.append(order)

@@ -139,7 +139,7 @@ class OrderEntry:
     def cancel(self, order: Order) -> SubmitAck:
         """Ask for an order's end; see `BybitBroker.cancel`."""
         is_visible = order.has_evidence or order.is_acknowledged
-        if too_late := self._intend(order, self._intend_cancel(order, is_remembered=not is_visible)):
+        if (too_late := self._intend(order, self._intend_cancel(order, is_remembered=not is_visible))) is not None:
             return too_late
         if not is_visible:
             return _answer(order, SubmitOutcome.UNKNOWN, "remembered: sent when the order appears")
@@ -222,7 +222,7 @@ class OrderEntry:
         body = BybitOrderTranslator.to_amend_body(order.symbol, changes, **ids_of(order))
         sent_ms = self._recovery.queries.venue_ms()
         intent = ModifyIntended(**ids_of(order), changes=changes, sent_ms=sent_ms, **self._now())
-        if too_late := self._intend(order, intent):
+        if (too_late := self._intend(order, intent)) is not None:
             return too_late
         fact = self._send(
             lambda: self._post(AMEND, body),

@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from qkt.broker.protocol import SubmitOutcome
+from qkt.broker.protocol import SubmitOutcome, WaitGoal
 from qkt.bybit.codec.orders import BybitOrderTranslator
 from qkt.cli import exit_codes
 from qkt.cli.confirm import add_sending_options, is_confirmed
@@ -187,7 +187,7 @@ def _outcome(account: Session, request: OrderRequest, wait_ms: int) -> tuple[Sub
     return SubmitOutcome.ACCEPTED, view
 
 
-def _waited(account: Session, client_order_id: str, until: str, wait_ms: int) -> OrderView:
+def _waited(account: Session, client_order_id: str, until: WaitGoal, wait_ms: int) -> OrderView:
     try:
         return account.broker.wait(client_order_id, until=until, timeout_ms=wait_ms)
     except WaitTimeoutError:

@@ -9,7 +9,7 @@ It needs no test framework; under pytest `broker_checks` gives one case per prom
     def test_my_broker_keeps_the_contract(check):
         check()
 
-Every check builds a broker of its own on a bus of its own, looks at it only through `qkt.broker.protocol.Broker` and
+Every check builds a broker of its own on a bus of its own, uses it only through `qkt.broker.protocol.BasicBroker` and
 the events on that bus, and closes it. Nothing here waits longer than ``patience_ms`` for an event.
 """
 
@@ -23,7 +23,7 @@ from typing import Any, NoReturn, TypeVar
 
 import attrs
 
-from qkt.broker.protocol import Broker, OrderTypeCapability, SubmitAck, SubmitOutcome
+from qkt.broker.protocol import BasicBroker, OrderTypeCapability, SubmitAck, SubmitOutcome
 from qkt.bus import EventBus
 from qkt.clock import SystemClock
 from qkt.errors import InvalidRequestError, QktError, WaitTimeoutError
@@ -73,7 +73,7 @@ class Bench:
         patience_ms: how long an event may take.
     """
 
-    make_broker: Callable[[EventBus], Broker]
+    make_broker: Callable[[EventBus], BasicBroker]
     symbol: str = "BYBIT_SPOT:BTCUSDT"
     unserved_symbol: str | None = None
     resting_price: Decimal = Decimal(10_000)
@@ -198,7 +198,7 @@ class BrokerCheck:
         return self.promise.replace(" ", "-")
 
 
-def check_broker(make_broker: Callable[[EventBus], Broker], **bench: Any) -> tuple[str, ...]:
+def check_broker(make_broker: Callable[[EventBus], BasicBroker], **bench: Any) -> tuple[str, ...]:
     """Hold a broker to the contract; returns the promises it keeps.
 
     The keywords are those of `Bench`: ``symbol``, ``trade``, ``settle``, ``resting_price`` and so on. Raises one
@@ -217,7 +217,7 @@ def check_broker(make_broker: Callable[[EventBus], Broker], **bench: Any) -> tup
     return tuple(check.promise for check in checks)
 
 
-def broker_checks(make_broker: Callable[[EventBus], Broker], **bench: Any) -> list[BrokerCheck]:
+def broker_checks(make_broker: Callable[[EventBus], BasicBroker], **bench: Any) -> list[BrokerCheck]:
     """The contract as a list of cases, for ``pytest.mark.parametrize``. Keywords as in `check_broker`.
 
     Without ``trade`` the checks about fills are left out, without ``unserved_symbol`` those about symbols not served.

@@ -6,9 +6,10 @@ from decimal import Decimal
 
 import pytest
 
-from qkt.broker.composite import CompositeBroker, SymbolPattern
+from qkt.broker.composite import CompositeBroker
 from qkt.broker.paper.broker import PaperBroker
 from qkt.broker.paper.dry_run import LogBroker
+from qkt.broker.symbol_pattern import SymbolPattern
 from qkt.bus import EventBus
 from qkt.bybit.spot import BybitSpotBroker
 from qkt.events import FillEvent, OrderAccepted, OrderEvent, OrderFilled

@@ -8,10 +8,11 @@ from typing import Any
 import attrs
 import pytest
 
-from qkt.broker.composite import CompositeBroker, SymbolPattern
+from qkt.broker.composite import CompositeBroker
 from qkt.broker.paper.broker import PaperBroker
 from qkt.broker.paper.dry_run import LogBroker
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck, SubmitOutcome
+from qkt.broker.symbol_pattern import SymbolPattern
 from qkt.bus import EventBus
 from qkt.errors import InvalidRequestError
 from qkt.events import BrokerEvent, OrderAccepted, OrderCancelled, OrderFilled, OrderPartiallyFilled

@@ -7,8 +7,9 @@ from decimal import Decimal
 
 import pytest
 
-from qkt.broker.composite import CompositeBroker, SymbolPattern
+from qkt.broker.composite import CompositeBroker
 from qkt.broker.paper.broker import PaperBroker
+from qkt.broker.symbol_pattern import SymbolPattern
 from qkt.bus import EventBus
 from qkt.bybit.spot import BybitSpotBroker
 from qkt.bybit.transport.client import BybitClient

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from qkt.broker.arguments import list_argument
 from qkt.broker.order_queries import OrderQueries
 from qkt.broker.paper.matching import PaperMarket, RefusedByMarketError, Row
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck, SubmitOutcome
@@ -42,6 +43,7 @@ from qkt.orders.facts import (
     SubmitRefused,
 )
 from qkt.orders.order import Order
+from qkt.reconcile.report import ReconcileReport
 
 log = logging.getLogger(__name__)
 
@@ -85,8 +87,6 @@ class LocalBroker(OrderQueries):
         """Who this is in logs and events."""
         return self._name
 
-    # -- asking for things ---------------------------------------------------------------------------------------------
-
     def submit(self, request: OrderRequest) -> SubmitAck:
         """Take an order; the market answers before this returns, and its events may precede the ack.
 
@@ -102,7 +102,7 @@ class LocalBroker(OrderQueries):
         All or none pass the checks: one that cannot be right raises, and none is taken. From then on each order has
         its own outcome.
         """
-        return self._submit_all(_several(requests, "submit_many", "orders"))
+        return self._submit_all(list_argument(requests, "submit_many", "orders"))
 
     def _submit_all(self, requests: Sequence[OrderRequest]) -> list[SubmitAck]:
         self._state.check_open()
@@ -252,14 +252,12 @@ class LocalBroker(OrderQueries):
     ) -> list[SubmitAck]:
         """End several orders: one ack each, client ids first. An unknown id, or one named twice, raises before any."""
         self._state.check_open()
-        orders = [self._named_order(name, None) for name in _several(client_order_ids, "cancel_many", "ids")]
-        orders += [self._named_order(None, name) for name in _several(broker_order_ids, "cancel_many", "ids")]
+        orders = [self._named_order(name, None) for name in list_argument(client_order_ids, "cancel_many", "ids")]
+        orders += [self._named_order(None, name) for name in list_argument(broker_order_ids, "cancel_many", "ids")]
         ids = [order.client_order_id for order in orders]
         if len(set(ids)) < len(ids):
             raise InvalidRequestError("cancel_many names an order twice; nothing was cancelled")
         return [self.cancel(client_order_id) for client_order_id in ids]
-
-    # -- rules and guards ----------------------------------------------------------------------------------------------
 
     def rules(self, symbol: str) -> InstrumentRules | None:  # noqa: ARG002 - the default knows none
         """The venue's rules for a symbol, None where this broker was given none."""
@@ -282,8 +280,6 @@ class LocalBroker(OrderQueries):
     def is_frozen(self) -> bool:
         """True between `freeze` and `unfreeze`."""
         return self._risk.is_frozen
-
-    # -- what the kinds of local broker decide -------------------------------------------------------------------------
 
     def _check(self, request: OrderRequest) -> None:
         """Raise InvalidRequestError for what this broker will not take; nothing has been recorded yet."""
@@ -328,7 +324,9 @@ class LocalBroker(OrderQueries):
             queue_depth=self._bus.queue_depth,
         )
 
-    # -- housekeeping --------------------------------------------------------------------------------------------------
+    def reconcile(self) -> Mapping[str, ReconcileReport]:
+        """An empty mapping: the market is in this process, so there is no venue to compare the state with."""
+        return {}
 
     def _absorb_rows(self, rows: Iterable[Row], now_ms: int) -> None:
         self._absorb(_facts(rows, now_ms, "stream"))
@@ -372,12 +370,6 @@ def _intent(request: OrderRequest, now_ms: int) -> SubmitIntended:
         at_ms=now_ms,
         origin="submit",
     )
-
-
-def _several(given: Iterable[T], asked: str, what: str) -> list[T]:
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise InvalidRequestError(f"{asked} takes a list of {what}; got {given!r}")
-    return list(given)
 
 
 def needed_for(request: OrderRequest) -> frozenset[OrderTypeCapability]:
