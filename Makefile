@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check verify venue bench-venue docs clean
+.PHONY: help install demo test lint types check verify venue bench bench-quick bench-page bench-venue docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?(.*)/\1|\2/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -42,8 +42,18 @@ $(VENV)/.docs: $(INSTALLED)
 venue: $(INSTALLED)  ## Run the simulated Bybit on this machine until Ctrl-C
 	@$(BIN)/qkt venue
 
+bench: $(INSTALLED)  ## Measure qkt beside pybit, ccxt and its bare dependencies: the whole table
+	@$(BIN)/python -m tests.benchmarks
+
+bench-quick: $(INSTALLED)  ## The same from shorter runs, two minutes; fails if a row became worse by a factor of two
+	@$(BIN)/python -m tests.benchmarks quick
+
+bench-page: $(INSTALLED)  ## Measure, and write table and curves into docs/explanation/performance.md
+	@$(BIN)/python -m tests.benchmarks page
+	@$(BIN)/python docs/performance_plot.py
+
 bench-venue: $(INSTALLED)  ## Measure what the simulated venue bears on one core: requests and frames per second
-	@$(BIN)/python benchmarks/venue.py
+	@$(BIN)/python tests/benchmarks/venue.py
 
 docs: $(VENV)/.docs  ## Build the documentation without a warning into docs/_build
 	@$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build

@@ -1,6 +1,6 @@
 """How much the simulated venue bears: signed requests and stream frames per second, on one core.
 
-    python benchmarks/venue.py
+    python tests/benchmarks/venue.py
 
 The venue runs as a process of its own, pinned to one core where the system allows it; the load comes from another
 process over loopback, signed and parsed for real. Requests: create and cancel of a limit order, twenty connections.
