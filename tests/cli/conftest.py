@@ -6,10 +6,10 @@ import json
 import threading
 
 import pytest
-from cli_rig import Ended, environment
 
 from qkt.cli import main
 from qkt.venue import SimulatedBybit
+from tests.support.cli_rig import Ended, environment
 
 
 @pytest.fixture

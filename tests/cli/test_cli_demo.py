@@ -8,9 +8,9 @@ import json
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from cli_rig import Ended, end, environment, on_a_terminal, start
 
 from qkt.cli import main
+from tests.support.cli_rig import Ended, end, environment, on_a_terminal, start
 
 RUNS = {
     "absence-is-cancel": ("--json", "--sabotage", "absence-is-cancel"),

@@ -10,7 +10,6 @@ import threading
 from html.parser import HTMLParser
 
 import pytest
-from cli_rig import end, environment, many_on_a_terminal, on_a_terminal, start
 
 from qkt.cli.doctor_checks import (
     Colour,
@@ -31,6 +30,7 @@ from qkt.cli.screen import Screen
 from qkt.health import Health
 from qkt.model.balances import Wallet
 from qkt.reconcile.report import Discrepancy, ReconcileReport
+from tests.support.cli_rig import end, environment, many_on_a_terminal, on_a_terminal, start
 
 SEEN = {
     "orders": ("orders",),

@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 
 import pytest
-from cli_rig import on_a_terminal
+
+from tests.support.cli_rig import on_a_terminal
 
 CREATE, AMEND, CANCEL = "/v5/order/create", "/v5/order/amend", "/v5/order/cancel"
 

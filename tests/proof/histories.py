@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 import attrs
-from model_venue import ModelVenue, Moment
 
 from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
@@ -24,6 +23,7 @@ from qkt.model.orders import OrderModification, OrderRequest
 from qkt.orders.facts import AnyFact
 from qkt.testing import FakeBybitClient, FixedClock, TickScheduler
 from qkt.testing.builders import a_limit_order, execution_row, frame, order_reported, order_row, refusal
+from tests.proof.model_venue import ModelVenue, Moment
 
 T0 = 10_000_000  # when our requests are signed
 NOW = T0 + 100  # when everything happens that does not wait: the venue's times lie in between

@@ -7,7 +7,6 @@ from decimal import Decimal
 from types import MappingProxyType
 
 import attrs
-from histories import History, Terminal
 
 from qkt.events import (
     BrokerEvent,
@@ -20,6 +19,7 @@ from qkt.events import (
     OrderStatusUnknown,
 )
 from qkt.orders.ledger import Ledger
+from tests.proof.histories import History, Terminal
 
 ACCEPTED = "accepted"
 

@@ -20,9 +20,6 @@ from collections.abc import Callable, Iterable
 from functools import cache
 
 import attrs
-from histories import NOW, History
-from law import ACCEPTED, Told, Violation, check_end, learn
-from model_venue import EXECUTIONS, ModelVenue
 
 from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
@@ -31,6 +28,9 @@ from qkt.events import BalancesUpdated, BrokerEvent
 from qkt.orders.facts import SubmitAcknowledged
 from qkt.orders.ledger import Ledger
 from qkt.testing import FakeBybitClient, FixedClock
+from tests.proof.histories import NOW, History
+from tests.proof.law import ACCEPTED, Told, Violation, check_end, learn
+from tests.proof.model_venue import EXECUTIONS, ModelVenue
 
 QUIET_ROUNDS = 2
 

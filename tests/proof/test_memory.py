@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from memory_rig import T0, Rig, frames_of
 
 from qkt.bybit.codec.frames import execution_facts
+from tests.proof.memory_rig import T0, Rig, frames_of
 
 MB = 1_000_000
 RIG = Path(__file__).with_name("memory_rig.py")

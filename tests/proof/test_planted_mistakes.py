@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-import histories
 import pytest
-import wallet_graph
-from law import Violation
-from mistakes import MISTAKES
-from state_graph import Rounds, walked
+
+from tests.proof import histories, wallet_graph
+from tests.proof.law import Violation
+from tests.proof.mistakes import MISTAKES
+from tests.proof.state_graph import Rounds, walked
 
 # Mistake -> the history whose graph finds it, and how rounds mix with it.
 GRAPHS = {

@@ -7,10 +7,10 @@ to its end, so that a failure reads like one.
 from __future__ import annotations
 
 import pytest
-from histories import HISTORIES, NOW
-from state_graph import World
 
 from qkt.events import BalancesUpdated
+from tests.proof.histories import HISTORIES, NOW
+from tests.proof.state_graph import World
 
 HOUR_MS = 3_600_000
 

@@ -6,10 +6,11 @@ fast suite leaves out rounds where they multiply the graph most; `make verify` h
 
 from __future__ import annotations
 
-import histories
 import pytest
-from histories import HISTORIES
-from state_graph import Rounds, walked
+
+from tests.proof import histories
+from tests.proof.histories import HISTORIES
+from tests.proof.state_graph import Rounds, walked
 
 FAST = {
     histories.amend_then_fill_beats_cancel: Rounds.BETWEEN,

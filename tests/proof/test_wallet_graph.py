@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from wallet_graph import checked
+from tests.proof.wallet_graph import checked
 
 
 def test_any_order_of_wallet_frames_and_reads_ends_in_the_same_wallet_and_a_failed_read_changes_nothing(say):

@@ -10,14 +10,13 @@ from decimal import Decimal
 from functools import cache
 from itertools import permutations
 
-from law import Violation
-from state_graph import Heard
-
 from qkt.broker.state import BrokerState
 from qkt.bybit.recovery import BybitStateRecovery
 from qkt.errors import VenueUnavailableError
 from qkt.testing import FakeBybitClient, FixedClock
 from qkt.testing.builders import wallet_envelope
+from tests.proof.law import Violation
+from tests.proof.state_graph import Heard
 
 WALLET = "/v5/account/wallet-balance"
 # what, dated at, the coins it tells; a read tells all coins, a frame only those that it lists

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from stage import Stage, assert_lawful
+
+from tests.support.stage import Stage, assert_lawful
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from stage import AMEND, CANCEL, LOST, REALTIME, Stage, kinds_of
 
 from qkt import OrderCancelFailed, OrderCancelled, OrderModification, OrderModified, OrderModifyFailed
 from qkt.broker.protocol import SubmitOutcome
 from qkt.model.orders import OrderStatus
 from qkt.testing.builders import refusal
+from tests.support.stage import AMEND, CANCEL, LOST, REALTIME, Stage, kinds_of
 
 ARRIVAL_MS = 15_000
 CHEAPER = OrderModification(new_limit_price=Decimal(99))

@@ -6,7 +6,6 @@ from decimal import Decimal
 from itertools import permutations
 
 import pytest
-from stage import CANCEL, DAY_MS, EXECUTIONS, REALTIME, Stage, assert_lawful, kinds_of, words
 
 from qkt import (
     OrderAccepted,
@@ -22,6 +21,7 @@ from qkt.errors import VenueUnavailableError
 from qkt.model.orders import OrderStatus
 from qkt.orders.ledger import Ledger
 from qkt.testing.builders import acknowledged, execution_reported, order_reported, refusal, submit_intended
+from tests.support.stage import CANCEL, DAY_MS, EXECUTIONS, REALTIME, Stage, assert_lawful, kinds_of, words
 
 # -- S1, S2: one execution, two tellers --------------------------------------------------------------------------------
 

@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from stage import CANCEL, CREATE, EXECUTIONS, HISTORY, LOST, REALTIME, WALLET, Stage, assert_lawful, kinds_of, words
 
 from qkt import BybitClient, BybitSpotBroker, EventBus, LimitOrder, Side, SubmitOutcome
 from qkt.bybit.transport.stream_session import Timing
@@ -27,6 +26,19 @@ from qkt.events import (
 from qkt.net.backoff import ExponentialBackoff
 from qkt.testing.builders import a_limit_order
 from qkt.venue import SimulatedBybit
+from tests.support.stage import (
+    CANCEL,
+    CREATE,
+    EXECUTIONS,
+    HISTORY,
+    LOST,
+    REALTIME,
+    WALLET,
+    Stage,
+    assert_lawful,
+    kinds_of,
+    words,
+)
 
 D = Decimal
 SOON_S = 10.0

@@ -8,12 +8,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from stage import CANCEL, CREATE, DAY_MS, EXECUTIONS, HISTORY, LOST, REALTIME, Stage, ids, kinds_of
 
 from qkt import MarketOrder, OrderCancelled, OrderFilled, OrderRejected, Side, StopOrder, SubmitOutcome
 from qkt.events import FillEvent, HealthDegraded, OrderStatusUnknown
 from qkt.model.orders import OrderStatus
 from qkt.testing.builders import batch_reply, envelope, execution_row, frame, order_row
+from tests.support.stage import CANCEL, CREATE, DAY_MS, EXECUTIONS, HISTORY, LOST, REALTIME, Stage, ids, kinds_of
 
 D = Decimal
 HOUR_MS = 3_600_000

@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from decimal import Decimal
 
 import pytest
-from stage import BALANCES, CREATE, EXECUTIONS, REALTIME, assert_lawful, words
 
 from qkt import BrokerEvent, BybitClient, BybitSpotBroker, EventBus, LimitOrder, Side, SubmitAck
 from qkt.broker.protocol import SubmitOutcome
 from qkt.errors import BybitRateLimitError, InvalidRequestError, VenueUnavailableError
 from qkt.events import OrderEvent
 from qkt.venue import SimulatedBybit
+from tests.support.stage import BALANCES, CREATE, EXECUTIONS, REALTIME, assert_lawful, words
 
 CROSSING, RESTING = Decimal(61_000), Decimal(50_000)
 

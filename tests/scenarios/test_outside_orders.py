@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from stage import CANCEL, CREATE, REALTIME, Stage, kinds_of, word, words
 
 from qkt import LimitOrder, OrderCancelled, Side, new_client_order_id
 from qkt.errors import InvalidRequestError
@@ -26,6 +25,7 @@ from qkt.testing.builders import (
     order_row,
     submit_intended,
 )
+from tests.support.stage import CANCEL, CREATE, REALTIME, Stage, kinds_of, word, words
 
 D = Decimal
 FOREIGN = "qkt-0123456789-7"

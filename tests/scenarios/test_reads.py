@@ -9,7 +9,14 @@ from itertools import pairwise, permutations
 from typing import Any
 
 import pytest
-from stage import (
+
+from qkt import EventBus, OrderFilled, OrderRejected, ReconcileError
+from qkt.broker.protocol import SubmitOutcome
+from qkt.bybit.spot import BybitSpotBroker
+from qkt.errors import VenueUnavailableError
+from qkt.events import FillEvent
+from qkt.testing.builders import envelope, execution_row, refusal
+from tests.support.stage import (
     BALANCES,
     CREATE,
     DAY_MS,
@@ -23,13 +30,6 @@ from stage import (
     kinds_of,
     words,
 )
-
-from qkt import EventBus, OrderFilled, OrderRejected, ReconcileError
-from qkt.broker.protocol import SubmitOutcome
-from qkt.bybit.spot import BybitSpotBroker
-from qkt.errors import VenueUnavailableError
-from qkt.events import FillEvent
-from qkt.testing.builders import envelope, execution_row, refusal
 
 
 def windows_asked(stage: Stage) -> list[Mapping[str, Any]]:

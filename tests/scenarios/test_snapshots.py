@@ -7,12 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from stage import EXECUTIONS, REALTIME, Stage, kinds_of, words
 
 from qkt import OrderCancelled
 from qkt.errors import BybitApiError, VenueUnavailableError
 from qkt.model.orders import OrderStatus
 from qkt.testing.builders import envelope
+from tests.support.stage import EXECUTIONS, REALTIME, Stage, kinds_of, words
 
 
 def while_listing(stage: Stage, *happenings, takes_ms: int = 0) -> None:

@@ -13,12 +13,25 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from stage import AMEND, CANCEL, CREATE, EXECUTIONS, HISTORY, LOST, OPEN, REALTIME, WALLET, Stage, ids, word
 
 from qkt import OrderModification, Side
 from qkt.errors import QktError, VenueUnavailableError
 from qkt.events import OrderAccepted, OrderEvent
 from qkt.testing.builders import envelope, frame, refusal
+from tests.support.stage import (
+    AMEND,
+    CANCEL,
+    CREATE,
+    EXECUTIONS,
+    HISTORY,
+    LOST,
+    OPEN,
+    REALTIME,
+    WALLET,
+    Stage,
+    ids,
+    word,
+)
 
 ENDS = {
     "Filled": "filled",

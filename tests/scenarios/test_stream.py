@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from stage import CREATE, EXECUTIONS, LOST, REALTIME, WALLET, Stage, assert_lawful, kinds_of, words
 
 from qkt import BybitClient, BybitLinearBroker, BybitSpotBroker, EventBus, LimitOrder, Side
 from qkt.bybit.transport.stream import StreamFault
@@ -20,6 +19,7 @@ from qkt.orders.facts import SubmitWithdrawn
 from qkt.orders.ledger import Ledger
 from qkt.testing.builders import execution_reported, frame, order_reported, submit_intended
 from qkt.venue import SimulatedBybit
+from tests.support.stage import CREATE, EXECUTIONS, LOST, REALTIME, WALLET, Stage, assert_lawful, kinds_of, words
 
 D = Decimal
 QUICK = Timing(ping_interval_ms=200, pong_timeout_ms=300, grace_ms=100, answer_timeout_ms=600, retry_refused_ms=300)

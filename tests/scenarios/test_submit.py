@@ -7,7 +7,18 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from stage import (
+
+from qkt import OrderAccepted, OrderFilled, OrderRejected
+from qkt.broker.protocol import SubmitOutcome
+from qkt.errors import (
+    BybitRateLimitError,
+    InvalidRequestError,
+    OutcomeUnknownError,
+    VenueUnavailableError,
+)
+from qkt.model.orders import OrderStatus
+from qkt.testing.builders import a_limit_order, envelope, order_row, refusal
+from tests.support.stage import (
     BALANCES,
     CREATE,
     DAY_MS,
@@ -21,17 +32,6 @@ from stage import (
     word,
     words,
 )
-
-from qkt import OrderAccepted, OrderFilled, OrderRejected
-from qkt.broker.protocol import SubmitOutcome
-from qkt.errors import (
-    BybitRateLimitError,
-    InvalidRequestError,
-    OutcomeUnknownError,
-    VenueUnavailableError,
-)
-from qkt.model.orders import OrderStatus
-from qkt.testing.builders import a_limit_order, envelope, order_row, refusal
 
 ARRIVAL_MS = 5_000 + 10_000  # receive window and margin: nothing signed at zero can arrive later
 PROVED_MS = ARRIVAL_MS + 5_200  # and two complete lookups well apart have found nothing

@@ -8,13 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from stage import CREATE, DAY_MS, LOST, Stage, words
 
 from qkt import BybitSpotBroker
 from qkt.errors import InvalidRequestError
 from qkt.events import FillEvent, OrderEvent
 from qkt.orders.ledger import Ledger
 from qkt.testing.builders import acknowledged, execution_reported, order_reported, submit_intended
+from tests.support.stage import CREATE, DAY_MS, LOST, Stage, words
 
 D = Decimal
 HOUR_MS, MINUTE_MS = 3_600_000, 60_000

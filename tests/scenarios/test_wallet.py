@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from stage import LOST, WALLET, Stage, assert_lawful, words
 
 from qkt import (
     BybitClient,
@@ -27,6 +26,7 @@ from qkt.model.balances import CoinBalance
 from qkt.reconcile.wallet import WalletBook
 from qkt.testing.builders import envelope, execution_row, frame, refusal, wallet_envelope
 from qkt.venue import SimulatedBybit
+from tests.support.stage import LOST, WALLET, Stage, assert_lawful, words
 
 D = Decimal
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from transport_rig import CALM, FAST_BACKOFF, QUICK
 
 from qkt.bybit.transport.client import BybitClient
 from qkt.venue import SimulatedBybit
+from tests.support.transport_rig import CALM, FAST_BACKOFF, QUICK
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ import threading
 import time
 
 import pytest
-from transport_rig import SOON, Recorder, eventually, qkt_threads
 
 from qkt.bus import EventBus
 from qkt.bybit.spot import BybitSpotBroker
@@ -17,6 +16,7 @@ from qkt.bybit.transport.stream_session import Timing
 from qkt.events import FillEvent
 from qkt.net.scheduler import ThreadScheduler
 from qkt.venue import SimulatedBybit
+from tests.support.transport_rig import SOON, Recorder, eventually, qkt_threads
 
 TOPICS = ("order.spot", "execution.spot", "wallet")
 

@@ -9,12 +9,12 @@ import struct
 import threading
 
 import pytest
-from transport_rig import FAST_BACKOFF, QUICK, SOON, Recorder, eventually, qkt_threads, read_request
 
 from qkt.bybit.transport.client import BybitClient
 from qkt.bybit.transport.rate_limits import address_budget
 from qkt.errors import BybitConnectError
 from qkt.venue import SimulatedBybit
+from tests.support.transport_rig import FAST_BACKOFF, QUICK, SOON, Recorder, eventually, qkt_threads, read_request
 
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 

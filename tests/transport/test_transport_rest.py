@@ -7,7 +7,6 @@ import time
 from decimal import Decimal
 
 import pytest
-from transport_rig import SOON, RawServer, eventually, ok, qkt_threads, reply
 
 from qkt.bybit.transport.encoding import body_text, query_string
 from qkt.clock import SystemClock
@@ -20,6 +19,7 @@ from qkt.errors import (
     VenueUnavailableError,
 )
 from qkt.net.http import Call, HttpPool
+from tests.support.transport_rig import SOON, RawServer, eventually, ok, qkt_threads, reply
 
 CREATE = "/v5/order/create"
 REALTIME = "/v5/order/realtime"

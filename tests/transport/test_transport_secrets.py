@@ -6,9 +6,9 @@ import re
 import traceback
 
 import pytest
-from transport_rig import RawServer, Recorder, eventually, reply
 
 from qkt.errors import BybitApiError, OutcomeUnknownError, QktError
+from tests.support.transport_rig import RawServer, Recorder, eventually, reply
 
 KEY = "CANARYkey7f3a91d2e8"
 SECRET = "CANARYsecret0123456789abcdefABCDEF99"

@@ -6,13 +6,13 @@ import threading
 import time
 
 import pytest
-from transport_rig import QUICK, SOON, Recorder, eventually, qkt_threads
 
 from qkt.bybit.transport.client import BybitClient
 from qkt.bybit.transport.protocol import BybitTransport
 from qkt.bybit.transport.stream_session import Timing
 from qkt.clock import SystemClock
 from qkt.errors import BybitConnectError, InvalidRequestError
+from tests.support.transport_rig import QUICK, SOON, Recorder, eventually, qkt_threads
 
 TOPICS = ("order.spot", "execution.spot", "wallet")
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from transport_rig import SOON, Recorder, eventually, qkt_threads, read_request
 
 from qkt.errors import BybitConnectError, OutcomeUnknownError, VenueUnavailableError
+from tests.support.transport_rig import SOON, Recorder, eventually, qkt_threads, read_request
 
 CERTIFICATE = str(Path(__file__).with_name("localhost.pem"))  # for localhost only, made for these tests
 WALLET = "/v5/account/wallet-balance"
