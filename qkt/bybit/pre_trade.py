@@ -6,11 +6,11 @@ given, or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 from typing import TypeVar
 
-from qkt.broker.paper.local import needed_for
+from qkt.broker.capabilities import capability_names, needed_for
 from qkt.broker.protocol import OrderTypeCapability
 from qkt.broker.risk import RiskGate
 from qkt.bybit.account.instrument_cache import InstrumentCache
@@ -84,10 +84,10 @@ class PreTradeChecks:
             raise InvalidRequestError(f"{self._source} has no order like {type(request).__name__}; {self._can()}")
         lacking = needed_for(request) - self._capabilities
         if lacking:
-            raise InvalidRequestError(f"{self._source} cannot do {_names(lacking)}; {self._can()}")
+            raise InvalidRequestError(f"{self._source} cannot do {capability_names(lacking)}; {self._can()}")
 
     def _can(self) -> str:
-        return f"it can do {_names(self._capabilities)}"
+        return f"it can do {capability_names(self._capabilities)}"
 
     def _needs_price(self, request: OrderRequest) -> bool:
         return self._is_undirected(request) or self.risk.risk_limits.needs_price(request)
@@ -95,7 +95,3 @@ class PreTradeChecks:
     def _is_undirected(self, request: OrderRequest) -> bool:
         """Spot has no direction field: a crossed trigger would wait for the opposite move (docs create-order)."""
         return self._category == "spot" and trigger_price_of(request) is not None
-
-
-def _names(capabilities: Iterable[OrderTypeCapability]) -> str:
-    return ", ".join(sorted(capability.name for capability in capabilities))

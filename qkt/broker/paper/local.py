@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from qkt.broker.arguments import list_argument
+from qkt.broker.capabilities import capability_names, needed_for
 from qkt.broker.order_queries import OrderQueries
 from qkt.broker.paper.matching import PaperMarket, RefusedByMarketError, Row
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck, SubmitOutcome
@@ -28,7 +29,7 @@ from qkt.health import Health
 from qkt.ids import new_client_order_id
 from qkt.model.checks import check_changes, quantize
 from qkt.model.instruments import InstrumentRules
-from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderView, TimeInForce
+from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.model.reports import OrderReport
 from qkt.orders.facts import (
     AnyFact,
@@ -309,7 +310,7 @@ class LocalBroker(OrderQueries):
         lacking = needed_for(request) - able
         if lacking:
             raise InvalidRequestError(
-                f"{self.name} cannot do {_names(lacking)} on {request.symbol}; it can do {_names(able)}"
+                f"{self.name} cannot do {capability_names(lacking)} on {request.symbol}; it can do {capability_names(able)}"
             )
 
     @property
@@ -370,22 +371,6 @@ def _intent(request: OrderRequest, now_ms: int) -> SubmitIntended:
         at_ms=now_ms,
         origin="submit",
     )
-
-
-def needed_for(request: OrderRequest) -> frozenset[OrderTypeCapability]:
-    """What a broker must be able to do to take ``request``."""
-    needed = {OrderTypeCapability[request.order_type.name]}
-    if request.time_in_force is TimeInForce.POST_ONLY:
-        needed.add(OrderTypeCapability.POST_ONLY)
-    if isinstance(request, MarketOrder) and request.quote_sized:
-        needed.add(OrderTypeCapability.QUOTE_SIZED)
-    if isinstance(request, LimitOrder) and (request.take_profit is not None or request.stop_loss is not None):
-        needed.add(OrderTypeCapability.BRACKET)
-    return frozenset(needed)
-
-
-def _names(capabilities: Iterable[OrderTypeCapability]) -> str:
-    return ", ".join(sorted(capability.name for capability in capabilities))
 
 
 def _facts(rows: Iterable[Row], at_ms: int, origin: Origin) -> list[AnyFact]:
