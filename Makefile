@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check verify venue bench bench-quick bench-page bench-venue docs clean
+.PHONY: help install demo test lint types check coverage ci dist verify venue bench bench-quick bench-page bench-venue docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?(.*)/\1|\2/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,11 +26,24 @@ lint: $(INSTALLED)  ## ruff: style and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-types: $(INSTALLED)  ## mypy --strict
+types: $(INSTALLED)  ## mypy --strict, and every public type known to pyright
 	@$(BIN)/mypy
+	@$(BIN)/python tests/support/public_types.py
 
 check: lint types  ## ruff, mypy --strict and the architecture test
 	@$(BIN)/python -m pytest -q tests/test_architecture.py
+
+coverage: $(INSTALLED)  ## The fast suite with coverage and its floors: all of qkt, and branches of orders/ and reconcile/
+	@$(BIN)/python -m pytest -q -m "not verify" -n 2 --dist loadfile --cov=qkt --cov-branch --cov-report=json:.coverage.json
+	@$(BIN)/python tests/support/coverage_floors.py .coverage.json
+
+ci: check coverage  ## Exactly what CI runs
+
+dist: $(INSTALLED)  ## Build sdist and wheel, and install the wheel into an empty environment
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check build
+	@$(BIN)/python -m build --quiet
+	@rm -rf build/empty && $(PYTHON) -m venv build/empty && build/empty/bin/pip install --quiet dist/*.whl
+	@build/empty/bin/qkt version
 
 verify: $(INSTALLED)  ## What is longer than the fast suite: at most fifteen minutes
 	@$(BIN)/python -m pytest -q -m verify

@@ -310,7 +310,8 @@ class LocalBroker(OrderQueries):
         lacking = needed_for(request) - able
         if lacking:
             raise InvalidRequestError(
-                f"{self.name} cannot do {capability_names(lacking)} on {request.symbol}; it can do {capability_names(able)}"
+                f"{self.name} cannot do {capability_names(lacking)} on {request.symbol}; "
+                f"it can do {capability_names(able)}"
             )
 
     @property

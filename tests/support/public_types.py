@@ -1,0 +1,31 @@
+"""Fails unless pyright knows the type of every public symbol of qkt.
+
+python tests/support/public_types.py
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+
+def main() -> int:
+    """0 when the type completeness score is 100 %; prints the symbols that are not known otherwise."""
+    command = [sys.executable, "-m", "pyright", "--verifytypes", "qkt", "--ignoreexternal", "--outputjson"]
+    result = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    completeness = result["typeCompleteness"]
+    unknown = [
+        f"{symbol['name']}: {message['message'].splitlines()[0]}"
+        for symbol in completeness["symbols"]
+        if symbol["isExported"] and not symbol["isTypeKnown"]
+        for message in symbol["diagnostics"]
+    ]
+    for line in unknown:
+        print(line)
+    print(f"public types known: {completeness['completenessScore']:.2%}")
+    return 1 if unknown or completeness["completenessScore"] < 1 else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
