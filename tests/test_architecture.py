@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -182,3 +183,88 @@ def test_the_core_imports_only_its_four_packages_and_the_standard_library() -> N
         if imported.split(".")[0] not in allowed and not imported.startswith("cryptography")  # extra `rsa`
     ]
     assert guilty == []
+
+
+def import_graph(root: Path) -> dict[str, set[str]]:
+    """Module -> the modules of the same package it imports, wherever the import stands (TYPE_CHECKING included)."""
+    paths = {
+        ".".join((root.name, *path.relative_to(root).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in sorted(root.rglob("*.py"))
+    }
+    graph: dict[str, set[str]] = {}
+    for name, path in paths.items():
+        imported: set[str] = set()
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported.update(alias.name for alias in node.names)
+            elif isinstance(node, ast.ImportFrom) and not node.level and node.module:
+                parts = {f"{node.module}.{alias.name}" for alias in node.names}
+                imported |= {part if part in paths else node.module for part in parts}
+        graph[name] = (imported & paths.keys()) - {name}
+    return graph
+
+
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Every group of modules that import each other, directly or around a corner."""
+    reach: dict[str, set[str]] = {}
+    for start in graph:
+        seen: set[str] = set()
+        waiting = list(graph[start])
+        while waiting:
+            name = waiting.pop()
+            if name not in seen:
+                seen.add(name)
+                waiting.extend(graph[name])
+        reach[start] = seen
+    groups = {
+        frozenset(other for other in reach[name] if name in reach[other]) for name in graph if name in reach[name]
+    }
+    return sorted(sorted(group) for group in groups)
+
+
+def test_no_module_imports_itself_around_a_corner() -> None:
+    assert cycles(import_graph(ROOT)) == []
+
+
+def test_the_cycle_check_notices_a_cycle_under_type_checking(tmp_path: Path) -> None:
+    house = tmp_path / "house"
+    house.mkdir()
+    (house / "hall.py").write_text("from house import attic\n")
+    (house / "attic.py").write_text("if TYPE_CHECKING:\n    from house.stairs import Step\n")
+    (house / "stairs.py").write_text("import house.hall\n")
+
+    assert cycles(import_graph(house)) == [["house.attic", "house.hall", "house.stairs"]]
+
+
+# words of one venue: reasons, types of execution, paths and fields as its wire prints them
+VENUE_WORDS = re.compile(
+    r"EC_\w|AdlTrade|BustTrade|CancelBy\w|/v5/"
+    r"|\b(?:order|exec|cum|leaves|ret|cancel|reject|trigger|market|stopOrder|create|position|tick|wallet)"
+    r"(?:Filter|LinkId|Id|Status|Type|Reason|Qty|ExecQty|Price|Code|Msg|Unit|Idx|Balance)\b"
+)
+
+
+def is_neutral(name: str) -> bool:
+    """True for the rooms that serve any venue; the paper venue speaks Bybit's reasons on purpose."""
+    rooms = ("model", "orders", "reconcile", "net")
+    return name.split(".")[0] in rooms or (name.startswith("broker.") and name.count(".") == 1)
+
+
+def venue_words(path: Path) -> list[str]:
+    return [
+        f"{path}:{number}: {found.group()}"
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        for found in VENUE_WORDS.finditer(line)
+    ]
+
+
+def test_the_core_knows_no_word_of_a_venue() -> None:
+    assert [word for name, path in modules() if is_neutral(name) for word in venue_words(path)] == []
+
+
+@pytest.mark.parametrize("word", ['"EC_NoError"', '"AdlTrade"', "CancelByUser", "/v5/order", "row['orderLinkId']"])
+def test_the_check_notices_a_word_of_a_venue(word: str, tmp_path: Path) -> None:
+    offender = tmp_path / "machine.py"
+    offender.write_text(f"reason = {word}\n")
+
+    assert venue_words(offender) != []

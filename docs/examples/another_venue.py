@@ -93,7 +93,7 @@ def to_report(row: Mapping[str, Any]) -> OrderReport:
         quantity=Decimal(row["size"]),
         limit_price=Decimal(row["limit"]),
         cum_quantity=done,
-        cancel_type="by request" if row["state"] == "cancelled" else "",
+        reason="by request" if row["state"] == "cancelled" else "",
         created_ms=row["created_ms"],
         updated_ms=row["updated_ms"],
     )

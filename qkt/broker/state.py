@@ -40,9 +40,6 @@ _CHANGES_KEPT = 10_000
 # the lock is let go between handfuls of a long read, so that a frame or a submit waits for milliseconds at most
 _FACTS_PER_LOCK = 100
 
-# the venue took (part of) the position away: auto-deleveraging and liquidation (docs v5/enum#exectype)
-_FORCED = ("AdlTrade", "BustTrade")
-
 
 class BrokerState:
     """A ledger, its lock, and the broker's episodes of ill health.
@@ -164,7 +161,7 @@ class BrokerState:
         ):
             reason = f"{who} ended with {after.missing_quantity} reported as executed and never shown"
             alarms.append(self._episodes.alarm("executions", reason, at_ms))
-        if isinstance(change.fact, ExecutionReported) and change.events and change.fact.execution.exec_type in _FORCED:
+        if isinstance(change.fact, ExecutionReported) and change.events and change.fact.execution.is_forced:
             execution = change.fact.execution
             reason = f"{execution.exec_type} of {execution.quantity} {execution.symbol} @ {execution.price}"
             alarms.append(self._episodes.alarm("positions", reason, at_ms))

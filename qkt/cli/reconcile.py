@@ -12,9 +12,8 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-import attrs
-
 from qkt.cli import exit_codes
+from qkt.cli.findings import Findings
 from qkt.cli.formatting import counted, number, plain, span
 from qkt.cli.progress import progress
 from qkt.cli.reconcile_html import page
@@ -23,38 +22,7 @@ from qkt.cli.screen import Line, Screen, wrapped
 from qkt.cli.session import KEYS_HELP, Session, add_account_options, session
 from qkt.cli.tables import table
 from qkt.errors import InvalidRequestError, ReconcileError
-from qkt.health import Health
-from qkt.model.balances import Wallet
-from qkt.model.orders import OrderView
 from qkt.reconcile.report import Discrepancy, ReconcileReport
-
-
-@attrs.frozen(kw_only=True)
-class Findings:
-    """Everything the rounds of one run showed. ``reports`` oldest first."""
-
-    place: str
-    reports: tuple[ReconcileReport, ...]
-    orders: tuple[OrderView, ...]
-    wallet: Wallet
-    health: Health
-
-    @property
-    def discrepancies(self) -> tuple[Discrepancy, ...]:
-        """What differed, over all rounds."""
-        return tuple(found for report in self.reports for found in report.discrepancies)
-
-    @property
-    def unresolved(self) -> tuple[str, ...]:
-        """The orders nobody can speak for at the end."""
-        return self.health.unresolved
-
-    @property
-    def code(self) -> int:
-        """The exit code."""
-        if self.unresolved or self.health.lookups_waiting:
-            return exit_codes.UNKNOWN
-        return exit_codes.OK if self.reports[-1].ok else exit_codes.UNAVAILABLE
 
 
 def run(argv: Sequence[str]) -> int:

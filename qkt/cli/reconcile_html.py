@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
 from qkt._version import __version__
+from qkt.cli.findings import Findings
 from qkt.cli.formatting import ORDER_COLUMNS, clock_time, number, order_row, span
 from qkt.reconcile.report import Discrepancy, ReconcileReport
-
-if TYPE_CHECKING:
-    from qkt.cli.reconcile import Findings
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;

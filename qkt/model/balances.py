@@ -14,7 +14,7 @@ class CoinBalance:
     """One coin: ``total`` is the wallet balance, ``locked`` what open spot orders hold, ``available`` what is free.
 
     Each in that coin; None where the venue did not tell.
-    Source: docs v5/account/wallet-balance (``walletBalance``, ``locked``, ``spotBorrow``).
+    Source: docs v5/account/wallet-balance.
     """
 
     total: Decimal | None

@@ -18,8 +18,8 @@ class Execution:
     ``order_quantity`` and ``order_price`` are the order's size and limit as this execution knew them, None when the
     venue does not say (quote-sized orders print zero); ``leaves_quantity`` is what remained after it, None when not
     told. ``seq`` orders executions of one symbol and is shared by those concluded together; ``exec_type`` is the
-    venue's word for how it came about.
-    Source: docs v5/order/execution, v5/websocket/private/execution.
+    venue's word for how it came about, ``is_forced`` True when the venue closed (part of) the position itself:
+    auto-deleveraging or liquidation.
     """
 
     exec_id: str
@@ -39,12 +39,13 @@ class Execution:
     order_type: OrderType = OrderType.UNKNOWN
     seq: int = 0
     exec_type: str = "Trade"
+    is_forced: bool = False
 
     @property
     def trading_order(self) -> tuple[int, int, str, Decimal, str]:
         """A sort key: as they were traded, as far as the venue tells.
 
-        Ties of time and ``seq`` are unordered in its lists (docs v5/order/execution); within one order the leaves fall.
+        Rows with equal time and ``seq`` come in no order; within one order the leaves fall.
         """
         leaves = self.leaves_quantity if self.leaves_quantity is not None else ZERO
         return self.exec_time_ms, self.seq, self.broker_order_id, -leaves, self.exec_id

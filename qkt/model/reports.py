@@ -1,4 +1,7 @@
-"""One order row as the venue reports it, whatever carried it: a frame, a page, or an answer to a question."""
+"""One order row in neutral terms, whatever carried it: a stream frame, a page of a list, or a lookup by id.
+
+The codec of a venue fills these fields; the order state machine knows no venue's words.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from qkt.money import ZERO
 
 
 class VenueStatus(enum.Enum):
-    """Bybit's order statuses (docs v5/enum#orderstatus) and one for words it has not taught us yet."""
+    """Order statuses, and ``UNKNOWN`` for a word the codec does not know."""
 
     NEW = "New"
     PARTIALLY_FILLED = "PartiallyFilled"
@@ -27,7 +30,7 @@ class VenueStatus(enum.Enum):
 
     @property
     def is_final(self) -> bool:
-        """True for the statuses that absorb. ``Triggered`` is listed as closed by the venue and is not."""
+        """True for the statuses an order never leaves; ``TRIGGERED`` is not one of them."""
         return self in _FINAL
 
 
@@ -44,12 +47,17 @@ _FINAL = frozenset(
 
 @attrs.frozen(kw_only=True)
 class OrderReport:
-    """The venue's row about one order.
+    """A venue's row about one order.
 
     ``quantity`` is base coin, or quote coin when ``quote_sized``. ``limit_price`` and ``stop_price`` are None when the
-    venue prints none or zero. ``last_price_on_created`` is what a spot order's market last traded at when the venue
-    took it, told by the stream only. Times are venue milliseconds, zero when the row has none.
-    Source: docs v5/order/open-order, v5/order/order-list, v5/websocket/private/order.
+    venue prints none or zero. ``last_price_on_created`` is the last traded price of the order's market when the venue
+    took the order, None where the venue does not print it. Times are venue milliseconds, zero when the row has none.
+
+    ``venue_status`` is the venue's word for ``status``. ``reason`` says why the order ended ("" while it is open).
+    ``is_remainder_cancelled`` is True when the venue cancelled a rest that could not be filled: a buy sized in quote
+    coin that ends so is filled. A row of an open or filled order may tell that a request about it was refused:
+    ``refusal_reason`` is then not empty, and ``refuses_cancel`` True when that request was a cancel.
+    ``order_filter`` is the venue's name for the list that holds the order, "" for plain orders.
     """
 
     broker_order_id: str
@@ -67,8 +75,10 @@ class OrderReport:
     last_price_on_created: Decimal | None = None
     cum_quantity: Decimal = ZERO
     avg_price: Decimal | None = None
-    cancel_type: str = ""
-    reject_reason: str = ""
+    reason: str = ""
+    is_remainder_cancelled: bool = False
+    refusal_reason: str = ""
+    refuses_cancel: bool = False
     order_filter: str = ""
     parent_client_order_id: str = ""
     created_ms: int = 0

@@ -39,7 +39,8 @@ def describe(fact: AnyFact, before: Order | None, after: Order, events: tuple[Or
 def _what(fact: AnyFact) -> str:
     if isinstance(fact, OrderReported):
         report = fact.report
-        detail = f" reason={report.reject_reason}" if report.reject_reason not in ("", "EC_NoError") else ""
+        reason = report.refusal_reason or report.reason
+        detail = f" reason={reason}" if reason else ""
         return f"order row {report.venue_status} cum={to_wire(report.cum_quantity)}{detail}"
     if isinstance(fact, ExecutionReported):
         execution = fact.execution

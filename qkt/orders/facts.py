@@ -53,7 +53,7 @@ class SubmitWithdrawn(AboutOrder):
 
 @attrs.frozen(kw_only=True)
 class SubmitAcknowledged(AboutOrder):
-    """The venue has the request (``retCode 0``): not yet evidence that the order stands."""
+    """The venue has the request: not yet evidence that the order stands."""
 
 
 @attrs.frozen(kw_only=True)

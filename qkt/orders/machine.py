@@ -9,7 +9,7 @@ Three rules are worth knowing by heart:
 
 - Silence ends nothing. Only a final row, a refusal, or a proof of non-arrival does.
 - An end waits for its executions: it is told when those seen add up to what the venue reports.
-- An execution completes its order by its own ``orderQty`` and ``leavesQty``, or by a final row; never by a quantity
+- An execution completes its order by the order size and the leaves it prints, or by a final row; never by a quantity
   remembered from the request, which an amend elsewhere may have made stale.
 
 Pure: no I/O, no thread, no clock.
@@ -61,7 +61,7 @@ from qkt.orders.order import (
     Terms,
     UnansweredSubmit,
 )
-from qkt.orders.report_rules import is_refusal_of_a_request, is_stale, terminal_of, terms_of
+from qkt.orders.report_rules import is_stale, terminal_of, terms_of
 
 
 def new_order(fact: SubmitIntended | OrderReported | ExecutionReported) -> Order:
@@ -232,7 +232,7 @@ def _learn_report(order: Order, report: OrderReport, fact: OrderReported) -> _Le
                 time_in_force=report.time_in_force,
             )
     learned, notes = _learn_terms(learned, report, fact)
-    if is_refusal_of_a_request(report):
+    if report.refusal_reason:
         learned, refusals = _learn_refused_request(learned, report, fact)
         notes = (*notes, *refusals)
     learned = _unless_same(order, learned)
@@ -406,11 +406,11 @@ def _learn_refused_request(
 ) -> tuple[Order, tuple[OrderEvent, ...]]:
     if order.terminal is not None:
         return order, ()  # the end itself settles what was asked for
-    is_about_cancel = report.cancel_type == "CancelByUser" or order.modify is None
+    is_about_cancel = report.refuses_cancel or order.modify is None
     if is_about_cancel and order.cancel is not None and report.updated_ms >= order.cancel.sent_ms:
-        return cancel_failed(order, report.reject_reason, fact)
+        return cancel_failed(order, report.refusal_reason, fact)
     if not is_about_cancel and order.modify is not None and report.updated_ms >= order.modify.sent_ms:
-        return modify_failed(order, report.reject_reason, fact)
+        return modify_failed(order, report.refusal_reason, fact)
     return order, ()
 
 

@@ -7,10 +7,6 @@ from qkt.model.reports import OrderReport, VenueStatus
 from qkt.orders.facts import OrderReported
 from qkt.orders.order import Order, Terminal, TerminalKind, Terms
 
-# A market buy sized in quote ends so whenever the last cents cannot buy one more step: that is its success
-# (docs v5/order/create-order; captured: ccxt #18685).
-_QUOTE_REMAINDER = "EC_CancelForNoFullFill"
-
 
 def terms_of(report: OrderReport, as_of_ms: int, fallback: Terms | None = None) -> Terms:
     """The row's terms; a value the row does not print leaves the known one as it is."""
@@ -30,12 +26,12 @@ def terminal_of(order: Order, report: OrderReport, fact: OrderReported) -> Termi
         report.status is VenueStatus.PARTIALLY_FILLED_CANCELED
         and quote_sized
         and report.side is Side.BUY
-        and report.reject_reason == _QUOTE_REMAINDER
+        and report.is_remainder_cancelled
     ):
         kind = TerminalKind.FILLED
     return Terminal(
         kind=kind,
-        reason="" if kind is TerminalKind.FILLED else _reason_of(report),
+        reason="" if kind is TerminalKind.FILLED else report.reason or report.venue_status,
         quantity=report.cum_quantity,
         updated_ms=report.updated_ms,
         since_ms=fact.at_ms,
@@ -49,15 +45,6 @@ _TERMINAL_KINDS = {
     VenueStatus.DEACTIVATED: TerminalKind.CANCELLED,
     VenueStatus.REJECTED: TerminalKind.REJECTED,
 }
-
-
-def _reason_of(report: OrderReport) -> str:
-    """Who ended it, or why, in the venue's word; ``UNKNOWN`` is what it prints for "nobody in particular"."""
-    if report.cancel_type not in ("", "UNKNOWN"):
-        return report.cancel_type
-    if report.reject_reason not in ("", "EC_NoError"):
-        return report.reject_reason
-    return report.venue_status
 
 
 _RANK = {
@@ -78,13 +65,3 @@ def is_stale(order: Order, report: OrderReport) -> bool:
     if report.updated_ms != order.terms.updated_ms:
         return report.updated_ms < order.terms.updated_ms
     return _RANK.get(report.status, 5) < _RANK.get(order.status, 5)
-
-
-def is_refusal_of_a_request(report: OrderReport) -> bool:
-    """A reject reason on a row that is open or filled speaks of a refused cancel or amend, not of the order.
-
-    Source: docs v5/websocket/private/order (the tip on two Filled reports).
-    """
-    return report.reject_reason not in ("", "EC_NoError") and (
-        report.status is VenueStatus.FILLED or not report.status.is_final
-    )

@@ -23,7 +23,7 @@ from qkt.cli.doctor_checks import (
     permissions,
     withdrawal,
 )
-from qkt.cli.reconcile import Findings
+from qkt.cli.findings import Findings
 from qkt.cli.reconcile import _lines as lines_of
 from qkt.cli.reconcile_html import page
 from qkt.cli.screen import Screen

@@ -31,13 +31,13 @@ def fill_whole(ledger: Ledger, number: int) -> None:
 def cancel_empty(ledger: Ledger, number: int) -> None:
     ids = {"client_order_id": f"c{number}", "broker_order_id": f"b{number}"}
     ledger.apply(submit_intended(f"c{number}"))
-    ledger.apply(order_reported("Cancelled", cancel_type="CancelByUser", updated_ms=number, **ids))
+    ledger.apply(order_reported("Cancelled", reason="CancelByUser", updated_ms=number, **ids))
 
 
 def reject(ledger: Ledger, number: int) -> None:
     ledger.apply(submit_intended(f"c{number}"))
     ids = {"client_order_id": f"c{number}", "broker_order_id": f"b{number}"}
-    ledger.apply(order_reported("Rejected", reject_reason="EC_Others", **ids))
+    ledger.apply(order_reported("Rejected", reason="EC_Others", **ids))
 
 
 @pytest.mark.parametrize("story", [fill_whole, cancel_empty, reject])

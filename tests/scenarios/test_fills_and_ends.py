@@ -291,7 +291,7 @@ PERP = "BYBIT_LINEAR:BTCUSDT"
             [
                 execution_reported("e1", "0.2", leaves="0.8", symbol=PERP),
                 execution_reported("e2", "0.3", leaves="0.5", symbol=PERP),
-                order_reported("Cancelled", "0.5", symbol=PERP, cancel_type="CancelByUser", updated_ms=5),
+                order_reported("Cancelled", "0.5", symbol=PERP, reason="CancelByUser", updated_ms=5),
             ]
         )
     ),

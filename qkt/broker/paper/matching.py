@@ -251,7 +251,7 @@ class PaperMarket:
 
     def cancel(self, client_order_id: str, now_ms: int) -> list[Row]:
         """End a working order; raises RefusedByMarketError when it is not working."""
-        return [self._end(self._order_at_work(client_order_id), "CancelByUser", "EC_PerCancelRequest", now_ms)]
+        return [self._end(self._order_at_work(client_order_id), "CancelByUser", now_ms)]
 
     def amend(self, client_order_id: str, changes: OrderModification, now_ms: int) -> list[Row]:
         """Change a working order by terms it has (see `check_changes`); raises RefusedByMarketError for a no.
@@ -338,7 +338,7 @@ class PaperMarket:
         left = self._working.get(order.client_order_id)
         if left is None or not order.request.reduce_only or self._reducible(order):
             return []
-        return [self._end(left, "CancelByReduceOnly", "", now_ms)]
+        return [self._end(left, "CancelByReduceOnly", now_ms)]
 
     def _arrive(self, order: PaperOrder, now_ms: int) -> list[Row]:
         """An order meets the present price: it trades what it can and may, and rests or ends with what is left."""
@@ -348,19 +348,19 @@ class PaperMarket:
         try:
             self._require_funds(order, quote.price)
         except RefusedByMarketError as error:
-            return [self._end(order, "", str(error), now_ms)]
+            return [self._end(order, str(error), now_ms)]
         wanted = self._may_trade(order, quote.price)
         available = quote.up_to(wanted) if order.crosses(quote.price) else ZERO
         if order.time_in_force is TimeInForce.POST_ONLY and order.crosses(quote.price):
-            return [self._end(order, "", "EC_PostOnlyWillTakeLiquidity", now_ms)]
+            return [self._end(order, "EC_PostOnlyWillTakeLiquidity", now_ms)]
         if order.time_in_force is TimeInForce.FOK and available < wanted:
-            return [self._end(order, "", "EC_NoEnoughQtyToFill", now_ms)]
+            return [self._end(order, "EC_NoEnoughQtyToFill", now_ms)]
         rows = self._execute(order, available, quote.price, now_ms, is_maker=False) if available else []
         rows += self._end_if_nothing_to_reduce(order, now_ms)
         left = self._working.get(order.client_order_id)
         if left is not None and not order.may_rest:
             reason = "EC_NoEnoughQtyToFill" if left.cum_quantity else "EC_NoImmediateQtyToFill"
-            rows.append(self._end(left, "", reason, now_ms))
+            rows.append(self._end(left, reason, now_ms))
         return rows
 
     def _execute(
@@ -397,15 +397,17 @@ class PaperMarket:
         del self._working[order.client_order_id]
         if filled.is_quote_sized and filled.cum_value < filled.quantity and filled.side is Side.BUY:
             return [
-                self._final(filled, VenueStatus.PARTIALLY_FILLED_CANCELED, "EC_CancelForNoFullFill", now_ms),
+                attrs.evolve(
+                    self._report(filled, VenueStatus.PARTIALLY_FILLED_CANCELED, now_ms), is_remainder_cancelled=True
+                ),
                 execution,
             ]
         return [self._report(filled, VenueStatus.FILLED, now_ms), execution]
 
-    def _end(self, order: PaperOrder, cancel_type: str, reject_reason: str, now_ms: int) -> OrderReport:
+    def _end(self, order: PaperOrder, reason: str, now_ms: int) -> OrderReport:
         del self._working[order.client_order_id]
         status = VenueStatus.PARTIALLY_FILLED_CANCELED if order.cum_quantity else VenueStatus.CANCELLED
-        return attrs.evolve(self._final(order, status, reject_reason, now_ms), cancel_type=cancel_type)
+        return attrs.evolve(self._report(order, status, now_ms), reason=reason)
 
     # -- the account ---------------------------------------------------------------------------------------------------
 
@@ -456,9 +458,6 @@ class PaperMarket:
             self._totals[coin] = self._totals.get(coin, ZERO) + amount
 
     # -- rows ----------------------------------------------------------------------------------------------------------
-
-    def _final(self, order: PaperOrder, status: VenueStatus, reject_reason: str, now_ms: int) -> OrderReport:
-        return attrs.evolve(self._report(order, status, now_ms), reject_reason=reject_reason)
 
     def _report(self, order: PaperOrder, status: VenueStatus, now_ms: int) -> OrderReport:
         # Each row is a later version than the last, also when the clock stands still: versions decide between terms.

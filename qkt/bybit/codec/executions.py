@@ -15,6 +15,8 @@ from qkt.model.executions import Execution
 from qkt.model.orders import OrderType, Side
 from qkt.money import ZERO, decimal_from_wire, optional_from_wire, positive_from_wire
 
+# the venue took (part of) the position away: auto-deleveraging and liquidation (docs v5/enum#exectype)
+_FORCED = frozenset({"AdlTrade", "BustTrade"})
 _FILLS = frozenset({"", "Trade", "AdlTrade", "BustTrade", "BlockTrade", "MovePosition", "FutureSpread"})
 _SIDES = {"Buy": Side.BUY, "Sell": Side.SELL}
 _TYPES = {"Market": OrderType.MARKET, "Limit": OrderType.LIMIT}
@@ -56,4 +58,5 @@ def to_execution(row: Mapping[str, Any], category: str) -> Execution:
         order_type=_TYPES.get(str(row.get("orderType") or ""), OrderType.UNKNOWN),
         seq=int(row.get("seq") or 0),
         exec_type=str(row.get("execType") or "Trade"),
+        is_forced=row.get("execType") in _FORCED,
     )

@@ -137,6 +137,8 @@ class BybitOrderTranslator:
     def to_report(row: Mapping[str, Any], category: str) -> OrderReport:
         """Read one order row; raises ValueError or KeyError when a key field is missing or broken."""
         raw_status = str(row["orderStatus"])
+        status = _STATUSES.get(raw_status, VenueStatus.UNKNOWN)
+        cancel_type, reject_reason = str(row.get("cancelType") or ""), str(row.get("rejectReason") or "")
         is_market = row.get("orderType") == "Market"
         trigger_price = positive_from_wire(row.get("triggerPrice"))
         stop_order_type = str(row.get("stopOrderType") or "")
@@ -145,7 +147,7 @@ class BybitOrderTranslator:
             client_order_id=str(row.get("orderLinkId") or ""),
             symbol=BybitSymbol.to_qkt(category, required_text(row, "symbol")),
             side=_SIDES_FROM_WIRE[row["side"]],
-            status=_STATUSES.get(raw_status, VenueStatus.UNKNOWN),
+            status=status,
             venue_status=raw_status,
             order_type=_order_type(is_market=is_market, is_conditional=trigger_price is not None),
             time_in_force=str(row.get("timeInForce") or ""),
@@ -156,13 +158,37 @@ class BybitOrderTranslator:
             last_price_on_created=positive_from_wire(row.get("lastPriceOnCreated")) if category == "spot" else None,
             cum_quantity=optional_from_wire(row.get("cumExecQty")) or ZERO,
             avg_price=positive_from_wire(row.get("avgPrice")),
-            cancel_type=str(row.get("cancelType") or ""),
-            reject_reason=str(row.get("rejectReason") or ""),
+            reason=_reason_of(cancel_type, reject_reason, raw_status) if status.is_final else "",
+            is_remainder_cancelled=reject_reason == _QUOTE_REMAINDER,
+            refusal_reason=_refusal_of(status, reject_reason),
+            refuses_cancel=cancel_type == "CancelByUser",
             order_filter=_FILTERS.get(stop_order_type, ""),
             parent_client_order_id=str(row.get("parentOrderLinkId") or ""),
             created_ms=int(row.get("createdTime") or 0),
             updated_ms=int(row.get("updatedTime") or 0),
         )
+
+
+# A market buy sized in quote ends so whenever the last cents cannot buy one more step: that is its success
+# (docs v5/order/create-order; captured: ccxt #18685).
+_QUOTE_REMAINDER = "EC_CancelForNoFullFill"
+_NO_REASON = ("", "EC_NoError")
+
+
+def _reason_of(cancel_type: str, reject_reason: str, raw_status: str) -> str:
+    """Why an order ended, in the venue's word; ``UNKNOWN`` is printed where it names no cause."""
+    if cancel_type not in ("", "UNKNOWN"):
+        return cancel_type
+    return raw_status if reject_reason in _NO_REASON else reject_reason
+
+
+def _refusal_of(status: VenueStatus, reject_reason: str) -> str:
+    """The reason a cancel or amend was refused: what a reject reason means on a row that is open or filled.
+
+    Source: docs v5/websocket/private/order (the tip on two Filled reports).
+    """
+    is_about_request = status is VenueStatus.FILLED or not status.is_final
+    return reject_reason if is_about_request and reject_reason not in _NO_REASON else ""
 
 
 # what `stopOrderType` says about the drawer an order lies in (docs v5/enum, v5/order/cancel-order)
