@@ -1,7 +1,7 @@
-"""`SimulatedBybit`: a Bybit V5 venue in this process, for any client that speaks HTTP and WebSocket.
+"""`SimulatedBybit`: a Bybit V5 venue in this process, for any client that uses HTTP and WebSocket.
 
-It trades spot by the documented rules, fails on command in the ways the real one does, and always tells afterwards
-what really happened. It shares no code with the SDK, so the two cannot share a mistake.
+It trades by the documented rules, fails on command in the ways the real one does, and reports afterwards what really
+happened. It shares no code with the SDK, so a mistake cannot be in both.
 """
 
 from __future__ import annotations
@@ -9,9 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from decimal import Decimal, localcontext
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any
@@ -20,15 +18,17 @@ from .admin import Admin
 from .api.gateway import Gateway
 from .api.limits import RateLimits
 from .api.orders import OrderEndpoints
+from .api.protection import DisconnectProtection
 from .api.reads import ReadEndpoints
+from .api.status import SystemStatus
 from .clock import Clock, RealClock, SkewedClock, VirtualClock
-from .exchange.book import Book
+from .controls import Amount, Controls
 from .exchange.exchange import Exchange
 from .exchange.instruments import instrument_for
 from .exchange.journal import Entry, Journal
-from .exchange.money import CONTEXT, parse, wire
+from .exchange.money import wire
+from .exchange.past import Past
 from .exchange.retcodes import Refusal
-from .exchange.rows import order_row
 from .faults import Fault, Faults
 from .http import HttpShell
 from .market import LiveMarket
@@ -38,24 +38,22 @@ from .streams.private import PrivateSession
 from .streams.public import PublicFeed, PublicSession
 from .streams.trade import TradeSession
 
-Amount = str | int | float | Decimal
-
 _CATCH_UP_STEPS = 1000
 DEFAULT_BALANCES: Mapping[str, Amount] = {"USDT": 100_000, "BTC": 10, "ETH": 100, "SOL": 1000}
 
 
-class SimulatedBybit:
-    """A venue of one's own.
+class SimulatedBybit(Controls):
+    """A simulated Bybit on loopback, with its own accounts and markets.
 
     Args:
-        seed: decides everything that is left to chance; the same seed and the same commands give the same venue.
+        seed: of every random decision; the same seed and the same commands give the same venue.
         symbols: the spot pairs traded.
         port: 0 picks a free one; the venue listens on loopback only.
         clock: None for real time, or a `VirtualClock` to step.
         balances: of the default account (``key`` / ``secret``), coin -> amount.
-        market: ``still`` (nothing happens unless told) or ``live`` (a seeded price process and counterparties).
-        rate_limits: False grants everything; the headers still tell the nominal limit.
-        frame_latency_ms: how long after a change its frames leave.
+        market: ``still`` (prices move only by command) or ``live`` (a seeded price process with counterparties).
+        rate_limits: False grants every request; the headers still show the nominal limit.
+        frame_latency_ms: how long after a change its frames are sent.
         market_speed: how much market time passes per venue time in a live market.
     """
 
@@ -77,18 +75,21 @@ class SimulatedBybit:
         self.symbols = tuple(symbols)
         self.seed = seed
         self._clock = SkewedClock(clock or RealClock())
-        self._lock = threading.RLock()
         instruments = [instrument_for(symbol, 30_001 + at) for at, symbol in enumerate(self.symbols)]
-        self._exchange = Exchange(self._clock.now_ms, seed, instruments)
+        exchange = Exchange(self._clock.now_ms, seed, instruments)
+        super().__init__(exchange, SystemStatus(exchange.now_ms, seed))
+        for book in self._exchange.books.values():
+            book.tape.past = Past(seed, book.instrument, self._exchange.now_ms())
         self.faults = Faults(seed, self._clock.base.now_ms)
         self.faults.on_hit = self._note_hit
         self.limits = RateLimits(rate_limits)
         self._later_pending = 0
         orders = OrderEndpoints(self._exchange, self.faults, self._later)
         reads = ReadEndpoints(self._exchange, self.faults)
-        gateway = Gateway(self._exchange, orders, reads, self.limits)
+        self._protection = DisconnectProtection(self._exchange)
+        gateway = Gateway(self._exchange, orders, reads, self._protection, self._status, self.limits)
         self._hub = StreamHub(self._exchange, self.faults, self._exclusive, seed, frame_latency_ms)
-        self._feed = PublicFeed(self._hub, self._exchange.books, self._exchange.now_ms)
+        self._feed = PublicFeed(self._hub, self._exchange.books, self._status, self._exchange.now_ms)
         self._exchange.engine.listeners.append(self._feed.on_trade)
         streams: dict[str, OpenSession] = {
             "/v5/private": PrivateSession,
@@ -96,6 +97,7 @@ class SimulatedBybit:
         }
         for category in ("spot", "linear", "inverse", "option"):
             streams[f"/v5/public/{category}"] = partial(PublicSession, self._feed)
+        streams["/v5/public/misc/status"] = partial(PublicSession, self._feed)
         self._market = LiveMarket(self._exchange, seed, speed=market_speed) if market == "live" else None
         self._admin = Admin(
             self.faults,
@@ -108,6 +110,8 @@ class SimulatedBybit:
                 "deposit": self.deposit,
                 "account": self.add_account,
                 "restart": self.restart,
+                "maintenance": self.announce_maintenance,
+                "end-maintenance": self.end_maintenance,
                 "cut": lambda **options: {"cut": self.cut_streams(**options)},
             },
             {"": self._index, "truth": self.truth},
@@ -130,10 +134,8 @@ class SimulatedBybit:
         self.faults.listen(self._faults_changed)
         self.add_account("key", "secret", balances=DEFAULT_BALANCES if balances is None else balances)
 
-    # -- life ----------------------------------------------------------------------------------------------------
-
     def start(self) -> SimulatedBybit:
-        """Listen; returns when the port is open.
+        """Open the port; returns when it accepts connections.
 
         Raises:
             OSError: the port is taken.
@@ -144,7 +146,7 @@ class SimulatedBybit:
         return self
 
     def stop(self) -> None:
-        """Close every connection and the port; what happened stays readable. Idempotent."""
+        """Close every connection and the port; `truth` and `journal` stay readable. Idempotent."""
         self._server.stop()
 
     def __enter__(self) -> SimulatedBybit:
@@ -182,6 +184,11 @@ class SimulatedBybit:
         """The full URL of order entry by WebSocket."""
         return f"ws://{self._address}/v5/trade"
 
+    @property
+    def status_ws_url(self) -> str:
+        """The full URL of the topic ``system.status``."""
+        return self.public_ws_url("misc/status")
+
     def public_ws_url(self, category: str = "spot") -> str:
         """The full URL of the public stream of a category."""
         return f"ws://{self._address}/v5/public/{category}"
@@ -205,112 +212,11 @@ class SimulatedBybit:
         return self._exchange.journal
 
     def now_ms(self) -> int:
-        """The venue's time, skew included."""
+        """The venue's time, clock faults included."""
         return self._clock.now_ms()
 
-    # -- accounts ------------------------------------------------------------------------------------------------
-
-    def add_account(
-        self,
-        key: str,
-        secret: str,
-        balances: Mapping[str, Amount] | None = None,
-        *,
-        taker_fee_rate: Amount = "0.001",
-        maker_fee_rate: Amount = "0.001",
-        read_only: bool = False,
-    ) -> None:
-        """Open an account; a negative maker rate pays rebates, in the other coin as the docs say."""
-        with self._exclusive():
-            self._exchange.add_account(
-                key,
-                secret,
-                {coin: _amount(amount) for coin, amount in (balances or {}).items()},
-                taker_fee_rate=_amount(taker_fee_rate),
-                maker_fee_rate=_amount(maker_fee_rate),
-                read_only=read_only,
-            )
-
-    def expire_key(self, account: str = "key", *, expired: bool = True) -> None:
-        """Let an API key expire (33004), or renew it."""
-        with self._exclusive():
-            self._exchange.accounts[account].expired = expired
-
-    def truth(self, account: str = "key") -> dict[str, Any]:
-        """Everything that ever happened to an account, nothing aged out, whatever the API would still show.
-
-        Returns:
-            ``{"orders": [...], "executions": [...], "balances": {coin: {...}}, "journal": [...]}``, JSON-able, with
-            the venue's field names and decimals as strings.
-        """
-        with self._exclusive():
-            return self._exchange.truth(self._exchange.accounts[account])
-
-    def total(self, coin: str) -> Decimal:
-        """All of a coin on the venue, over all accounts, the house and the fee pot: what was ever deposited."""
-        with self._exclusive():
-            return self._exchange.total(coin)
-
-    # -- the hand of God -----------------------------------------------------------------------------------------
-
-    def set_price(self, symbol: str, price: Amount) -> None:
-        """The market trades at a price: resting orders it touches fill at their own price, conditionals trigger."""
-        with self._exclusive():
-            self._exchange.journal.note("price", symbol=symbol, price=str(price))
-            self._exchange.move_price(self._book(symbol), _amount(price))
-
-    def last_price(self, symbol: str) -> Decimal:
-        with self._exclusive():
-            return self._book(symbol).last_price
-
-    def fill(self, order: str, quantity: Amount | None = None, price: Amount | None = None) -> dict[str, Any]:
-        """A counterparty trades with a resting order (all of it unless told otherwise); returns the order's row.
-
-        Raises:
-            LookupError: there is no such order.
-            ValueError: it is not resting, or would not trade at that price.
-        """
-        with self._exclusive():
-            found = self._exchange.find(order)
-            self._exchange.fill(
-                found, None if quantity is None else _amount(quantity), None if price is None else _amount(price)
-            )
-            return order_row(found, stream=True)
-
-    def cancel(self, order: str, cancel_type: str = "CancelByUser") -> dict[str, Any]:
-        """End an order behind the client's back: from the app, by self-match prevention, by a dead man's switch.
-
-        Raises:
-            LookupError: there is no such order.
-            ValueError: it is closed already.
-        """
-        with self._exclusive():
-            found = self._exchange.find(order)
-            self._exchange.cancel_outside(found, cancel_type)
-            return order_row(found, stream=True)
-
-    def place(self, account: str = "key", **create_params: Any) -> dict[str, Any]:
-        """An order from outside (the app, another program), with the parameters of ``order/create``.
-
-        Raises:
-            Refusal: the venue says no (its ``code`` and ``text``).
-        """
-        body = {"category": "spot", **{name: _text(value) for name, value in create_params.items()}}
-        with self._exclusive():
-            order = self._exchange.create(self._exchange.accounts[account], body, outside=True)
-            return order_row(order, stream=True)
-
-    def trade(self, account: str = "key", *, symbol: str, side: str, quantity: Amount) -> dict[str, Any]:
-        """A market order from outside, sized in base coin."""
-        return self.place(account, symbol=symbol, side=side, orderType="Market", qty=quantity, marketUnit="baseCoin")
-
-    def deposit(self, coin: str, amount: Amount, account: str = "key") -> None:
-        """Money from outside; negative: a withdrawal."""
-        with self._exclusive():
-            self._exchange.deposit(self._exchange.accounts[account], coin, _amount(amount))
-
     def restart(self, *, cut_streams: bool = False) -> None:
-        """The matching service restarts: the cache of closed orders is wiped (docs v5/order/open-order)."""
+        """Restart the matching service: its cache of closed orders is wiped (docs v5/order/open-order)."""
         with self._exclusive():
             self._exchange.restart()
         if cut_streams:
@@ -330,7 +236,7 @@ class SimulatedBybit:
         return sum(counts)
 
     def wait_idle(self, timeout_s: float = 5) -> bool:
-        """Wait until every frame and every appointed deed is done; False when that took too long."""
+        """Wait until every frame is sent and every delayed action is done; False when that took too long."""
         deadline = time.monotonic() + timeout_s
         idle = False
 
@@ -346,7 +252,7 @@ class SimulatedBybit:
         return idle
 
     def wait_for(self, event: str, *, count: int = 1, timeout_s: float = 5, **details: Any) -> bool:
-        """Wait until the journal has so many entries of an event with these details; False when it took too long.
+        """Wait until the journal has ``count`` entries of an event with these details; False when it took too long.
 
         For example ``venue.wait_for("stream subscribed")`` before the first order, or
         ``venue.wait_for("order", orderLinkId="mine-1", orderStatus="Filled")``.
@@ -369,33 +275,19 @@ class SimulatedBybit:
             self.journal.unlisten(look)
         return found
 
-    # -- inside --------------------------------------------------------------------------------------------------
-
-    @contextmanager
-    def _exclusive(self) -> Iterator[None]:
-        """The venue's one lock, and arithmetic wide enough for it."""
-        with self._lock, localcontext(CONTEXT):
-            yield
-
-    def _book(self, symbol: str) -> Book:
-        book = self._exchange.books.get(("spot", symbol))
-        if book is None:
-            raise LookupError(f"{symbol!r} is not traded here; there are: {', '.join(self.symbols)}")
-        return book
-
-    def _later(self, delay_ms: int, deed: Callable[[], object]) -> None:
-        """Appoint a deed; called on the loop, under the lock."""
+    def _later(self, delay_ms: int, action: Callable[[], object]) -> None:
+        """Run an action after a delay; called on the loop, under the lock."""
         loop = self._server.loop
         if loop is None:
             return
         self._later_pending += 1
-        loop.call_soon_threadsafe(loop.call_later, delay_ms / 1000, self._do, deed)
+        loop.call_soon_threadsafe(loop.call_later, delay_ms / 1000, self._run_now, action)
 
-    def _do(self, deed: Callable[[], object]) -> None:
+    def _run_now(self, action: Callable[[], object]) -> None:
         with self._exclusive():
             self._later_pending -= 1
             try:
-                deed()
+                action()
             except (Refusal, ValueError) as error:
                 self._exchange.journal.note("nothing to do", reason=str(error))
 
@@ -421,6 +313,9 @@ class SimulatedBybit:
         self._hub.cut_idle()
         if not isinstance(self._clock.base, VirtualClock):
             self._advance_market(self._clock.base.now_ms(), at_most=_CATCH_UP_STEPS)
+        if self._protection.is_configured:
+            with self._exclusive():
+                self._protection.sweep(self._hub.dcp_connections())
         if self._feed.has_sessions:
             with self._exclusive():
                 self._feed.sweep()
@@ -428,7 +323,7 @@ class SimulatedBybit:
             self._faults_changed()
 
     def _faults_changed(self) -> None:
-        """Bring the states that last in line with the faults that stand: the clock's skew, the open port."""
+        """Apply the faults that are states: the offset of the clock, and whether the port is open."""
         skew_ms = sum(int(fault["ms"]) for fault in self.faults.standing("clock_skew"))
         jump_ms = sum(int(fault.memory or 0) for fault in self.faults.all if fault.name == "clock_jump")
         self._clock.offset_ms = skew_ms + jump_ms
@@ -449,17 +344,3 @@ class SimulatedBybit:
         orders = sum(len(account.orders) for account in self._exchange.accounts.values())
         prices = " ".join(f"{book.instrument.symbol}={wire(book.last_price)}" for book in self._exchange.books.values())
         return f"<SimulatedBybit {state} orders={orders} {prices} faults={len(self.faults.active)}>"
-
-
-def _amount(value: Amount) -> Decimal:
-    amount = value if isinstance(value, Decimal) else parse(value)
-    if amount is None or not amount.is_finite():
-        raise ValueError(f"{value!r} is not an amount")
-    return amount
-
-
-def _text(value: Any) -> Any:
-    return wire(value) if isinstance(value, Decimal) else str(value) if isinstance(value, float) else value
-
-
-__all__ = ["DEFAULT_BALANCES", "SimulatedBybit", "VirtualClock"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -149,29 +152,87 @@ def kline(rest, **query):
 
 
 def test_candles_by_the_minute_newest_first_flat_where_nothing_happened(new_rest):
-    clock = VirtualClock(1_767_225_600_000)
+    opened = 1_767_225_600_000
+    clock = VirtualClock(opened)
     with SimulatedBybit(clock=clock) as venue:
         rest = new_rest(venue)
         venue.set_price("BTCUSDT", "60100")
         venue.set_price("BTCUSDT", "59900")
         clock.advance_ms(2 * 60_000)
         venue.trade(symbol="BTCUSDT", side="Buy", quantity="0.5")
-        rows = kline(rest, interval=1)
-        assert [int(row[0]) - 1_767_225_600_000 for row in rows] == [120_000, 60_000, 0]
+        rows = kline(rest, interval=1, start=opened)
+        assert [int(row[0]) - opened for row in rows] == [120_000, 60_000, 0]
         assert rows[2][1:6] == ["60000", "60100", "59900", "59900", "0"]
         assert rows[1][1:] == ["59900", "59900", "59900", "59900", "0", "0"]
         assert rows[0][1:] == ["59900", "59900.1", "59900", "59900.1", "0.5", "29950.05"]
-        (five,) = kline(rest, interval=5)
+        (five,) = kline(rest, interval=5, start=opened)
         assert five == ["1767225600000", "60000", "60100", "59900", "59900.1", "0.5", "29950.05"]
         assert kline(rest, interval=1, limit=1) == rows[:1]
-        assert kline(rest, interval=1, start=1_767_225_600_001, end=1_767_225_719_999) == rows[1:2]
+        assert kline(rest, interval=1, start=opened + 1, end=1_767_225_719_999) == rows[1:2]
         assert kline(rest, interval="D")[0][1:3] == ["60000", "60100"]
         assert int(kline(rest, interval="W")[0][0]) == 1_766_966_400_000  # Monday, 29 December 2025
+        assert [int(row[0]) for row in kline(rest, interval="M", limit=3)] == [
+            1_767_225_600_000,  # January 2026
+            1_764_547_200_000,  # December
+            1_761_955_200_000,  # November 2025
+        ]
 
 
-@pytest.mark.parametrize(
-    "query", [{}, {"interval": "M"}, {"interval": "7"}, {"interval": 1, "limit": 1001}, {"interval": 1, "start": "x"}]
-)
+class TestCandlesFromBeforeTheOpening:
+    @pytest.fixture
+    def opened_at_half_past(self) -> Iterator[SimulatedBybit]:
+        with SimulatedBybit(clock=VirtualClock(1_767_227_455_000)) as venue:  # 00:30:55
+            yield venue
+
+    @pytest.fixture
+    def ask(self, opened_at_half_past: SimulatedBybit, new_rest: Callable[..., Any]) -> Callable[..., Any]:
+        return partial(kline, new_rest(opened_at_half_past))
+
+    def test_there_are_as_many_as_asked_for_without_a_gap(self, ask: Callable[..., Any]) -> None:
+        for interval, length_ms in (("1", 60_000), ("30", 1_800_000), ("60", HOUR_MS), ("D", 24 * HOUR_MS)):
+            starts = [int(row[0]) for row in ask(interval=interval, limit=500)]
+            assert starts == [starts[0] - at * length_ms for at in range(500)]
+
+    def test_the_last_one_leads_to_the_opening_price(self, ask: Callable[..., Any]) -> None:
+        present, before = ask(interval=1, limit=2)
+        assert (present[1], before[4]) == ("60000", "60000")
+
+    @pytest.mark.parametrize(
+        ("shorter", "longer", "count"), [("1", "5", 5), ("1", "60", 60), ("15", "60", 4), ("60", "D", 24)]
+    )
+    def test_a_longer_candle_is_the_sum_of_the_shorter_ones(
+        self, ask: Callable[..., Any], shorter: str, longer: str, count: int
+    ) -> None:
+        for row in ask(interval=longer, limit=30)[1:]:
+            start = int(row[0])
+            end = start + count * {"1": 60_000, "15": 900_000, "60": HOUR_MS}[shorter] - 1
+            parts = [[Decimal(value) for value in part] for part in ask(interval=shorter, start=start, end=end)]
+            assert len(parts) == count
+            whole = [Decimal(value) for value in row]
+            assert (whole[1], whole[4]) == (parts[-1][1], parts[0][4])
+            assert whole[2] == max(part[2] for part in parts)
+            assert whole[3] == min(part[3] for part in parts)
+            assert whole[5:] == [sum(part[at] for part in parts) for at in (5, 6)]
+
+    def test_prices_are_on_the_tick_and_the_high_is_the_highest(self, ask: Callable[..., Any]) -> None:
+        for row in ask(interval=1, limit=1000):
+            opened, high, low, close = (Decimal(price) for price in row[1:5])
+            assert low <= min(opened, close) <= max(opened, close) <= high
+            assert all(price % Decimal("0.1") == 0 for price in (opened, high, low, close))
+
+    def test_the_seed_decides_them(self, new_rest: Callable[..., Any]) -> None:
+        def candles(seed: int) -> list[list[str]]:
+            with SimulatedBybit(seed=seed, clock=VirtualClock()) as venue:
+                return kline(new_rest(venue), interval=60, limit=50)
+
+        assert candles(1) == candles(1) != candles(2)
+
+    def test_they_end_two_years_before(self, ask: Callable[..., Any]) -> None:
+        assert len(ask(interval="M", limit=100)) == 25
+        assert ask(interval="D", end=1_600_000_000_000) == []
+
+
+@pytest.mark.parametrize("query", [{}, {"interval": "7"}, {"interval": 1, "limit": 0}, {"interval": 1, "start": "x"}])
 def test_a_kline_request_needs_an_interval(rest, query):
     assert rest.get("/v5/market/kline", category="spot", symbol="BTCUSDT", **query)["retCode"] == 10001
 
@@ -182,7 +243,19 @@ def test_recent_trades_are_the_last_sixty_newest_first(rest, venue):
     rows = rest.rows("/v5/market/recent-trade", symbol="BTCUSDT")
     assert len(rows) == 60
     assert (rows[0]["side"], rows[0]["price"], rows[1]["side"]) == ("Sell", "59999.9", "Buy")
-    assert rest.get("/v5/market/recent-trade", category="spot", symbol="BTCUSDT", limit=61)["retCode"] == 10001
+    assert rest.rows("/v5/market/recent-trade", symbol="BTCUSDT", limit=1000) == rows
+
+
+def test_the_order_book_has_up_to_a_thousand_levels(rest: Any) -> None:
+    for limit, levels in ((1000, 1000), (5000, 1000), (200, 200)):
+        book = rest.get("/v5/market/orderbook", category="spot", symbol="BTCUSDT", limit=limit)["result"]
+        assert (len(book["b"]), len(book["a"])) == (levels, levels)
+
+
+@pytest.mark.parametrize("category", ["inverse", "option"])
+@pytest.mark.parametrize("path", ["instruments-info", "tickers"])
+def test_a_category_without_markets_is_an_empty_list(rest: Any, path: str, category: str) -> None:
+    assert rest.get(f"/v5/market/{path}", category=category)["result"]["list"] == []
 
 
 def test_the_price_limit_is_the_band_orders_are_held_to(rest):

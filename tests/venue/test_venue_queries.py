@@ -229,16 +229,17 @@ def test_executions_come_newest_first_and_equal_times_in_no_helpful_order(desk):
     assert len({row["execId"] for page in pages for row in page}) == 40
 
 
-@pytest.mark.parametrize("limit", ["0", "51", "-1", "x", "1.5"])
-def test_a_page_has_at_most_fifty_orders(desk, limit):
+@pytest.mark.parametrize("limit", ["0", "-1", "x", "1.5"])
+def test_a_limit_that_is_no_positive_number_is_refused(desk, limit):
     with pytest.raises(Refusal, match="10001"):
         desk.realtime(limit=limit)
 
 
-def test_executions_allow_a_hundred_rows(desk):
-    desk.executions(limit="100")
-    with pytest.raises(Refusal, match="10001"):
-        desk.executions(limit="101")
+def test_a_limit_above_the_maximum_is_capped(desk):
+    for number in range(60):
+        desk.create(orderLinkId=f"a-{number}")
+    assert len(desk.realtime(limit="1000")["list"]) == 50
+    assert desk.executions(limit="101")["list"] == []
 
 
 def test_spot_has_no_settle_coin(desk):

@@ -16,11 +16,14 @@ from ..exchange.exchange import Exchange
 from ..exchange.queries import parse_query
 from ..exchange.retcodes import Refusal, parameter_error
 from .answer import Answer
+from .assets import AssetEndpoints
 from .auth import Unauthenticated, authenticate, check_time
 from .limits import Allowance, RateLimits
 from .market import MarketEndpoints
 from .orders import OrderEndpoints, batch_items
+from .protection import DisconnectProtection
 from .reads import ReadEndpoints
+from .status import SystemStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +52,20 @@ class Route:
 class Gateway:
     """The table of endpoints, and the checks before each of them."""
 
-    def __init__(self, exchange: Exchange, orders: OrderEndpoints, reads: ReadEndpoints, limits: RateLimits) -> None:
+    def __init__(
+        self,
+        exchange: Exchange,
+        orders: OrderEndpoints,
+        reads: ReadEndpoints,
+        protection: DisconnectProtection,
+        status: SystemStatus,
+        limits: RateLimits,
+    ) -> None:
         self._exchange = exchange
         self._limits = limits
         self._trace = 0x5151 << 96
         market = MarketEndpoints(exchange)
+        assets = AssetEndpoints(exchange)
         self.routes: dict[str, Route] = {
             "/v5/order/create": Route("POST", orders.create, writes=True),
             "/v5/order/amend": Route("POST", orders.amend, writes=True),
@@ -62,6 +74,8 @@ class Gateway:
             "/v5/order/create-batch": Route("POST", orders.create_batch, batch=True, writes=True),
             "/v5/order/amend-batch": Route("POST", orders.amend_batch, batch=True, writes=True),
             "/v5/order/cancel-batch": Route("POST", orders.cancel_batch, batch=True, writes=True),
+            "/v5/order/pre-check": Route("POST", orders.pre_check, writes=True),
+            "/v5/order/disconnected-cancel-all": Route("POST", protection.configure, writes=True),
             "/v5/order/realtime": Route("GET", reads.realtime),
             "/v5/order/history": Route("GET", reads.history),
             "/v5/order/spot-borrow-check": Route("GET", reads.spot_borrow_check),
@@ -70,6 +84,14 @@ class Gateway:
             "/v5/account/fee-rate": Route("GET", reads.fee_rate),
             "/v5/account/info": Route("GET", reads.account_info),
             "/v5/account/instruments-info": Route("GET", reads.account_instruments),
+            "/v5/account/query-dcp-info": Route("GET", protection.info),
+            "/v5/account/withdrawal": Route("GET", assets.withdrawal),
+            "/v5/asset/coin/query-info": Route("GET", assets.coins),
+            "/v5/asset/deposit/query-record": Route("GET", assets.no_rows),
+            "/v5/asset/withdraw/query-record": Route("GET", assets.no_rows),
+            "/v5/asset/transfer/query-account-coins-balance": Route("GET", assets.balances),
+            "/v5/asset/transfer/query-inter-transfer-list": Route("GET", assets.no_list),
+            "/v5/asset/transfer/query-universal-transfer-list": Route("GET", assets.no_list),
             "/v5/user/query-api": Route("GET", reads.query_api),
             "/v5/market/time": Route("GET", market.time, signed=False),
             "/v5/market/instruments-info": Route("GET", market.instruments, signed=False),
@@ -78,6 +100,8 @@ class Gateway:
             "/v5/market/recent-trade": Route("GET", market.recent_trades, signed=False),
             "/v5/market/kline": Route("GET", market.kline, signed=False),
             "/v5/market/price-limit": Route("GET", market.price_limit, signed=False),
+            "/v5/announcements/index": Route("GET", market.announcements, signed=False),
+            "/v5/system/status": Route("GET", status.query, signed=False),
         }
 
     def handle(self, request: Request) -> Answer:

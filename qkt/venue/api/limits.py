@@ -18,6 +18,7 @@ UID_LIMITS: dict[str, int] = {
     "/v5/order/create-batch": 20,
     "/v5/order/amend-batch": 20,
     "/v5/order/cancel-batch": 20,
+    "/v5/order/disconnected-cancel-all": 5,
     "/v5/order/realtime": 50,
     "/v5/order/history": 50,
     "/v5/order/spot-borrow-check": 50,
@@ -26,6 +27,8 @@ UID_LIMITS: dict[str, int] = {
     "/v5/account/info": 50,
     "/v5/account/fee-rate": 5,
     "/v5/account/instruments-info": 10,
+    "/v5/account/query-dcp-info": 5,
+    "/v5/account/withdrawal": 50,
     "/v5/user/query-api": 10,
 }
 _IP_REQUESTS, _IP_WINDOW_S, BAN_S = 600, 5.0, 600.0

@@ -1,24 +1,28 @@
-"""The market endpoints: public, unsigned, the same for everybody."""
+"""The market endpoints: public and unsigned.
+
+A category without markets on this venue is answered with an empty list, as clients that load all of them expect.
+"""
 
 from __future__ import annotations
 
 from ..exchange import queries
 from ..exchange.book import Book
+from ..exchange.candles import INTERVALS
 from ..exchange.exchange import Exchange
 from ..exchange.money import wire
 from ..exchange.queries import Query
-from ..exchange.requests import category_of, price_band
+from ..exchange.requests import price_band
 from ..exchange.retcodes import parameter_error
 from ..exchange.rows import Row
-from ..exchange.tape import INTERVALS
 
-_MOST_DEPTH = 200
+CATEGORIES = ("spot", "linear", "inverse", "option")
+_MOST_DEPTH = 1000
 _MOST_TRADES = 60
 _MOST_CANDLES = 1000
 
 
 class MarketEndpoints:
-    """What anyone may ask about the markets."""
+    """Answers the market endpoints."""
 
     def __init__(self, exchange: Exchange) -> None:
         self._exchange = exchange
@@ -28,13 +32,14 @@ class MarketEndpoints:
         return {"timeSecond": str(now_ms // 1000), "timeNano": str(now_ms * 1_000_000)}
 
     def instruments(self, query: Query) -> Row:
-        category = category_of(query)
+        category = market_category(query)
         status = query.get("status")
         books = books_of(self._exchange, query, category) if status in (None, "", "Trading") else []
-        return {"category": category, "list": [book.instrument.row() for book in books]}
+        answer = {"category": category, "list": [book.instrument.row() for book in books]}
+        return answer if category == "spot" else {**answer, "nextPageCursor": ""}
 
     def tickers(self, query: Query) -> Row:
-        category = category_of(query)
+        category = market_category(query)
         return {"category": category, "list": queries.tickers(books_of(self._exchange, query, category))}
 
     def orderbook(self, query: Query) -> Row:
@@ -62,14 +67,18 @@ class MarketEndpoints:
 
     def kline(self, query: Query) -> Row:
         book = self._one_book(query)
-        minutes = INTERVALS.get(str(query.get("interval") or ""))
-        if minutes is None:
+        interval = str(query.get("interval") or "")
+        if interval not in INTERVALS:
             raise parameter_error("params error: interval invalid")
         start_ms, end_ms = _stamp(query, "start", 0), _stamp(query, "end", self._exchange.now_ms())
         until_ms = min(end_ms, self._exchange.now_ms())
-        candles = book.tape.candles(minutes, start_ms, until_ms, _limit(query, 200, _MOST_CANDLES))
+        candles = book.tape.candles(interval, start_ms, until_ms, _limit(query, 200, _MOST_CANDLES))
         symbol, category = book.instrument.symbol, book.instrument.category
         return {"symbol": symbol, "category": category, "list": [candle.row() for candle in candles]}
+
+    def announcements(self, _query: Query) -> Row:
+        """``GET /v5/announcements/index``; there are none."""
+        return {"total": 0, "list": []}
 
     def price_limit(self, query: Query) -> Row:
         book = self._one_book(query)
@@ -77,15 +86,33 @@ class MarketEndpoints:
         now_ms = self._exchange.now_ms()
         return {"symbol": book.instrument.symbol, "buyLmt": wire(highest), "sellLmt": wire(lowest), "ts": str(now_ms)}
 
+    def nothing(self, query: Query) -> Row:
+        """The answer of a list that has no rows on this venue."""
+        return {"category": market_category(query), "list": [], "nextPageCursor": ""}
+
     def _one_book(self, query: Query) -> Book:
-        category = category_of(query)
+        category = market_category(query)
         if not query.get("symbol"):
             raise parameter_error("params error: symbol is required")
         return books_of(self._exchange, query, category)[0]
 
 
+def market_category(query: Query) -> str:
+    """The category of a market query, traded here or not.
+
+    Raises:
+        Refusal: 10001 when missing or unknown.
+    """
+    category = query.get("category")
+    if not category:
+        raise parameter_error("params error: Category is required")
+    if category not in CATEGORIES:
+        raise parameter_error("params error: Invalid category")
+    return str(category)
+
+
 def books_of(exchange: Exchange, query: Query, category: str) -> list[Book]:
-    """The markets a query names: one, or all of a category.
+    """The markets of a query: one, or all of a category.
 
     Raises:
         Refusal: 10001 for a symbol that is not traded.
@@ -114,9 +141,9 @@ def book_snapshot(book: Book, depth: int, now_ms: int) -> Row:
 
 def _limit(query: Query, default: int, most: int) -> int:
     text = str(query.get("limit") or default)
-    if not (text.isascii() and text.isdigit() and len(text) < 6 and 1 <= int(text) <= most):
-        raise parameter_error(f"params error: limit must be between 1 and {most}")
-    return int(text)
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text) >= 1):
+        raise parameter_error("params error: limit must be at least 1")
+    return min(int(text), most)
 
 
 def _stamp(query: Query, name: str, default: int) -> int:

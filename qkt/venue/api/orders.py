@@ -52,6 +52,22 @@ class OrderEndpoints:
             return _ids(order)
         return _ids(self._exchange.amend(account, body))
 
+    def pre_check(self, account: Account, body: Body) -> Row:
+        """``POST /v5/order/pre-check``: check a create request and place nothing.
+
+        The margin rates before and after are zero: spot in cash needs no margin.
+
+        Raises:
+            Refusal: as for the create request; 10001 for a conditional order, which the venue does not check.
+        """
+        order = parse_create(body, account, self._exchange.books)
+        if order.trigger_price:
+            raise parameter_error("params error: conditional orders are not supported")
+        if self._exchange.engine.funds_needed(order) > account.available(order.lock_coin):
+            raise Refusal(170131)
+        rates = ("preImrE4", "preMmrE4", "postImrE4", "postMmrE4")
+        return {"orderId": "", "orderLinkId": order.link_id, **dict.fromkeys(rates, 0)}
+
     def cancel(self, account: Account, body: Body) -> Row:
         return self._cancel(account, body, any_filter=False)
 

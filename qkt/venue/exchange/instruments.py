@@ -35,7 +35,7 @@ class Instrument:
     opening_price: Decimal
     depth_quantity: Decimal
     """How much the synthetic counterparties offer on each price level."""
-    depth_levels: int = 50
+    depth_levels: int = 1000
     key: tuple[str, str] = field(init=False, repr=False)
     no_price: str = field(init=False, repr=False)
     """How an unset price is printed: a zero with the decimals of the tick."""

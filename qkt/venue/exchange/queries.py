@@ -197,9 +197,9 @@ def _limit(query: Query, default: int, most: int) -> int:
     value = _integer(query, "limit")
     if value is None:
         return default
-    if not 1 <= value <= most:
-        raise parameter_error(f"params error: limit must be between 1 and {most}")
-    return value
+    if value < 1:
+        raise parameter_error("params error: limit must be at least 1")
+    return min(value, most)
 
 
 def _window(query: Query, now_ms: int) -> tuple[int, int]:

@@ -1,53 +1,27 @@
-"""What the public saw of a market: its last trades, and its candles.
+"""The public record of one market: its last trades and its candles.
 
-Candles are kept by the minute and put together for longer intervals when asked; a minute in which nothing traded is
-flat at the last price. There is no past before the venue was opened.
+Candles are kept per minute and combined into longer intervals on request. A minute without a trade is flat at the last
+price. The candles before the venue was opened come from `Past`.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import chain
 
-from .money import ZERO, wire
+from .candles import MINUTE_MS, Candle, begin_ms, is_hourly
+from .past import Past
 
-MINUTE_MS = 60_000
-_DAY_MINUTES = 1440
-_EPOCH_WEEKDAY_MS = 4 * _DAY_MINUTES * MINUTE_MS  # weeks begin on Monday, time began on a Thursday
-INTERVALS: dict[str, int] = {
-    **{str(minutes): minutes for minutes in (1, 3, 5, 15, 30, 60, 120, 240, 360, 720)},
-    "D": _DAY_MINUTES,
-    "W": 7 * _DAY_MINUTES,
-}
-"""``interval`` of a kline request -> minutes; months, which differ in length, are not kept."""
 _MOST_TRADES = 1000
-
-
-@dataclass(slots=True)
-class Candle:
-    start_ms: int
-    open: Decimal
-    high: Decimal
-    low: Decimal
-    close: Decimal
-    volume: Decimal = ZERO
-    turnover: Decimal = ZERO
-
-    def row(self) -> list[str]:
-        """As ``market/kline`` lists it."""
-        prices = (self.open, self.high, self.low, self.close, self.volume, self.turnover)
-        return [str(self.start_ms), *(wire(value) for value in prices)]
-
-    def add(self, later: Candle) -> None:
-        self.high, self.low = max(self.high, later.high), min(self.low, later.low)
-        self.close = later.close
-        self.volume += later.volume
-        self.turnover += later.turnover
 
 
 @dataclass(frozen=True, slots=True)
 class PublicTrade:
+    """One trade as the public sees it."""
+
     number: int
     time_ms: int
     side: str
@@ -61,11 +35,13 @@ class Tape:
 
     def __init__(self, opening_price: Decimal) -> None:
         self.trades: deque[PublicTrade] = deque(maxlen=_MOST_TRADES)
+        self.past: Past | None = None
         self._number = 2_100_000_000_000_000_000
         self._minutes: list[Candle] = []
         self._last = opening_price
 
     def trade(self, time_ms: int, side: str, price: Decimal, quantity: Decimal, seq: int) -> None:
+        """Record a trade."""
         self._number += 1
         self.trades.append(PublicTrade(self._number, time_ms, side, price, quantity, seq))
         candle = self.price(time_ms, price)
@@ -73,7 +49,7 @@ class Tape:
         candle.turnover += price * quantity
 
     def price(self, time_ms: int, price: Decimal) -> Candle:
-        """The market is at a price now."""
+        """Record the price of the market; returns the candle of the minute."""
         start_ms = time_ms - time_ms % MINUTE_MS
         if not self._minutes or self._minutes[-1].start_ms < start_ms:
             opened = self._last
@@ -83,34 +59,52 @@ class Tape:
         self._last = price
         return candle
 
-    def candles(self, minutes: int, start_ms: int, end_ms: int, limit: int) -> list[Candle]:
-        """Candles of an interval that begin within a span, newest first; flat ones where nothing happened."""
-        length_ms = minutes * MINUTE_MS
-        offset_ms = _EPOCH_WEEKDAY_MS if minutes == INTERVALS["W"] else 0
-        grouped: dict[int, Candle] = {}
-        for minute in self._minutes:
-            begin_ms = minute.start_ms - (minute.start_ms - offset_ms) % length_ms
-            if begin_ms in grouped:
-                grouped[begin_ms].add(minute)
-            else:
-                grouped[begin_ms] = Candle(begin_ms, *_values(minute))
-        if not grouped:
+    def candles(self, interval: str, start_ms: int, end_ms: int, limit: int) -> list[Candle]:
+        """The newest candles that begin within a span, newest first.
+
+        Args:
+            interval: one of `INTERVALS`.
+            limit: how many at most.
+        """
+        begins: list[int] = []
+        begins_ms = begin_ms(interval, end_ms)
+        while len(begins) < limit and begins_ms >= start_ms:
+            begins.append(begins_ms)
+            begins_ms = begin_ms(interval, begins_ms - 1)
+        if not begins:
             return []
-        first_ms = min(grouped)
-        newest_ms = end_ms - (end_ms - offset_ms) % length_ms
-        starts = range(max(first_ms, start_ms + (first_ms - start_ms) % length_ms), newest_ms + 1, length_ms)
-        return [_candle_at(grouped, begin_ms, first_ms, length_ms) for begin_ms in reversed(starts[-limit:])]
+        grouped = self._grouped(interval, begins[-1])
+        found: list[Candle] = []
+        close = self._close_before(begins[-1])
+        for begins_ms in reversed(begins):
+            candle = grouped.get(begins_ms)
+            if candle is None and close is not None:
+                candle = Candle(begins_ms, close, close, close, close)
+            if candle is not None:
+                found.append(candle)
+                close = candle.close
+        found.reverse()
+        return found
 
+    def _grouped(self, interval: str, from_ms: int) -> dict[int, Candle]:
+        """Candle by beginning, for every interval in which something happened."""
+        past = self.past.candles(from_ms, hourly=is_hourly(interval)) if self.past is not None else ()
+        grouped: dict[int, Candle] = {}
+        for part in chain(past, self._minutes[self._index(from_ms) :]):
+            begins_ms = begin_ms(interval, part.start_ms)
+            if begins_ms in grouped:
+                grouped[begins_ms].add(part)
+            else:
+                grouped[begins_ms] = part.copy()
+                grouped[begins_ms].start_ms = begins_ms
+        return grouped
 
-def _values(candle: Candle) -> tuple[Decimal, Decimal, Decimal, Decimal, Decimal, Decimal]:
-    return candle.open, candle.high, candle.low, candle.close, candle.volume, candle.turnover
+    def _index(self, from_ms: int) -> int:
+        return bisect_left(self._minutes, from_ms, key=lambda minute: minute.start_ms)
 
-
-def _candle_at(grouped: dict[int, Candle], begin_ms: int, first_ms: int, length_ms: int) -> Candle:
-    if begin_ms in grouped:
-        return grouped[begin_ms]
-    earlier = begin_ms
-    while earlier not in grouped and earlier > first_ms:
-        earlier -= length_ms
-    close = grouped[earlier].close
-    return Candle(begin_ms, close, close, close, close)
+    def _close_before(self, time_ms: int) -> Decimal | None:
+        """The last price before a time; None when the record begins later."""
+        at = self._index(time_ms)
+        if at:
+            return self._minutes[at - 1].close
+        return self.past.close_before(time_ms) if self.past is not None else None

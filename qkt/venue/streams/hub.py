@@ -19,6 +19,7 @@ from typing import Any
 from aiohttp import web
 
 from ..api.auth import authenticate_stream
+from ..api.protection import DcpConnection
 from ..exchange.accounts import Account
 from ..exchange.exchange import Exchange
 from ..exchange.outbox import Frame
@@ -96,6 +97,15 @@ class StreamHub:
     def authenticate(self, arguments: object) -> Account | str:
         """The account of a login, or the reason of its refusal."""
         return authenticate_stream(self._exchange.accounts, arguments, self.now_ms())
+
+    def dcp_connections(self) -> list[DcpConnection]:
+        """The living connections that subscribed to a ``dcp`` topic."""
+        return [
+            DcpConnection(session.account.uid, topics, session.has_pinged)
+            for session in self._sessions
+            if session.account is not None and not session.half_open
+            if (topics := frozenset(topic for topic in session.topics if topic.startswith("dcp")))
+        ]
 
     def note(self, event: str, session: Session, **details: str) -> None:
         """Write a journal entry about a connection."""

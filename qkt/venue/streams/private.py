@@ -34,7 +34,6 @@ class PrivateSession(Session):
     ) -> None:
         super().__init__(ws, request, conn_id, idle_limit_s)
         self._hub = hub
-        self.has_pinged = False
 
     def on_text(self, text: str) -> None:
         if self._hub.faults.armed("control") and self._struck("control"):

@@ -1,4 +1,4 @@
-"""Public market streams: order book, trades, tickers (docs websocket/public).
+"""Public streams: order book, trades, tickers, candles (docs websocket/public), and the system status.
 
 The book is sent as a snapshot on subscribing and as deltas afterwards; depth 1 and spot tickers are always snapshots.
 Changes are collected by a sweep every 20 ms, not sent per order.
@@ -13,7 +13,9 @@ from typing import Any
 from aiohttp import web
 
 from ..api.market import book_snapshot
+from ..api.status import SystemStatus
 from ..exchange.book import Book
+from ..exchange.candles import INTERVALS, Candle, begin_ms, end_ms
 from ..exchange.money import wire
 from ..exchange.queries import tickers
 from ..exchange.wire import to_json
@@ -23,6 +25,7 @@ from .session import Session, decode
 _DEPTHS = (1, 50, 200, 1000)
 _MOST_ARGUMENTS = 10
 _MOST_TRADES = 1024
+_MOST_CANDLES = 1000
 
 
 class PublicSession(Session):
@@ -43,6 +46,7 @@ class PublicSession(Session):
         self.category = self.path.rpartition("/")[2]
         self.sent_books: dict[str, dict[str, dict[str, str]]] = {}
         self.sent_updates: dict[str, int] = {}
+        self.sent_candles: dict[str, Candle] = {}
 
     def on_text(self, text: str) -> None:
         if self._hub.faults.armed("control") and self._hub.faults.take("control", path=self.path):
@@ -73,6 +77,7 @@ class PublicSession(Session):
             for topic in arguments or []:
                 self.topics[topic] = None
                 self.sent_updates.pop(topic, None)
+                self.sent_candles.pop(topic, None)
                 self._feed.update(self, topic)
 
     def _unsubscribe(self, message: dict[str, Any]) -> None:
@@ -91,8 +96,11 @@ class PublicSession(Session):
 class PublicFeed:
     """Builds the frames of the public topics; runs on the event loop, except `on_trade`."""
 
-    def __init__(self, hub: StreamHub, books: dict[tuple[str, str], Book], now_ms: Callable[[], int]) -> None:
+    def __init__(
+        self, hub: StreamHub, books: dict[tuple[str, str], Book], status: SystemStatus, now_ms: Callable[[], int]
+    ) -> None:
         self._hub = hub
+        self._status = status
         self._books = books
         self._now_ms = now_ms
         self._trades: dict[tuple[str, str], list[dict[str, Any]]] = {}
@@ -136,12 +144,15 @@ class PublicFeed:
     def sweep(self) -> None:
         """Send every public session the changes since the last sweep; under the venue's lock."""
         trades, self._trades = self._trades, {}
+        changed = self._status.changed()
         for session in self._hub.sessions:
             if not isinstance(session, PublicSession):
                 continue
             for topic in list(session.topics):
                 kind, _, rest = topic.partition(".")
-                if kind == "publicTrade":
+                if kind == "system":
+                    self._send_status(session, topic, changed)
+                elif kind == "publicTrade":
                     waiting = trades.get((session.category, rest), [])
                     for start in range(0, len(waiting), _MOST_TRADES):
                         self._send(session, topic, rest, "snapshot", waiting[start : start + _MOST_TRADES])
@@ -151,10 +162,13 @@ class PublicFeed:
     def update(self, session: PublicSession, topic: str) -> None:
         """Send a session the changes of one topic since its last frame."""
         kind, _, rest = topic.partition(".")
-        if kind == "publicTrade":
+        if kind in ("publicTrade", "system"):
             return
         symbol = rest.rpartition(".")[2]
         book = self._books[(session.category, symbol)]
+        if kind == "kline":
+            self._update_candle(session, topic, book, rest.partition(".")[0])
+            return
         if session.sent_updates.get(topic) == book.update_id:
             return
         first = topic not in session.sent_updates
@@ -163,6 +177,23 @@ class PublicFeed:
             self._send(session, topic, symbol, "snapshot", tickers([book])[0])
         else:
             self._update_book(session, topic, book, int(rest.partition(".")[0]), first)
+
+    def _update_candle(self, session: PublicSession, topic: str, book: Book, interval: str) -> None:
+        """Send the open candle when it changed, and before a new one the closed one with ``confirm``."""
+        now_ms = self._now_ms()
+        before = session.sent_candles.get(topic)
+        since_ms = begin_ms(interval, now_ms) if before is None else before.start_ms
+        for candle in reversed(book.tape.candles(interval, since_ms, now_ms, _MOST_CANDLES)):
+            is_closed = end_ms(interval, candle.start_ms) < now_ms
+            if candle == before and not is_closed:
+                continue
+            session.sent_candles[topic] = candle
+            self._send(session, topic, book.instrument.symbol, "snapshot", [_candle_row(candle, interval, now_ms)])
+
+    def _send_status(self, session: PublicSession, topic: str, rows: list[dict[str, Any]]) -> None:
+        if rows:
+            envelope = {"topic": topic, "ts": self._now_ms()}
+            self._hub.deliver(session, topic, "", "", rows, lambda sent: to_json({**envelope, "data": sent}))
 
     def _update_book(self, session: PublicSession, topic: str, book: Book, depth: int, first: bool) -> None:
         now = book_snapshot(book, depth, self._now_ms())
@@ -198,4 +229,22 @@ class PublicFeed:
         if kind == "orderbook":
             depth, _, symbol = rest.partition(".")
             return depth.isdigit() and int(depth) in _DEPTHS and (category, symbol) in self._books
+        if kind == "kline":
+            interval, _, symbol = rest.partition(".")
+            return interval in INTERVALS and (category, symbol) in self._books
+        if category == "status":
+            return topic == "system.status"
         return kind in ("publicTrade", "tickers") and (category, rest) in self._books
+
+
+def _candle_row(candle: Candle, interval: str, now_ms: int) -> dict[str, Any]:
+    ends_ms = end_ms(interval, candle.start_ms)
+    names = ("open", "close", "high", "low", "volume", "turnover")
+    return {
+        "start": candle.start_ms,
+        "end": ends_ms,
+        "interval": interval,
+        **{name: wire(getattr(candle, name)) for name in names},
+        "confirm": ends_ms < now_ms,
+        "timestamp": min(now_ms, ends_ms),
+    }

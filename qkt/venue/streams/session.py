@@ -62,11 +62,13 @@ class Session(ABC):
     Attributes:
         path: the path of the URL the client connected to, for example ``/v5/private``.
         account: whose connection it is; None before the login and on public streams.
+        has_pinged: whether the client sent a ping on this connection.
         topics: the subscribed topics, as the client wrote them.
         half_open: True once the connection ignores input and sends nothing more.
     """
 
     account: Account | None = None
+    has_pinged = False
 
     def __init__(self, ws: web.WebSocketResponse, request: web.BaseRequest, conn_id: str, idle_limit_s: float) -> None:
         self.ws = ws
