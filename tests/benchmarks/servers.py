@@ -190,6 +190,9 @@ class _Server:
         if path.startswith("/bench/"):
             return json.dumps(self._steer(door, path.removeprefix("/bench/"), dict(parse_qsl(query)))).encode()
         door.requests[path] += 1
+        return wire.stamped(self._reply(door, method, path, query, body))
+
+    def _reply(self, door: _DoorState, method: str, path: str, query: str, body: bytes) -> bytes:
         if path == "/v5/market/time":
             now_ns = time.time_ns()
             return wire.envelope(f'{{"timeSecond":"{now_ns // 10**9}","timeNano":"{now_ns}"}}')

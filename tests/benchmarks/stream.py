@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from tests.benchmarks.harness import Figure, Measured, Sample, alternate, children, column, paired, percentile
+from tests.benchmarks.harness import Figure, Measured, Sample, alternate, children, column, paired, percentile, ratios
 from tests.benchmarks.run import Run
 from tests.benchmarks.servers import Door
 from tests.benchmarks.sides import Arrivals, QktSession, pybit_stream, pybit_subscribe
@@ -213,13 +213,18 @@ def _measure_latency(run: Run) -> list[Measured]:
 
 
 def _measure_lives(run: Run) -> list[Measured]:
-    """As many chunks as make all orders; flatness is the last tenth of the chunks beside the first."""
+    """As many chunks as make all orders; flatness is the last tenth of the chunks beside the first.
+
+    For flatness each chunk is counted in pybit's cost of the same turn, so that a machine that slows down meanwhile
+    does not look like a cost that grows.
+    """
     chunk, chunks = run.pick(full=2_500, quick=500), run.pick(full=40, quick=10)
     with children((QktLives, run.door, chunk), (PybitLives, run.door, chunk)) as sides:
         turns = alternate(sides, chunks, warm_up=0)
     ours, theirs = column(turns, 0, "us"), column(turns, 1, "us")
     run.curves["lives"] = [((place + 1) * chunk, us) for place, us in enumerate(ours)]
     tenth = max(1, chunks // 10)
-    flat = paired("lives-flat", ours[-tenth:], ours[:tenth], "us")
+    relative = ratios(ours, theirs)
+    flat = paired("lives-flat", relative[-tenth:], relative[:tenth], "x pybit")
     cost = paired("lives-pybit", ours, theirs, "us")
     return [Measured(key="lives", values=ours, ours=cost.ours, theirs=cost.theirs), cost, flat]

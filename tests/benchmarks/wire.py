@@ -209,8 +209,13 @@ def lives(order_topic: str, execution_topic: str, first_order: int, orders: int)
 
 
 def envelope(result: str) -> bytes:
-    """A successful REST reply around a result given as JSON."""
-    return f'{{"retCode":0,"retMsg":"OK","result":{result},"retExtInfo":{{}},"time":{_now_ms()}}}'.encode()
+    """A successful REST reply around a result given as JSON, without its end; `stamped` completes it."""
+    return f'{{"retCode":0,"retMsg":"OK","result":{result},"retExtInfo":{{}},"time":'.encode()
+
+
+def stamped(reply: bytes) -> bytes:
+    """The whole reply with the present time; a stamp that stands still makes a client measure its clock anew."""
+    return b"%s%d}" % (reply, _now_ms())
 
 
 def pages(rows: Sequence[str], size: int) -> list[bytes]:
