@@ -20,7 +20,7 @@ from typing import Any, Self
 import requests
 
 from qkt.bybit.codec.envelope import Envelope, check_envelope, decode
-from qkt.bybit.transport.protocol import FrameListener
+from qkt.bybit.transport.protocol import BaseBybitTransport, FrameListener
 from qkt.errors import InvalidRequestError, OutcomeUnknownError, QktError, VenueUnavailableError
 from qkt.model.balances import CoinBalance, Wallet
 
@@ -81,7 +81,7 @@ class RecordedRequest(Mapping[str, Any]):
         return f"<{'POST' if self.is_write else 'GET'} {self.path} {self._sent}>"
 
 
-class FakeBybitClient:
+class FakeBybitClient(BaseBybitTransport):
     """A `BybitTransport` in memory.
 
     ``responses[path]`` is JSON text, a dict (a whole envelope), an exception to raise, or a callable that returns (or
@@ -89,6 +89,10 @@ class FakeBybitClient:
     response raises a timeout or a connection error becomes `OutcomeUnknownError`, a read `VenueUnavailableError`, as
     with the real client. ``posts`` and ``gets`` record what was sent; clear them as you like.
     """
+
+    account_type: str = "UNIFIED"
+    recv_window_ms: int = 5_000
+    clock_offset_ms: int = 0
 
     def __init__(self, *, account_type: str = "UNIFIED", recv_window_ms: int = 5_000, clock_offset_ms: int = 0) -> None:
         self.posts: list[RecordedRequest] = []
@@ -112,11 +116,6 @@ class FakeBybitClient:
     def is_connected(self) -> bool:
         """True until `emit_disconnect` or `close`; a fake is born connected."""
         return self._is_connected
-
-    @property
-    def stream_state(self) -> str:
-        """The stream in one word."""
-        return "live" if self._is_connected else "down"
 
     @property
     def balances(self) -> Mapping[str, Decimal]:

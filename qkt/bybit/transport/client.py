@@ -28,10 +28,11 @@ from qkt.bybit.transport.config import (
     signer_from,
     urls_from,
 )
-from qkt.bybit.transport.protocol import FrameListener
+from qkt.bybit.transport.protocol import BaseBybitTransport, FrameListener, StreamFault
 from qkt.bybit.transport.rate_limits import account_budget, address_budget
+from qkt.bybit.transport.read_scope import ReadScope
 from qkt.bybit.transport.rest import RestClient, Timeouts
-from qkt.bybit.transport.stream import PrivateStream, StreamFault, StreamHooks, StreamStats
+from qkt.bybit.transport.stream import PrivateStream, StreamHooks, StreamStats
 from qkt.bybit.transport.stream_session import Timing, share_of
 from qkt.clock import Clock, SystemClock
 from qkt.errors import BybitApiError, BybitConnectError, InvalidRequestError, QktError, VenueProtocolError
@@ -91,7 +92,7 @@ class _Listening:
     listener: FrameListener
 
 
-class BybitClient:
+class BybitClient(BaseBybitTransport):
     """The transport of one account: signed REST, one private stream, a balance cache.
 
     Every None falls back to the environment: ``BYBIT_API_KEY``, ``BYBIT_API_SECRET``, ``BYBIT_TESTNET`` (true unless
@@ -404,6 +405,15 @@ class BybitClient:
             BybitRateLimitError: no room in the budget in time. VenueProtocolError: the reply is no envelope.
         """
         return self._rest.get(path, query, call_ms=timeout_ms)
+
+    def read_once(
+        self, path: str, query: Mapping[str, Any], *, timeout_ms: int, scope: ReadScope | None = None
+    ) -> Envelope:
+        """Read, in one try of at most ``timeout_ms``; asked again only where the venue turned it away unread.
+
+        Cutting ``scope`` ends the read with VenueUnavailableError. Raises what `get_signed` raises.
+        """
+        return self._rest.get(path, query, call_ms=timeout_ms, repeats=False, scope=scope)
 
     def post_signed(self, path: str, body: Mapping[str, Any]) -> Envelope:
         """Write, once; sent anew only when the venue proved that it read nothing (10002, 10006).

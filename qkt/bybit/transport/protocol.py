@@ -10,18 +10,37 @@ members. The contract of every implementation:
   thread that reads. A subscription to ``order.spot`` hears frames whose topic is ``order.spot`` and ``order``.
 - `on_disconnect` handlers hear the reason once per lost session; `on_reconnect` handlers run once per session after
   *all* its subscriptions are acknowledged, the first session included only if they were registered before it.
+
+`BybitTransport` lists what every transport must have. `BaseBybitTransport` adds the optional members with defaults:
+inherit from it to get them, and override those that the transport can do better. A transport that does not inherit is
+completed once, when a broker is built (`qkt.bybit.transport.adapter`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
+import attrs
+
 from qkt.bybit.codec.envelope import Envelope
+from qkt.bybit.transport.read_scope import ReadScope
+from qkt.errors import VenueUnavailableError
 from qkt.model.balances import Wallet
 
 FrameListener = Callable[[Envelope], None]
+
+
+@attrs.frozen(kw_only=True)
+class StreamFault:
+    """The venue refuses something the stream needs. ``kind`` is ``auth`` or ``topic``; ``fatal`` calls for a person."""
+
+    kind: str
+    topic: str = ""
+    reason: str
+    fatal: bool = False
 
 
 @runtime_checkable
@@ -74,3 +93,100 @@ class BybitTransport(Protocol):
     def on_reconnect(self, handler: Callable[[], None]) -> None:
         """Call ``handler()`` when the stream is back and every subscription is acknowledged."""
         ...
+
+
+class BaseBybitTransport:
+    """Defaults for the optional members of a transport.
+
+    Brokers use these members of every transport. Each default is the plain answer of a transport that does not
+    measure, cut or report: override a member to do better.
+    """
+
+    @property
+    def account_type(self) -> str:
+        """The venue's account type, as the wallet read names it."""
+        return "UNIFIED"
+
+    @property
+    def recv_window_ms(self) -> int:
+        """How long the venue honours a request after its signed timestamp."""
+        return 5_000
+
+    @property
+    def clock_offset_ms(self) -> int:
+        """Venue time minus local wall time, as last measured."""
+        return 0
+
+    @property
+    def stream_state(self) -> str:
+        """``closed``, ``connecting``, ``live``, ``degraded`` (a topic is refused), ``down`` or ``auth_refused``."""
+        return "live" if self.is_connected else "down"
+
+    @property
+    def topic_faults(self) -> Mapping[str, StreamFault]:
+        """Topic -> fault, for each topic that the venue refuses now."""
+        return MappingProxyType({})
+
+    @property
+    def is_connected(self) -> bool:
+        """True while the private stream is authenticated and subscribed."""
+        raise NotImplementedError
+
+    def get_signed(self, path: str, query: Mapping[str, Any]) -> Envelope:
+        """Read; see `BybitTransport.get_signed`."""
+        raise NotImplementedError
+
+    def venue_ms(self) -> int | None:
+        """Venue time now, by a clock that a step of the host's wall clock cannot move; None where it is not known."""
+        return None
+
+    def read_once(
+        self,
+        path: str,
+        query: Mapping[str, Any],
+        *,
+        timeout_ms: int,  # noqa: ARG002
+        scope: ReadScope | None = None,
+    ) -> Envelope:
+        """`get_signed` in one try of at most ``timeout_ms``; cutting ``scope`` ends it with VenueUnavailableError.
+
+        The default is a plain `get_signed`, with whatever patience that has, refused when the scope is cut already.
+        """
+        if scope is not None and scope.is_cut:
+            raise VenueUnavailableError(f"GET {path}: the broker was closed", path=path)
+        return self.get_signed(path, query)
+
+    def on_fault(self, handler: Callable[[StreamFault], None]) -> None:
+        """Call ``handler(fault)`` when the venue refuses the login or a topic. The default never does."""
+
+    def on_gap(self, handler: Callable[[str], None]) -> None:
+        """Call ``handler(reason)`` when frames may be missing: a suspend, a clock jump, an unreadable frame."""
+
+
+class CompleteTransport(BybitTransport, Protocol):
+    """A `BybitTransport` with the optional members of `BaseBybitTransport`: what the parts of a broker work with."""
+
+    @property
+    def account_type(self) -> str: ...
+
+    @property
+    def recv_window_ms(self) -> int: ...
+
+    @property
+    def clock_offset_ms(self) -> int: ...
+
+    @property
+    def stream_state(self) -> str: ...
+
+    @property
+    def topic_faults(self) -> Mapping[str, StreamFault]: ...
+
+    def venue_ms(self) -> int | None: ...
+
+    def read_once(
+        self, path: str, query: Mapping[str, Any], *, timeout_ms: int, scope: ReadScope | None = None
+    ) -> Envelope: ...
+
+    def on_fault(self, handler: Callable[[StreamFault], None]) -> None: ...
+
+    def on_gap(self, handler: Callable[[str], None]) -> None: ...

@@ -24,6 +24,7 @@ from qkt.bybit.codec.envelope import Envelope, check_envelope, decode
 from qkt.bybit.codec.retcodes import Operation, Verdict, operation_for, verdict
 from qkt.bybit.transport.encoding import body_text, query_string
 from qkt.bybit.transport.rate_limits import AccountBudget, AddressBudget, Priority
+from qkt.bybit.transport.read_scope import ReadScope
 from qkt.bybit.transport.signer import BybitSigner
 from qkt.clock import SystemClock
 from qkt.errors import (
@@ -144,15 +145,26 @@ class RestClient:
 
     # -- the three kinds of call ---------------------------------------------------------------------------------------
 
-    def get(self, path: str, query: Mapping[str, Any], *, call_ms: int | None = None) -> Envelope:
-        """Read, repeating on transport errors and 5xx until the call's time is up.
+    def get(
+        self,
+        path: str,
+        query: Mapping[str, Any],
+        *,
+        call_ms: int | None = None,
+        repeats: bool = True,
+        scope: ReadScope | None = None,
+    ) -> Envelope:
+        """Read; unless ``repeats`` is False, again on transport errors and 5xx until the call's time is up.
+
+        Cutting ``scope`` ends the call with VenueUnavailableError.
 
         Raises:
             BybitApiError: the venue refused. VenueUnavailableError: no usable answer in time.
             BybitRateLimitError: the budget has no room in time. VenueProtocolError: the reply is no envelope.
         """
         payload = query_string(query)
-        exchange = _RestCall(self, "GET", path, payload, str(query.get("category", "")), call_ms=call_ms)
+        category = str(query.get("category", ""))
+        exchange = _RestCall(self, "GET", path, payload, category, call_ms=call_ms, repeats=repeats, scope=scope)
         try:
             return exchange.read()
         except (VenueUnavailableError, VenueProtocolError):
@@ -247,8 +259,10 @@ class _RestCall:
         call_ms: int | None = None,
         repeats: bool = True,
         units: int = 1,
+        scope: ReadScope | None = None,
     ) -> None:
         self._rest = rest
+        self._scope = scope or ReadScope()
         self._units = units
         self._repeats = repeats
         self._method = method
@@ -352,7 +366,8 @@ class _RestCall:
         except InvalidRequestError:  # closed in this very moment
             return _CLOSED
         try:
-            return self._perform(call, left_ms)
+            with self._scope.under_way(call.cut):
+                return self._perform(call, left_ms)
         finally:
             limit.cancel()
 
@@ -430,7 +445,7 @@ class _RestCall:
 
     def _failed(self, error: Exception, call: Call) -> _Failure:
         what = call.cut_reason or redact(_cause_of(error), self._rest.signer.secrets)
-        return _Failure(what=what, has_left=_has_left(error, call), was_cut=self._rest.is_closed)
+        return _Failure(what=what, has_left=_has_left(error, call), was_cut=self._rest.is_closed or self._scope.is_cut)
 
     # -- what an answer says -------------------------------------------------------------------------------------------
 

@@ -27,6 +27,7 @@ import certifi
 import websocket
 
 from qkt.bybit.codec.envelope import Envelope, decode
+from qkt.bybit.transport.protocol import StreamFault
 from qkt.bybit.transport.rate_limits import AddressBudget
 from qkt.bybit.transport.signer import BybitSigner
 from qkt.bybit.transport.stream_session import (
@@ -60,16 +61,6 @@ _STUCK_MS = 6_000
 _STABLE_AFTER_MS = 2_000  # one that lived so long is not a venue that drops whom it accepts
 _JOIN_S = 5.0
 _REFUSED_AGAIN_MS = 60_000
-
-
-@attrs.frozen(kw_only=True)
-class StreamFault:
-    """The venue refuses something the stream needs. ``kind`` is ``auth`` or ``topic``; ``fatal`` calls for a person."""
-
-    kind: str
-    topic: str = ""
-    reason: str
-    fatal: bool = False
 
 
 @attrs.define
