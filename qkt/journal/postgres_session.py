@@ -179,7 +179,7 @@ class Listener:
                 with self._session.connect_for_listening() as connection:
                     self._listen(connection)
             except (psycopg.Error, JournalError) as error:
-                log.debug("journal listener lost its connection error=%s", type(error).__name__)
+                log.debug("journal listener reconnects error=%s", type(error).__name__)
                 self._stopping.wait(_LISTEN_TRIAL_S)
 
     def _listen(self, connection: psycopg.Connection[Any]) -> None:
@@ -194,7 +194,7 @@ class Listener:
                 self._on_news()
             if self.state == "connecting" and time.monotonic() > until:
                 self.state = "polling"
-                log.info("journal notifications do not arrive, probably behind a pooler: polling instead")
+                log.info("journal polls for events reason=%s", "notifications do not arrive, as behind a pooler")
                 return
 
     def close(self) -> None:

@@ -41,6 +41,7 @@ _IDS_PER_QUERY = 400
 _NO_EPOCH = 2**62
 
 T = TypeVar("T")
+Keyed = TypeVar("Keyed", JournalFact, EventDraft)
 
 
 class DuplicateError(Exception):
@@ -185,9 +186,9 @@ class JournalStore(ABC):
         _require(account)
         if any(resolution.outcome is PermitOutcome.OPEN for resolution in resolutions):
             raise InvalidRequestError("a resolution must be final; a permit is open until it has one")
-        once = tuple({fact.key: fact for fact in reversed(facts)}.values())[::-1]
-        drafts = tuple({event.key: event for event in reversed(events)}.values())[::-1]
-        recorded = self._record(account, epoch, resolutions, once, drafts, dict(watermarks or {}))
+        recorded = self._record(
+            account, epoch, resolutions, _first_of_each(facts), _first_of_each(events), dict(watermarks or {})
+        )
         if recorded is None:
             raise self._not_owner(account, epoch)
         resolved, new_facts, new_events = recorded
@@ -247,7 +248,16 @@ class JournalStore(ABC):
         self, account: str | None = None, *, after: int = 0, limit: int = _PAGE, timeout_ms: int = 0
     ) -> tuple[OutboxEvent, ...]:
         """Events with ``seq`` above ``after``, oldest first; waits for the first one. See `Journal.events`."""
+        self._check_usable()
         self._follow()
+        try:
+            return self._wait_for_events(account, after, limit, timeout_ms)
+        except JournalError:
+            if self._closed:  # by another thread, while this one read
+                return ()
+            raise
+
+    def _wait_for_events(self, account: str | None, after: int, limit: int, timeout_ms: int) -> tuple[OutboxEvent, ...]:
         deadline_ms = self._waits.monotonic_ms() + timeout_ms
         checked = False
         while True:
@@ -416,6 +426,14 @@ def _check_not_anothers(draft: PermitDraft, permit: Permit, tokens: Sequence[str
         f"{permit.outcome.value}; nothing was sent: look it up by client_order_id",
         permit=permit,
     )
+
+
+def _first_of_each(items: Sequence[Keyed]) -> tuple[Keyed, ...]:
+    """The items in their order, without those whose key an earlier one has."""
+    found: dict[object, Keyed] = {}
+    for item in items:
+        found.setdefault(item.key, item)
+    return tuple(found.values())
 
 
 def _chunks(values: tuple[T, ...], size: int) -> Iterable[tuple[T, ...]]:
