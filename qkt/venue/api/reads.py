@@ -59,22 +59,25 @@ class ReadEndpoints:
             raise parameter_error("accountType only support UNIFIED.")
         named = [coin for coin in str(query.get("coin") or "").split(",") if coin]
         coins = named or [coin for coin, balance in account.wallet.items() if balance.total or balance.locked]
-        answer: Row = {"list": [wallet_row(account, coins, self._exchange.engine.price_in_usd)]}
+        answer: Row = {"list": [wallet_row(account, coins, self._exchange.engine.margin)]}
         for fault in self._struck(_WALLET, account, query, "stale_wallet"):
             fault.memory = fault.memory or answer
             return dict(fault.memory)
-        return self._bent(_WALLET, account, query, answer)
+        return self.bent(_WALLET, account, query, answer)
 
     def fee_rate(self, account: Account, query: Query) -> Row:
         category = category_of(query)
-        rates = {"takerFeeRate": wire(account.taker_fee_rate), "makerFeeRate": wire(account.maker_fee_rate)}
+        linear = category == "linear"
+        taker = account.linear_taker_rate if linear else account.taker_fee_rate
+        maker = account.linear_maker_rate if linear else account.maker_fee_rate
+        rates = {"takerFeeRate": wire(taker), "makerFeeRate": wire(maker)}
         books = books_of(self._exchange, query, category)
         return {"category": category, "list": [{"symbol": book.instrument.symbol, **rates} for book in books]}
 
-    def account_info(self, _account: Account, _query: Query) -> Row:
+    def account_info(self, account: Account, _query: Query) -> Row:
         return {
             "unifiedMarginStatus": 5,
-            "marginMode": "REGULAR_MARGIN",
+            "marginMode": account.margin_mode,
             "isMasterTrader": False,
             "spotHedgingStatus": "OFF",
             "updatedTime": str(self._exchange.now_ms() - queries.DAY_MS),
@@ -152,7 +155,7 @@ class ReadEndpoints:
 
     def _list(self, path: str, read: Callable[[Account, Query, int, View], Row], account: Account, query: Query) -> Row:
         view = self._view(path, account, query)
-        return self._bent(path, account, query, read(account, query, self._exchange.now_ms(), view))
+        return self.bent(path, account, query, read(account, query, self._exchange.now_ms(), view))
 
     def _struck(self, path: str, account: Account, query: Query, *names: str) -> list[Fault]:
         if not names or not self._faults.armed("read"):
@@ -179,7 +182,7 @@ class ReadEndpoints:
             purged_before_ms=self._exchange.now_ms() - min(purges) if purges else 0,
         )
 
-    def _bent(self, path: str, account: Account, query: Query, answer: Row) -> Row:
+    def bent(self, path: str, account: Account, query: Query, answer: Row) -> Row:
         for fault in self._struck(path, account, query, "missing_row"):
             answer = {**answer, "list": _without(answer["list"], fault)}
         if query.get("cursor") and self._struck(path, account, query, "cursor_repeats"):
