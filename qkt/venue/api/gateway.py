@@ -19,7 +19,7 @@ from .answer import Answer
 from .assets import AssetEndpoints
 from .auth import Unauthenticated, authenticate, check_time
 from .limits import Allowance, RateLimits
-from .market import MarketEndpoints
+from .market import MarketEndpoints, is_traded
 from .orders import OrderEndpoints, batch_items
 from .positions import PositionEndpoints
 from .protection import DisconnectProtection
@@ -148,7 +148,7 @@ class Gateway:
             if not isinstance(header, dict) or not header.get("X-BAPI-TIMESTAMP"):
                 raise parameter_error("params error: header.X-BAPI-TIMESTAMP is required")
             check_time(str(header["X-BAPI-TIMESTAMP"]), str(header.get("X-BAPI-RECV-WINDOW") or ""), now_ms)
-            if parameters.get("category") not in [category for category, _ in self._exchange.books]:
+            if not is_traded(self._exchange, str(parameters.get("category"))):
                 raise Refusal(10404, text=f"category is not correct: {parameters.get('category')}")
             return self._perform(route, path, account, _plain(parameters), now_ms, headers)
 

@@ -117,6 +117,11 @@ def market_category(query: Query) -> str:
     return str(category)
 
 
+def is_traded(exchange: Exchange, category: str) -> bool:
+    """Whether the venue has a market of a category."""
+    return any(kind == category for kind, _ in exchange.books)
+
+
 def books_of(exchange: Exchange, query: Query, category: str) -> list[Book]:
     """The markets of a query: one, or all of a category.
 
