@@ -67,7 +67,7 @@ class Gateway:
         self._trace = 0x5151 << 96
         market = MarketEndpoints(exchange)
         assets = AssetEndpoints(exchange)
-        positions = PositionEndpoints(exchange, reads.bent)
+        positions = PositionEndpoints(exchange, reads.altered)
         self.routes: dict[str, Route] = {
             "/v5/order/create": Route("POST", orders.create, writes=True),
             "/v5/order/amend": Route("POST", orders.amend, writes=True),
