@@ -15,7 +15,7 @@ ROOT = Path(qkt.__file__).parent
 
 # top of the house first; a module may import from its own line and from the lines above it
 HOUSE = (
-    ("errors", "money", "ids", "clock", "secret", "threads", "_version"),
+    ("errors", "money", "slots", "ids", "clock", "secret", "threads", "_version"),
     ("model",),
     ("events",),
     ("orders",),

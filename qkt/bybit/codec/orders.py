@@ -54,7 +54,7 @@ class BybitOrderTranslator:
             order_type=_order_type(is_market=is_market, is_conditional=trigger_price is not None),
             time_in_force=str(row.get("timeInForce") or ""),
             quantity=positive_from_wire(row.get("qty")),
-            quote_sized=row.get("marketUnit") == "quoteCoin",
+            quote_sized=_is_quote_sized(row, category, is_market=is_market),
             limit_price=None if is_market else positive_from_wire(row.get("price")),
             stop_price=trigger_price,
             last_price_on_created=positive_from_wire(row.get("lastPriceOnCreated")) if category == "spot" else None,
@@ -82,6 +82,14 @@ def _reason_of(cancel_type: str, reject_reason: str, raw_status: str) -> str:
     if cancel_type not in ("", "UNKNOWN"):
         return cancel_type
     return raw_status if reject_reason in _NO_REASON else reject_reason
+
+
+def _is_quote_sized(row: Mapping[str, Any], category: str, *, is_market: bool) -> bool:
+    """Spot counts a market buy in quote coin unless told otherwise (docs v5/order/create-order, marketUnit)."""
+    unit = row.get("marketUnit")
+    if unit:
+        return bool(unit == "quoteCoin")
+    return category == "spot" and is_market and row["side"] == "Buy"
 
 
 def _refusal_of(status: VenueStatus, reject_reason: str) -> str:
