@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types public-types check coverage ci dist verify venue bench bench-quick bench-page bench-venue docs clean
+.PHONY: help install demo test lint types public-types check coverage ci dist verify simulate venue bench bench-quick bench-page bench-venue docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?(.*)/\1|\2/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -49,6 +49,9 @@ dist: $(INSTALLED)  ## Build sdist and wheel, and install the wheel into an empt
 
 verify: $(INSTALLED)  ## What is longer than the fast suite: at most fifteen minutes
 	@$(BIN)/python -m pytest -q -m verify
+
+simulate: $(INSTALLED)  ## Search for broken promises in simulated schedules; ARGS="--seconds 3600 --workers 2 --seeds N --first N"
+	@$(BIN)/python -m tests.simulation $(ARGS)
 
 $(VENV)/.docs: $(INSTALLED)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'

@@ -53,20 +53,16 @@ from qkt.model.balances import CoinBalance, Wallet
 from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import (
-    ExitMode,
     IfTouchedOrder,
     LimitOrder,
     MarketOrder,
     OrderModification,
     OrderStatus,
     OrderView,
-    PositionSide,
-    SelfMatch,
     Side,
     StopLimitOrder,
     StopOrder,
     TimeInForce,
-    TriggerBy,
 )
 from qkt.model.positions import Position
 from qkt.net.backoff import ExponentialBackoff, FixedDelayBackoff
@@ -95,7 +91,6 @@ __all__ = [
     "Discrepancy",
     "EventBus",
     "Execution",
-    "ExitMode",
     "ExponentialBackoff",
     "FillEvent",
     "FixedDelayBackoff",
@@ -127,14 +122,12 @@ __all__ = [
     "PeriodicReconciler",
     "Position",
     "PositionReconciled",
-    "PositionSide",
     "PositionTracker",
     "QktError",
     "ReconcileError",
     "ReconcileReport",
     "ReconnectSupervisor",
     "RiskLimits",
-    "SelfMatch",
     "Side",
     "StopLimitOrder",
     "StopOrder",
@@ -145,7 +138,6 @@ __all__ = [
     "SystemClock",
     "ThreadScheduler",
     "TimeInForce",
-    "TriggerBy",
     "VenueProtocolError",
     "VenueUnavailableError",
     "WaitTimeoutError",

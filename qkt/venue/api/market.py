@@ -9,8 +9,6 @@ from ..exchange import queries
 from ..exchange.book import Book
 from ..exchange.candles import INTERVALS
 from ..exchange.exchange import Exchange
-from ..exchange.linear import reports
-from ..exchange.linear.requests import price_band as linear_price_band
 from ..exchange.money import wire
 from ..exchange.queries import Query
 from ..exchange.requests import price_band
@@ -37,10 +35,7 @@ class MarketEndpoints:
         category = market_category(query)
         status = query.get("status")
         books = books_of(self._exchange, query, category) if status in (None, "", "Trading") else []
-        rows = [book.instrument.row() for book in books]
-        if category == "linear":
-            return reports.instrument_page(rows, query)
-        answer = {"category": category, "list": rows}
+        answer = {"category": category, "list": [book.instrument.row() for book in books]}
         return answer if category == "spot" else {**answer, "nextPageCursor": ""}
 
     def tickers(self, query: Query) -> Row:
@@ -87,8 +82,7 @@ class MarketEndpoints:
 
     def price_limit(self, query: Query) -> Row:
         book = self._one_book(query)
-        linear = book.instrument.category == "linear"
-        lowest, highest = linear_price_band(book) if linear else price_band(book)
+        lowest, highest = price_band(book)
         now_ms = self._exchange.now_ms()
         return {"symbol": book.instrument.symbol, "buyLmt": wire(highest), "sellLmt": wire(lowest), "ts": str(now_ms)}
 
@@ -115,11 +109,6 @@ def market_category(query: Query) -> str:
     if category not in CATEGORIES:
         raise parameter_error("params error: Invalid category")
     return str(category)
-
-
-def is_traded(exchange: Exchange, category: str) -> bool:
-    """Whether the venue has a market of a category."""
-    return any(kind == category for kind, _ in exchange.books)
 
 
 def books_of(exchange: Exchange, query: Query, category: str) -> list[Book]:
