@@ -53,16 +53,20 @@ from qkt.model.balances import CoinBalance, Wallet
 from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import (
+    ExitMode,
     IfTouchedOrder,
     LimitOrder,
     MarketOrder,
     OrderModification,
     OrderStatus,
     OrderView,
+    PositionSide,
+    SelfMatch,
     Side,
     StopLimitOrder,
     StopOrder,
     TimeInForce,
+    TriggerBy,
 )
 from qkt.model.positions import Position
 from qkt.net.backoff import ExponentialBackoff, FixedDelayBackoff
@@ -91,6 +95,7 @@ __all__ = [
     "Discrepancy",
     "EventBus",
     "Execution",
+    "ExitMode",
     "ExponentialBackoff",
     "FillEvent",
     "FixedDelayBackoff",
@@ -122,12 +127,14 @@ __all__ = [
     "PeriodicReconciler",
     "Position",
     "PositionReconciled",
+    "PositionSide",
     "PositionTracker",
     "QktError",
     "ReconcileError",
     "ReconcileReport",
     "ReconnectSupervisor",
     "RiskLimits",
+    "SelfMatch",
     "Side",
     "StopLimitOrder",
     "StopOrder",
@@ -138,6 +145,7 @@ __all__ = [
     "SystemClock",
     "ThreadScheduler",
     "TimeInForce",
+    "TriggerBy",
     "VenueProtocolError",
     "VenueUnavailableError",
     "WaitTimeoutError",

@@ -3,12 +3,17 @@
 ::
 
     QktError ─┬─ InvalidRequestError     fix the call: it never left
+              │     └─ IntentConflictError   the intent already stands for another order (carries the permit)
               ├─ BybitConnectError       no session: bad key, unreachable host, refused login
               ├─ BybitApiError           the venue refused it: definite (carries ret_code, ret_msg)
               ├─ VenueUnavailableError   nothing happened: safe to try again (carries retry_after_ms)
               │     └─ BybitRateLimitError   the budget is spent: nothing was sent, or the venue turned it away unread
               ├─ OutcomeUnknownError     it may have happened: look it up by client_order_id, do not resend
               ├─ VenueProtocolError      the venue broke its own format (carries path and a redacted excerpt)
+              ├─ NotOwnerError           another process owns the account: nothing was sent (carries owner and epoch)
+              ├─ JournalError            the journal's content or schema does not allow the call
+              │     ├─ JournalUnavailableError   the journal cannot be reached: no permit, nothing was sent
+              │     └─ PermitExistsError         the same attempt was permitted before: look it up (carries the permit)
               ├─ ReconcileError          the first round was incomplete (carries the report)
               └─ WaitTimeoutError        the state waited for did not come in time (carries the view)
 
@@ -27,6 +32,14 @@ class QktError(Exception):
 
 class InvalidRequestError(QktError, ValueError):
     """The call itself is wrong; nothing was sent. The message says what, why and what to do."""
+
+
+class IntentConflictError(InvalidRequestError):
+    """The intent already stands for an order with other terms; ``permit`` is the one it stands for."""
+
+    def __init__(self, message: str, *, permit: Any = None) -> None:
+        self.permit = permit
+        super().__init__(message)
 
 
 class BybitConnectError(QktError):
@@ -105,6 +118,38 @@ class VenueProtocolError(QktError):
         self.path = path
         self.excerpt = excerpt
         super().__init__(message if not excerpt else f"{message}: {excerpt}")
+
+
+class NotOwnerError(QktError):
+    """Another process owns the account, so nothing was sent; ``owner`` is its name and ``epoch`` the epoch it holds.
+
+    ``owner`` is empty where the lease is free: it was released, or taken for another reason.
+    """
+
+    def __init__(self, message: str, *, account: str = "", owner: str = "", epoch: int = 0) -> None:
+        self.account = account
+        self.owner = owner
+        self.epoch = epoch
+        super().__init__(message)
+
+
+class JournalError(QktError):
+    """The journal's content, schema or cursor does not allow the call; the message says what to do."""
+
+
+class JournalUnavailableError(JournalError):
+    """The journal could not be reached in time: no permit was given and nothing was sent to the venue.
+
+    A write may still have been committed. A permit of that kind stays open and is resolved like any other.
+    """
+
+
+class PermitExistsError(JournalError):
+    """The same attempt of the intent was permitted before; ``permit`` is that row. Look the order up, do not send."""
+
+    def __init__(self, message: str, *, permit: Any = None) -> None:
+        self.permit = permit
+        super().__init__(message)
 
 
 class ReconcileError(QktError):

@@ -6,12 +6,30 @@ into `Decimal` and back, and refuses at once what would silently lose a digit.
 
 from __future__ import annotations
 
-from decimal import Decimal, InvalidOperation
+from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, Inexact, InvalidOperation
 from typing import Any
 
 from qkt.errors import InvalidRequestError
 
 ZERO = Decimal(0)
+
+# Sums and products that lose no digit, whatever decimal context the calling thread has set: a result that does not fit
+# 200 digits raises `decimal.Inexact` instead of being rounded.
+EXACT = Context(
+    prec=200, Emax=MAX_EMAX, Emin=MIN_EMIN, rounding=ROUND_HALF_EVEN, traps=[Inexact, InvalidOperation, DivisionByZero]
+)
+# Quotients cannot be exact: averages are carried with more digits than are shown.
+CARRIED = Context(prec=60, rounding=ROUND_HALF_EVEN)
+SHOWN = Context(prec=28, rounding=ROUND_HALF_EVEN)
+
+exact_sum = EXACT.add
+exact_difference = EXACT.subtract
+exact_product = EXACT.multiply
+
+
+def quotient(dividend: Decimal, divisor: Decimal) -> Decimal:
+    """``dividend / divisor`` to 28 digits, whatever decimal context the calling thread has set."""
+    return SHOWN.divide(dividend, divisor)
 
 
 def decimal_from_wire(value: Any) -> Decimal:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from qkt.broker.protocol import OrderTypeCapability
-from qkt.model.orders import LimitOrder, MarketOrder, OrderRequest, TimeInForce
+from qkt.model.orders import MarketOrder, OrderRequest, TimeInForce
 
 
 def needed_for(request: OrderRequest) -> frozenset[OrderTypeCapability]:
@@ -15,7 +15,7 @@ def needed_for(request: OrderRequest) -> frozenset[OrderTypeCapability]:
         needed.add(OrderTypeCapability.POST_ONLY)
     if isinstance(request, MarketOrder) and request.quote_sized:
         needed.add(OrderTypeCapability.QUOTE_SIZED)
-    if isinstance(request, LimitOrder) and (request.take_profit is not None or request.stop_loss is not None):
+    if request.has_exits:
         needed.add(OrderTypeCapability.BRACKET)
     return frozenset(needed)
 

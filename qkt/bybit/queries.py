@@ -17,7 +17,8 @@ from qkt.bybit.codec.balances import PATH as WALLET
 from qkt.bybit.codec.balances import BybitBalanceTranslator
 from qkt.bybit.codec.envelope import Envelope, vetted
 from qkt.bybit.codec.executions import is_fill, to_execution
-from qkt.bybit.codec.orders import CONDITIONAL, BybitOrderTranslator
+from qkt.bybit.codec.order_requests import CONDITIONAL
+from qkt.bybit.codec.orders import BybitOrderTranslator
 from qkt.bybit.codec.positions import to_position
 from qkt.bybit.codec.rows import parse_rows
 from qkt.bybit.codec.symbol import BybitSymbol

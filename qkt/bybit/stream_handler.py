@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
@@ -27,7 +28,7 @@ from qkt.clock import Clock, SystemClock
 from qkt.errors import InvalidRequestError, QktError, ReconcileError
 from qkt.health import Health
 from qkt.net.reconciler import PeriodicReconciler
-from qkt.net.scheduler import Cancellable, Scheduler, ThreadScheduler
+from qkt.net.scheduler import Cancellable, Scheduler, scheduler_from
 from qkt.reconcile.plan import ReconcileLimits
 from qkt.reconcile.report import ReconcileReport
 
@@ -68,7 +69,7 @@ class BybitUpkeep:
         *,
         recovery_window_ms: int = 300_000,
         poll_interval_ms: int = 30_000,
-        poll_scheduler: Scheduler | None = None,
+        poll_scheduler: Scheduler | Executor | None = None,
         max_staleness_ms: int | None = None,
         retain_closed_ms: int = 24 * 3_600_000,
         risk_limits: RiskLimits | None = None,
@@ -104,8 +105,7 @@ class BybitUpkeep:
             retain_closed_ms=retain_closed_ms,
             limits=limits,
         )
-        self._owns_scheduler = poll_scheduler is None
-        self._scheduler: Scheduler = poll_scheduler or ThreadScheduler(workers=1, name="qkt-reconcile")
+        self._scheduler, self._release_scheduler = scheduler_from(poll_scheduler, "qkt-reconcile")
         self._order_entry = BatchEntry(client, self._state, self._recovery, self._scheduler, self._clock)
         self._reconciler = PeriodicReconciler(poll_interval_ms, self._tick, scheduler=self._scheduler)
         try:
@@ -299,8 +299,7 @@ class BybitUpkeep:
             if self._extra_round is not None:
                 self._extra_round.cancel()
         self._reconciler.stop()
-        if self._owns_scheduler and isinstance(self._scheduler, ThreadScheduler):
-            self._scheduler.close()
+        self._release_scheduler()
         undelivered = self._state.close(drain_ms=1_000)
         self._recovery.close()
         for relay in self._relays:

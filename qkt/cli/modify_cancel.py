@@ -105,7 +105,12 @@ def _changes(options: argparse.Namespace) -> OrderModification:
     given = {"new_quantity": options.quantity, "new_limit_price": options.limit, "new_stop_price": options.stop}
     if not any(given.values()):
         raise InvalidRequestError("what is to change? say --quantity, --limit or --stop")
-    return OrderModification(**{name: None if text is None else decimal_of(text, name) for name, text in given.items()})
+    prices = {name: None if text is None else decimal_of(text, name) for name, text in given.items()}
+    return OrderModification(
+        new_quantity=prices["new_quantity"],
+        new_limit_price=prices["new_limit_price"],
+        new_stop_price=prices["new_stop_price"],
+    )
 
 
 def _wanted(changes: OrderModification) -> str:

@@ -13,7 +13,7 @@ from qkt.cli import exit_codes
 from qkt.cli.screen import Screen
 
 _CORE = ("requests", "websocket-client", "attrs", "blinker")
-_EXTRAS = {"cli": "rich", "venue": "aiohttp", "rsa": "cryptography"}
+_EXTRAS = {"cli": "rich", "venue": "aiohttp", "rsa": "cryptography", "postgres": "psycopg"}
 
 
 def versions() -> dict[str, str | None]:

@@ -38,7 +38,7 @@ _EXACT = Context(prec=2 * _MOST_DIGITS, traps=[InvalidOperation, DivisionByZero,
 
 # The prices of an order itself, and those of the exits attached to it, which trade the other way.
 _OWN_PRICES = ("limit_price", "stop_price", "trigger_price")
-_EXIT_PRICES = ("take_profit", "stop_loss")
+_EXIT_PRICES = ("take_profit", "stop_loss", "take_profit_limit_price", "stop_loss_limit_price")
 
 R = TypeVar("R", bound=OrderRequest)
 
@@ -51,7 +51,7 @@ def check_order(request: OrderRequest, rules: InstrumentRules | None, last_price
         last_price: what the market last traded at, where it is known. With it a trigger that is already crossed, a
             limit price beyond the venue's outer band, and a market order below the least value are refused too.
     """
-    _check_exits(request)
+    _check_exits(request, last_price)
     trigger = trigger_price_of(request)
     if trigger is not None and last_price is not None:
         _check_trigger(request.symbol, trigger, last_price, rises=fires_rising(request), kind=type(request).__name__)
@@ -172,18 +172,29 @@ def notional_of(request: OrderRequest, last_price: Decimal | None = None) -> Dec
 # -- the rules, one by one -------------------------------------------------------------------------------------------
 
 
-def _check_exits(request: OrderRequest) -> None:
-    """A take profit lies beyond the entry, a stop loss short of it (docs v5/order/create-order)."""
-    if not isinstance(request, LimitOrder):
+def _check_exits(request: OrderRequest, last_price: Decimal | None) -> None:
+    """Raise unless a take profit lies beyond the entry and a stop loss short of it (docs v5/order/create-order).
+
+    The entry is the price the order names; for a market order the last price, where it is known.
+    """
+    if not request.has_exits:
         return
-    entry, is_buy = request.limit_price, request.side is Side.BUY
+    named = getattr(request, "limit_price", None) or trigger_price_of(request)
+    entry, name = (last_price, "the last price") if named is None else (named, _entry_name(request))
+    if entry is None:
+        return
+    is_buy = request.side is Side.BUY
     exits = (("take_profit", request.take_profit, is_buy), ("stop_loss", request.stop_loss, not is_buy))
-    for name, price, wants_above in exits:
+    for exit_name, price, wants_above in exits:
         if price is not None and (price <= entry if wants_above else price >= entry):
             raise InvalidRequestError(
-                f"{name} {_w(price)} must be {'above' if wants_above else 'below'} limit_price {_w(entry)} for a "
+                f"{exit_name} {_w(price)} must be {'above' if wants_above else 'below'} {name} {_w(entry)} for a "
                 f"{request.side.name.lower()}"
             )
+
+
+def _entry_name(request: OrderRequest) -> str:
+    return next(name for name in _OWN_PRICES if getattr(request, name, None) is not None)
 
 
 def _check_trigger(symbol: str, trigger: Decimal, last_price: Decimal, *, rises: bool, kind: str) -> None:

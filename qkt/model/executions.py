@@ -19,7 +19,8 @@ class Execution:
     venue does not say (quote-sized orders print zero); ``leaves_quantity`` is what remained after it, None when not
     told. ``seq`` orders executions of one symbol and is shared by those concluded together; ``exec_type`` is the
     venue's word for how it came about, ``is_forced`` True when the venue closed (part of) the position itself:
-    auto-deleveraging or liquidation.
+    auto-deleveraging or liquidation. ``may_be_quote_sized`` is True when ``order_quantity`` may be in quote coin: a
+    market buy whose row does not say the unit.
     """
 
     exec_id: str
@@ -40,6 +41,7 @@ class Execution:
     seq: int = 0
     exec_type: str = "Trade"
     is_forced: bool = False
+    may_be_quote_sized: bool = False
 
     @property
     def trading_order(self) -> tuple[int, int, str, Decimal, str]:

@@ -1,8 +1,8 @@
-"""HTTP calls that can be cut, that know whether anything left, and that never start on a dead pooled connection.
+"""HTTP calls over `requests` that can be cut, and that know whether any byte of the request left.
 
-`requests` speaks the protocol; this room adds what it hides. Every call owns a `Call`: the socket it is using (so that
-`Call.cut` ends a read that `Session.close` would leave blocked), and whether its first byte has left (so that a failure
-before that is known to have changed nothing). The request line goes out exactly as it was signed.
+A `Call` holds the socket that its request uses, so that `Call.cut` ends a read that `Session.close` would leave
+blocked, and whether the first byte has left, so that a failure before it is known to have changed nothing. A pooled
+connection that was idle for long is opened anew. The request line is sent exactly as it was signed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Cut(ConnectionAbortedError):
 
 
 class Call:
-    """One request on its way."""
+    """One request under way."""
 
     def __init__(self, target: str = "") -> None:
         self.target = target  # path and query, exactly as signed
@@ -44,7 +44,7 @@ class Call:
         self._socket: socket.socket | None = None
 
     def use(self, sock: socket.socket) -> None:
-        """This is the socket the call lives on now; raises Cut when the call has been cut already."""
+        """Set the socket that the call uses; raises Cut when the call has been cut already."""
         with self._lock:
             self._socket = sock
             reason = self.cut_reason
@@ -52,20 +52,20 @@ class Call:
             raise Cut(reason)
 
     def cut(self, reason: str) -> None:
-        """End the call, from any thread: whoever waits on its socket is woken with an error."""
+        """End the call, from any thread: a wait on its socket ends with an error."""
         with self._lock:
             self.cut_reason = self.cut_reason or reason
             if self._socket is not None:
                 shut(self._socket)
 
     def let_go(self) -> None:
-        """The socket is another call's from now on."""
+        """Forget the socket: another call may use it from now on."""
         with self._lock:
             self._socket = None
 
     @contextlib.contextmanager
     def under_way(self) -> Iterator[Call]:
-        """Make this the call of the current thread; its socket is let go of at the end."""
+        """Make this the call of the current thread; at the end it forgets its socket."""
         _current.call = self
         try:
             yield self
@@ -79,7 +79,7 @@ def _this_call() -> Call | None:
 
 
 class _Tracked(HTTPConnection):
-    """An HTTPConnection that tells the current `Call` what it does."""
+    """An HTTPConnection that reports its socket and its first byte to the current `Call`."""
 
     _is_connecting = False
 
@@ -125,11 +125,11 @@ class _Tracked(HTTPConnection):
 
 
 class _TrackedTLS(_Tracked, HTTPSConnection):
-    """The same over TLS: `_Tracked.connect` goes on to the handshake."""
+    """`_Tracked` over TLS: `_Tracked.connect` goes on to the handshake."""
 
 
 class _FreshPool(HTTPConnectionPool):
-    """A pool that does not hand out a connection idle long enough to have died in silence."""
+    """A pool that closes a connection that was idle for ``idle_limit_ms``, because it may be dead without notice."""
 
     ConnectionCls = _Tracked
     idle_limit_ms = 20_000
@@ -181,7 +181,7 @@ class _Adapter(HTTPAdapter):
 
 
 class HttpPool:
-    """One connection pool for many threads; `close` ends every call under way, `reopen` lets calls pass again."""
+    """A connection pool for many threads; `close` ends every call under way, `reopen` allows calls again."""
 
     def __init__(
         self, *, proxy: str | None = None, trust_env: bool = False, idle_limit_ms: int = 20_000, size: int = 32
@@ -212,7 +212,7 @@ class HttpPool:
         connect_timeout_ms: int,
         read_timeout_ms: int,
     ) -> requests.Response:
-        """Send and read one request; raises what `requests` raises, or Cut. No redirect is followed: keys stay here."""
+        """Send and read one request, without following redirects; raises what `requests` raises, or Cut."""
         prepared = self._session.prepare_request(requests.Request(method, url, headers=dict(headers), data=body))
         settings = self._session.merge_environment_settings(url, {}, False, None, None)
         with self._lock:
@@ -232,7 +232,7 @@ class HttpPool:
                 self._under_way.discard(call)
 
     def close(self, reason: str) -> None:
-        """End every call under way, let none begin, and drop the pooled connections."""
+        """End every call under way, let none begin, and close the pooled connections."""
         with self._lock:
             self._closed_because = reason
             calls = list(self._under_way)
@@ -242,7 +242,7 @@ class HttpPool:
             self._session.close()
 
     def reopen(self) -> None:
-        """Let calls pass again."""
+        """Allow calls again."""
         with self._lock:
             self._closed_because = ""
 

@@ -1,8 +1,8 @@
-"""Later, on threads of our own: one heap of due times on the monotonic clock.
+"""Schedulers: actions that run later, once or at a fixed rate, on threads of qkt or of a user's executor.
 
-It promises: a schedule survives its action's exceptions; one schedule never runs twice at once; beats missed while
-the machine slept or an action overran are skipped, not made up for in a burst; `close` stops it from any thread, its
-own workers included. Nothing runs under its lock.
+A schedule survives its action's exceptions; one schedule never runs twice at once; runs missed while the machine slept
+or an action overran are skipped, not made up for in a burst; `ThreadScheduler.close` works from any thread, its own
+workers included. No action runs under a lock.
 """
 
 from __future__ import annotations
@@ -12,12 +12,13 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor
 from types import TracebackType
 from typing import Protocol, Self
 
 from qkt.clock import Clock, SystemClock
 from qkt.errors import InvalidRequestError
-from qkt.threads import library_thread
+from qkt.threads import library_thread, run_as_library
 
 log = logging.getLogger(__name__)
 
@@ -206,3 +207,114 @@ class ThreadScheduler:
                 f"<ThreadScheduler {self._name} {state} workers={len(self._alive)}/{self._workers} "
                 f"waiting={len(waiting)} running={len(self._running)}{coming}>"
             )
+
+
+class ExecutorScheduler:
+    """Runs scheduled actions on a user's `concurrent.futures.Executor`, which is never shut down from here.
+
+    One timer thread of its own tells when an action is due. An executor that was shut down ends the schedules.
+    """
+
+    def __init__(self, executor: Executor, name: str = "qkt-timer") -> None:
+        self._executor = executor
+        self._timer = ThreadScheduler(1, name=name)
+
+    def schedule_at_fixed_rate(
+        self, action: Callable[[], None], initial_delay_ms: int, interval_ms: int
+    ) -> Cancellable:
+        """Hand ``action`` to the executor after ``initial_delay_ms`` and then every ``interval_ms``.
+
+        A run that is due while the previous one still waits or runs is skipped.
+        """
+        job = _ExecutorJob(self._executor, action)
+        job.schedule = self._timer.schedule_at_fixed_rate(job.submit, initial_delay_ms, interval_ms)
+        return job
+
+    def schedule_once(self, action: Callable[[], None], delay_ms: int) -> Cancellable:
+        """Hand ``action`` to the executor once, after ``delay_ms``."""
+        job = _ExecutorJob(self._executor, action)
+        job.schedule = self._timer.schedule_once(job.submit, delay_ms)
+        return job
+
+    def close(self) -> None:
+        """Stop the timer: nothing more is handed to the executor, which stays open. Idempotent."""
+        self._timer.close()
+
+    def __repr__(self) -> str:
+        return f"<ExecutorScheduler on {self._executor!r} timer={self._timer!r}>"
+
+
+class _ExecutorJob:
+    """One action and its place in the executor."""
+
+    def __init__(self, executor: Executor, action: Callable[[], None]) -> None:
+        self._executor = executor
+        self._action = action
+        self._lock = threading.Lock()
+        self._is_submitted = False
+        self._is_cancelled = False
+        self.schedule: Cancellable | None = None
+
+    def submit(self) -> None:
+        """Hand the action to the executor, unless the last run has not ended yet."""
+        with self._lock:
+            if self._is_submitted or self._is_cancelled:
+                return
+            self._is_submitted = True
+        try:
+            self._executor.submit(self._run)
+        except RuntimeError as error:
+            self.cancel()
+            log.error("schedule ends, its executor was shut down error=%s", error)
+
+    def _run(self) -> None:
+        try:
+            with self._lock:
+                is_cancelled = self._is_cancelled
+            if not is_cancelled:
+                run_as_library(self._action)
+        except BaseException:
+            log.warning("scheduled action failed executor=%r action=%r", self._executor, self._action, exc_info=True)
+        finally:
+            with self._lock:
+                self._is_submitted = False
+
+    def cancel(self) -> None:
+        """No run starts after this returns; idempotent."""
+        with self._lock:
+            self._is_cancelled = True
+        if self.schedule is not None:
+            self.schedule.cancel()
+
+
+def check_scheduler(given: object) -> None:
+    """Raise InvalidRequestError unless `scheduler_from` can use ``given``."""
+    is_scheduler = all(hasattr(given, method) for method in ("schedule_at_fixed_rate", "schedule_once"))
+    if isinstance(given, type) or not (given is None or is_scheduler or isinstance(given, Executor)):
+        raise InvalidRequestError(
+            "a scheduler must be a qkt scheduler, e.g. ThreadScheduler(workers=2), or a concurrent.futures.Executor; "
+            f"got {given!r}"
+        )
+
+
+def scheduler_from(given: Scheduler | Executor | None, name: str) -> tuple[Scheduler, Callable[[], None]]:
+    """The scheduler for an option of a user, and a function that releases what was made for it.
+
+    None makes a `ThreadScheduler` of one worker called ``name``; an executor of the standard library gets an
+    `ExecutorScheduler`; a scheduler is used as it is. What the user gave is never closed.
+
+    Raises:
+        InvalidRequestError: ``given`` is neither.
+    """
+    if given is None:
+        own = ThreadScheduler(1, name=name)
+        return own, own.close
+    if isinstance(given, Executor):
+        timed = ExecutorScheduler(given)
+        return timed, timed.close
+    check_scheduler(given)
+    return given, _release_nothing
+
+
+def _release_nothing() -> None:
+    """A given scheduler belongs to the user."""

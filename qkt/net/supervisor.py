@@ -1,12 +1,10 @@
-"""Bring something back, however long it takes: one attempt at a time, unbounded in time, paced by a policy.
+"""Repeats an attempt until it succeeds: one at a time, for as long as it takes, with pauses by a backoff policy.
 
-The supervisor knows nothing of sockets. It is told that something is lost (`trigger`), and calls ``attempt`` until it
-succeeds. Triggers that come while an attempt is awaited are the same news; one that comes while an attempt runs is
-not, because what the attempt just built may be what was lost again. The count of failures is forgotten only after a
-success that lasted, so a venue that accepts and drops at once is not hammered.
+`ReconnectSupervisor.trigger` reports a loss. A trigger while an attempt is awaited adds nothing; one while an attempt
+runs causes another attempt, because it may report the loss of what that attempt just made. The pauses start anew only
+after a success that lasted, so that a venue that accepts and drops at once is not flooded.
 
-`ReconnectSupervisor.trigger` never runs the attempt itself: it goes through the scheduler, so a test drives it with
-`qkt.testing.TickScheduler` and without a thread.
+The attempt always runs through the scheduler, so a test drives it with `qkt.testing.TickScheduler` and no thread.
 """
 
 from __future__ import annotations
@@ -15,11 +13,12 @@ import logging
 import random as _random
 import threading
 from collections.abc import Callable
+from concurrent.futures import Executor
 
 from qkt.clock import Clock, SystemClock
 from qkt.errors import InvalidRequestError
 from qkt.net.backoff import BackoffPolicy, ExponentialBackoff
-from qkt.net.scheduler import Cancellable, Scheduler, ThreadScheduler
+from qkt.net.scheduler import Cancellable, Scheduler, scheduler_from
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +37,7 @@ class ReconnectSupervisor:
         self,
         attempt: Callable[[], object],
         policy: BackoffPolicy | None = None,
-        scheduler: Scheduler | None = None,
+        scheduler: Scheduler | Executor | None = None,
         on_error: Callable[[Exception], None] | None = None,
         random: Callable[[], float] = _random.random,
         *,
@@ -49,8 +48,7 @@ class ReconnectSupervisor:
             raise InvalidRequestError(f"attempt must be callable, got {attempt!r}")
         self._attempt = attempt
         self._policy = policy or DEFAULT_POLICY
-        self._own = ThreadScheduler(name="qkt-reconnect") if scheduler is None else None
-        self._scheduler: Scheduler = self._own or scheduler  # type: ignore[assignment]
+        self._scheduler, self._release = scheduler_from(scheduler, "qkt-reconnect")
         self._on_error = on_error or self._log_error
         self._random = random
         self._clock = clock or SystemClock()
@@ -127,8 +125,7 @@ class ReconnectSupervisor:
             waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.cancel()
-        if self._own is not None:
-            self._own.close()
+        self._release()
 
     def _has_been_calm(self) -> bool:
         succeeded_ms = self._last_success_ms

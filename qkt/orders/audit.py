@@ -1,14 +1,20 @@
-"""The story of an order, one line per fact that changed it: for `broker.explain(id)` and for the operator at three."""
+"""Audit of an order: each fact that changed it, kept as it came and rendered as text when it is read."""
 
 from __future__ import annotations
+
+from decimal import Decimal
+from typing import NamedTuple
 
 import attrs
 
 from qkt.events import OrderEvent
-from qkt.model.orders import OrderView
+from qkt.model.orders import OrderStatus, OrderView
 from qkt.money import to_wire
 from qkt.orders.facts import AboutOrder, AnyFact, ExecutionReported, LookupFoundNothing, OrderReported
 from qkt.orders.order import AuditEntry, Order
+
+# Longer numbers are shown with an exponent: plain digits of 1e999999999 would fill the memory.
+_MOST_DIGITS = 60
 
 
 @attrs.frozen(kw_only=True)
@@ -22,29 +28,73 @@ class OrderAudit:
         view = self.order
         name = view.client_order_id or view.broker_order_id
         state = "open" if view.is_open else "closed"
-        missing = f" missing={to_wire(view.missing_quantity)}" if view.missing_quantity else ""
+        missing = f" missing={_digits(view.missing_quantity)}" if view.missing_quantity else ""
         lines = [
-            f"{name} {view.symbol} {state} {view.status.value} cum={to_wire(view.cum_quantity)}{missing}"
+            f"{name} {view.symbol} {state} {view.status.value} cum={_digits(view.cum_quantity)}{missing}"
             + (f" reason={view.reason}" if view.reason else "")
         ]
         lines += [f"  {entry.at_ms} {entry.origin:<9} {entry.fact}: {entry.changed}" for entry in self.entries]
         return "\n".join(lines)
 
 
-def describe(fact: AnyFact, before: Order | None, after: Order, events: tuple[OrderEvent, ...]) -> AuditEntry:
-    """The line for one fact."""
-    return AuditEntry(fact.at_ms, fact.origin, _what(fact), _change(before, after, events))
+class AuditRecord(NamedTuple):
+    """A fact that changed an order, with what is needed to say how: its ``revision`` in the ledger orders the records.
+
+    ``before`` is None for the fact that opened the order.
+    """
+
+    revision: int
+    fact: AnyFact
+    before: OrderStatus | None
+    after: OrderStatus
+    missing: Decimal
+    events: tuple[type[OrderEvent], ...]
 
 
-def _what(fact: AnyFact) -> str:
+def record_of(
+    revision: int, fact: AnyFact, before: Order | None, after: Order, events: tuple[OrderEvent, ...]
+) -> AuditRecord | None:
+    """The record of a fact; None when an operator would not call it a change: the row only confirms what is known."""
+    was = None if before is None else before.view_status
+    now = after.view_status
+    if before is not None and not events and was is now and not _differs(before, after):
+        return None
+    return AuditRecord(revision, fact, was, now, after.missing_quantity, tuple(type(event) for event in events))
+
+
+def _differs(before: Order, after: Order) -> bool:
+    return (
+        before.fills is not after.fills
+        or before.reported_quantity != after.reported_quantity
+        or before.unanswered_submit != after.unanswered_submit
+        or before.cancel != after.cancel
+        or before.modify != after.modify
+        or before.empty_lookups_ms != after.empty_lookups_ms
+    )
+
+
+def rendered(record: AuditRecord | AuditEntry) -> AuditEntry:
+    """The record as text."""
+    if isinstance(record, AuditEntry):
+        return record
+    fact = record.fact
+    was = "unknown" if record.before is None else record.before.value
+    now = record.after.value
+    change = now if was == now else f"{was} -> {now}"
+    missing = f" missing={_digits(record.missing)}" if record.missing else ""
+    events = f"; told {', '.join(event.__name__ for event in record.events)}" if record.events else ""
+    return AuditEntry(fact.at_ms, fact.origin, _fact_text(fact), f"{change}{missing}{events}")
+
+
+def _fact_text(fact: AnyFact) -> str:
     if isinstance(fact, OrderReported):
         report = fact.report
         reason = report.refusal_reason or report.reason
         detail = f" reason={reason}" if reason else ""
-        return f"order row {report.venue_status} cum={to_wire(report.cum_quantity)}{detail}"
+        return f"order row {report.venue_status} cum={_digits(report.cum_quantity)}{detail}"
     if isinstance(fact, ExecutionReported):
         execution = fact.execution
-        return f"execution {execution.exec_id} {to_wire(execution.quantity)} @ {to_wire(execution.price)}"
+        return f"execution {execution.exec_id} {_digits(execution.quantity)} @ {_digits(execution.price)}"
     if isinstance(fact, LookupFoundNothing):
         return "asked realtime, history and executions by id: none knows it"
     assert isinstance(fact, AboutOrder)
@@ -52,10 +102,5 @@ def _what(fact: AnyFact) -> str:
     return type(fact).__name__ + (f" ({reason})" if reason else "")
 
 
-def _change(before: Order | None, after: Order, events: tuple[OrderEvent, ...]) -> str:
-    was = "unknown" if before is None else before.view_status.value
-    now = after.view_status.value
-    step = now if was == now else f"{was} -> {now}"
-    missing = f" missing={to_wire(after.missing_quantity)}" if after.missing_quantity else ""
-    told = ", ".join(type(event).__name__ for event in events)
-    return f"{step}{missing}" + (f"; told {told}" if told else "")
+def _digits(number: Decimal) -> str:
+    return to_wire(number) if abs(number.adjusted()) <= _MOST_DIGITS else str(number)

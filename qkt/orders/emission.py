@@ -1,128 +1,149 @@
-"""What may be said now: acceptance before all, each execution once, the end last. Pure.
+"""Decides which events an order's new state allows: OrderAccepted first, each execution once, one terminal event last.
 
-The machine learns; this room turns what was learnt into events. An end is told when the executions seen add up to
-what the venue reports, or when the wait for them was called off (`TerminalReleased`).
+A terminal event waits until the executions seen add up to what the venue reports, or until that wait was given up
+(`TerminalReleased`). Pure; called once per fact, at the end of `apply`.
 """
 
 from __future__ import annotations
 
-from decimal import Decimal
-from typing import Any, assert_never
-
-import attrs
+from collections.abc import Callable
 
 from qkt.events import (
-    FillEvent,
     OrderAccepted,
     OrderCancelFailed,
     OrderCancelled,
     OrderEvent,
     OrderFilled,
+    OrderModified,
     OrderModifyFailed,
     OrderPartiallyFilled,
     OrderRejected,
+    OrderStatusUnknown,
 )
 from qkt.model.executions import Execution
 from qkt.model.orders import Side
 from qkt.money import ZERO
 from qkt.orders.facts import Fact
-from qkt.orders.order import Order, TerminalKind
+from qkt.orders.news import News
+from qkt.orders.order import OrderDraft, TerminalKind
+from qkt.slots import constructor
+
+_accepted = constructor(OrderAccepted)
+_partially_filled = constructor(OrderPartiallyFilled)
+_filled = constructor(OrderFilled)
+_cancelled = constructor(OrderCancelled)
+_rejected = constructor(OrderRejected)
 
 
-def event_fields(order: Order, fact: Fact) -> dict[str, Any]:
-    """What every event about an order says: whose it is, and what taught us."""
-    return {
-        "client_order_id": order.client_order_id,
-        "broker_order_id": order.broker_order_id,
-        "external": order.external,
-        "origin": fact.origin,
-    }
-
-
-def emit_events(
-    order: Order, fill: Execution | None, notes: tuple[OrderEvent, ...], fact: Fact
-) -> tuple[Order, tuple[OrderEvent, ...]]:
-    """Everything that may be said after ``fact`` was learnt, in order, and the order with that remembered."""
+def emit_events(order: OrderDraft, news: News, fact: Fact) -> tuple[OrderEvent, ...]:
+    """The events that ``fact`` allows, in order; the draft remembers which were published."""
     events: list[OrderEvent] = []
     if order.has_evidence and not order.is_accepted_published:
-        events.append(_accepted(order, fact))
-        order = attrs.evolve(order, is_accepted_published=True)
-    events.extend(notes)
-    if not _may_publish_terminal(order):
+        order.is_accepted_published = True
+        events.append(
+            _accepted(
+                client_order_id=order.client_order_id,
+                broker_order_id=order.broker_order_id,
+                external=order.external,
+                origin=fact.origin,
+                symbol=order.symbol,
+            )
+        )
+    _tell_requests(order, news, fact, events)
+    terminal, fill = order.terminal, news.fill
+    if terminal is None or not _may_publish_terminal(order):
         if fill is not None:
-            events.append(_fill_event(OrderPartiallyFilled, order, fill, fact))
-        return order, tuple(events)
+            events.append(_fill_event(_partially_filled, order, fill, fact))
+        return tuple(events)
 
-    assert order.terminal is not None
-    completes = fill is not None and order.terminal.kind is TerminalKind.FILLED
+    completes = fill is not None and terminal.kind is TerminalKind.FILLED
     if fill is not None and not completes:
-        events.append(_fill_event(OrderPartiallyFilled, order, fill, fact))
-    order, failures = _fail_what_is_pending(order, fact)
-    events.extend(failures)
+        events.append(_fill_event(_partially_filled, order, fill, fact))
+    _fail_pending(order, terminal.kind, fact, events)
     if fill is not None and completes:
-        events.append(_fill_event(OrderFilled, order, fill, fact))
+        events.append(_fill_event(_filled, order, fill, fact))
     else:
         events.append(_terminal_event(order, fact))
-    return attrs.evolve(order, is_terminal_published=True, has_terms_conflict=False), tuple(events)
+    order.is_terminal_published = True
+    order.has_terms_conflict = False
+    return tuple(events)
 
 
-def cancel_failed(order: Order, reason: str, fact: Fact) -> tuple[Order, tuple[OrderEvent, ...]]:
-    """The cancel came to nothing. Said once per intent: the intent is gone afterwards."""
-    if order.cancel is None:
-        return order, ()
-    failed = OrderCancelFailed(
-        **event_fields(order, fact),
-        reason=reason,
-    )
-    return attrs.evolve(order, cancel=None), (failed,)
-
-
-def modify_failed(order: Order, reason: str, fact: Fact) -> tuple[Order, tuple[OrderEvent, ...]]:
-    """The amend came to nothing. Said once per intent: the intent is gone afterwards."""
-    if order.modify is None:
-        return order, ()
-    failed = OrderModifyFailed(
-        **event_fields(order, fact),
-        reason=reason,
-    )
-    return attrs.evolve(order, modify=None), (failed,)
-
-
-def _accepted(order: Order, fact: Fact) -> OrderAccepted:
-    return OrderAccepted(
-        **event_fields(order, fact),
-        symbol=order.symbol,
-    )
-
-
-def _may_publish_terminal(order: Order) -> bool:
+def _may_publish_terminal(order: OrderDraft) -> bool:
     if order.terminal is None or order.is_terminal_published:
         return False
-    return order.missing_quantity == 0 or order.is_terminal_released
+    return order.reported_quantity <= order.fills.quantity or order.is_terminal_released
 
 
-def _fail_what_is_pending(order: Order, fact: Fact) -> tuple[Order, tuple[OrderEvent, ...]]:
-    """What was asked for and can no longer happen. A cancel that an OrderCancelled answers has not failed."""
-    assert order.terminal is not None
-    reason = f"the order ended first: {order.terminal.kind.name}"
-    order, modify_failures = modify_failed(order, reason, fact)
-    if order.terminal is not None and order.terminal.kind is TerminalKind.CANCELLED:
-        return attrs.evolve(order, cancel=None), modify_failures
-    order, cancel_failures = cancel_failed(order, reason, fact)
-    return order, (*modify_failures, *cancel_failures)
+def _tell_requests(order: OrderDraft, news: News, fact: Fact, events: list[OrderEvent]) -> None:
+    if news.modified is not None:
+        events.append(
+            OrderModified(
+                client_order_id=order.client_order_id,
+                broker_order_id=order.broker_order_id,
+                external=order.external,
+                origin=fact.origin,
+                reason=news.modified,
+                new_quantity=order.terms.quantity,
+                new_limit_price=order.terms.limit_price,
+                new_stop_price=order.terms.stop_price,
+            )
+        )
+    if news.cancel_failed is not None:
+        events.append(_failed(OrderCancelFailed, order, news.cancel_failed, fact))
+    if news.modify_failed is not None:
+        events.append(_failed(OrderModifyFailed, order, news.modify_failed, fact))
+    if news.unknown_since_ms is not None:
+        events.append(
+            OrderStatusUnknown(
+                client_order_id=order.client_order_id,
+                broker_order_id=order.broker_order_id,
+                external=order.external,
+                origin=fact.origin,
+                since_ms=news.unknown_since_ms,
+                reason=news.unknown_reason,
+            )
+        )
+
+
+def _fail_pending(order: OrderDraft, kind: TerminalKind, fact: Fact, events: list[OrderEvent]) -> None:
+    """Requests that can no longer happen. A cancel that an OrderCancelled answers has not failed."""
+    reason = f"the order ended first: {kind.name}"
+    if order.modify is not None:
+        events.append(_failed(OrderModifyFailed, order, reason, fact))
+    if order.cancel is not None and kind is not TerminalKind.CANCELLED:
+        events.append(_failed(OrderCancelFailed, order, reason, fact))
+    order.modify = order.cancel = None
+
+
+def _failed(
+    event: type[OrderCancelFailed | OrderModifyFailed], order: OrderDraft, reason: str, fact: Fact
+) -> OrderEvent:
+    return event(
+        client_order_id=order.client_order_id,
+        broker_order_id=order.broker_order_id,
+        external=order.external,
+        origin=fact.origin,
+        reason=reason,
+    )
 
 
 def _fill_event(
-    event: type[OrderPartiallyFilled | OrderFilled], order: Order, fill: Execution, fact: Fact
-) -> FillEvent:
+    event: Callable[..., OrderPartiallyFilled | OrderFilled], order: OrderDraft, fill: Execution, fact: Fact
+) -> OrderEvent:
+    """The running sum and its leaves are of the executions published so far, not what the venue may know beyond."""
+    cum_quantity = order.fills.quantity
     return event(
-        **event_fields(order, fact),
+        client_order_id=order.client_order_id,
+        broker_order_id=order.broker_order_id,
+        external=order.external,
+        origin=fact.origin,
         symbol=fill.symbol,
         side=fill.side,
         price=fill.price,
         quantity=fill.quantity,
-        cum_quantity=order.filled_quantity,
-        leaves_quantity=_leaves_after(order),
+        cum_quantity=cum_quantity,
+        leaves_quantity=None if order.terms.quantity is None else order.leaves_after(cum_quantity),
         exec_id=fill.exec_id,
         fee=fill.fee,
         fee_currency=fill.fee_currency,
@@ -132,44 +153,27 @@ def _fill_event(
     )
 
 
-def _leaves_after(order: Order) -> Decimal | None:
-    """What the fills published so far leave: the running sum, not what the venue may know beyond it."""
-    if order.quote_sized or order.terms.quantity is None:
-        return None
-    return max(ZERO, order.terms.quantity - order.filled_quantity) if order.is_open else ZERO
-
-
-def _terminal_event(order: Order, fact: Fact) -> OrderEvent:
+def _terminal_event(order: OrderDraft, fact: Fact) -> OrderEvent:
     assert order.terminal is not None
-    match order.terminal.kind:
-        case TerminalKind.FILLED:
-            return OrderFilled(
-                client_order_id=order.client_order_id,
-                broker_order_id=order.broker_order_id,
-                external=order.external,
-                origin=fact.origin,
-                symbol=order.symbol,
-                side=order.side or Side.BUY,
-                price=_average_price(order),
-                quantity=ZERO,
-                cum_quantity=order.cum_quantity,
-                leaves_quantity=order.leaves_quantity,
-                exec_id="",
-            )
-        case TerminalKind.CANCELLED:
-            terminal: type[OrderCancelled | OrderRejected] = OrderCancelled
-        case TerminalKind.REJECTED:
-            terminal = OrderRejected
-        case _:
-            assert_never(order.terminal.kind)
-    return terminal(
-        **event_fields(order, fact),
+    if order.terminal.kind is TerminalKind.FILLED:
+        return _filled(
+            client_order_id=order.client_order_id,
+            broker_order_id=order.broker_order_id,
+            external=order.external,
+            origin=fact.origin,
+            symbol=order.symbol,
+            side=order.side or Side.BUY,
+            price=order.average_price or ZERO,
+            quantity=ZERO,
+            cum_quantity=order.cum_quantity,
+            leaves_quantity=order.leaves_quantity,
+        )
+    ended = _cancelled if order.terminal.kind is TerminalKind.CANCELLED else _rejected
+    return ended(
+        client_order_id=order.client_order_id,
+        broker_order_id=order.broker_order_id,
+        external=order.external,
+        origin=fact.origin,
         reason=order.terminal.reason,
         cum_quantity=order.cum_quantity,
     )
-
-
-def _average_price(order: Order) -> Decimal:
-    if not order.filled_quantity:
-        return ZERO
-    return sum((fill.price * fill.quantity for fill in order.fills.values()), ZERO) / order.filled_quantity

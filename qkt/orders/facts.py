@@ -1,11 +1,13 @@
-"""Everything that can be learnt about an order, whoever says it.
+"""Facts: everything that can be learnt about an order.
 
-A fact has no sender: a stream frame, a REST row and the answer to a question become the same fact, so they cannot
-disagree about what it means. ``origin`` and ``at_ms`` are provenance, copied into events and trails; nothing branches
-on them. Times named ``*_ms`` inside a fact are venue time unless they say otherwise.
+A stream frame, a REST row and the answer to a lookup become the same fact, so they cannot disagree about what it means.
+``origin`` and ``at_ms`` are provenance, copied into events and audits; nothing branches on ``origin``. Times named
+``*_ms`` inside a fact are venue time unless they say otherwise.
 """
 
 from __future__ import annotations
+
+from typing import ClassVar, Literal
 
 import attrs
 
@@ -13,6 +15,8 @@ from qkt.events import Origin
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderModification, OrderRequest
 from qkt.model.reports import OrderReport
+
+RequestKind = Literal["cancel", "modify"]
 
 
 @attrs.frozen(kw_only=True)
@@ -31,14 +35,11 @@ class AboutOrder(Fact):
     broker_order_id: str = ""
 
 
-# -- what we asked for, and what became of the asking ---------------------------------------------------------------
-
-
 @attrs.frozen(kw_only=True)
 class SubmitIntended(AboutOrder):
     """We are about to send this order; recorded before the first byte leaves.
 
-    ``order_filter`` is the drawer the venue keeps it in, e.g. ``StopOrder``.
+    ``order_filter`` is the venue's name for the list that holds such orders, "" for plain ones.
     """
 
     request: OrderRequest
@@ -77,7 +78,7 @@ class SubmitUnanswered(AboutOrder):
 
 @attrs.frozen(kw_only=True)
 class NonArrivalProved(AboutOrder):
-    """Nobody answered the submit, it can no longer arrive, and every place it could be was read and empty."""
+    """The submit got no answer, can no longer arrive, and every place the order could be was read and is empty."""
 
     reason: str = "never_arrived"
 
@@ -86,32 +87,12 @@ class NonArrivalProved(AboutOrder):
 class CancelIntended(AboutOrder):
     """We ask for the end. ``is_remembered``: not sent yet, because the order is not known to stand.
 
-    ``is_again``: a wish that was recorded before, now (or again not yet) on its way; it cannot fail a second time.
+    ``is_again``: a cancel that was recorded before, now (or again not yet) on its way; it cannot fail a second time.
     """
 
     sent_ms: int = 0
     is_remembered: bool = False
     is_again: bool = False
-
-
-@attrs.frozen(kw_only=True)
-class CancelUnanswered(AboutOrder):
-    """The cancel may or may not have arrived; it cannot any more after ``provable_from_ms``."""
-
-    reason: str
-    provable_from_ms: int
-
-
-@attrs.frozen(kw_only=True)
-class CancelRefused(AboutOrder):
-    """The venue refused the cancel, or it provably never arrived."""
-
-    reason: str
-
-
-@attrs.frozen(kw_only=True)
-class CancelWithdrawn(AboutOrder):
-    """The cancel never left."""
 
 
 @attrs.frozen(kw_only=True)
@@ -123,45 +104,94 @@ class ModifyIntended(AboutOrder):
 
 
 @attrs.frozen(kw_only=True)
-class ModifyUnanswered(AboutOrder):
-    """The amend may or may not have arrived; it cannot any more after ``provable_from_ms``."""
+class RequestUnanswered(AboutOrder):
+    """The request may or may not have arrived; it cannot any more after ``provable_from_ms`` (venue time)."""
 
+    request: ClassVar[RequestKind]
     reason: str
     provable_from_ms: int
 
 
 @attrs.frozen(kw_only=True)
-class ModifyRefused(AboutOrder):
-    """The venue refused the amend, or it provably never arrived."""
+class RequestRefused(AboutOrder):
+    """The venue refused the request, or it provably never arrived."""
 
+    request: ClassVar[RequestKind]
     reason: str
 
 
 @attrs.frozen(kw_only=True)
-class ModifyWithdrawn(AboutOrder):
-    """The amend never left."""
+class RequestWithdrawn(AboutOrder):
+    """The request never left."""
+
+    request: ClassVar[RequestKind]
 
 
-# -- what the venue shows --------------------------------------------------------------------------------------------
+@attrs.frozen(kw_only=True)
+class CancelUnanswered(RequestUnanswered):
+    """No definite answer to a cancel."""
+
+    request = "cancel"
+
+
+@attrs.frozen(kw_only=True)
+class CancelRefused(RequestRefused):
+    """A cancel that failed."""
+
+    request = "cancel"
+
+
+@attrs.frozen(kw_only=True)
+class CancelWithdrawn(RequestWithdrawn):
+    """A cancel that was not sent."""
+
+    request = "cancel"
+
+
+@attrs.frozen(kw_only=True)
+class ModifyUnanswered(RequestUnanswered):
+    """No definite answer to an amend."""
+
+    request = "modify"
+
+
+@attrs.frozen(kw_only=True)
+class ModifyRefused(RequestRefused):
+    """An amend that failed."""
+
+    request = "modify"
+
+
+@attrs.frozen(kw_only=True)
+class ModifyWithdrawn(RequestWithdrawn):
+    """An amend that was not sent."""
+
+    request = "modify"
 
 
 @attrs.frozen(kw_only=True)
 class OrderReported(Fact):
-    """An order row. ``as_of_ms`` is when the venue said it: a frame's creation, or the start of the read."""
+    """An order row. ``as_of_ms`` is the venue time it shows: a frame's creation, or the start of the read.
+
+    ``may_lack_client_id``: the row comes from where the venue may leave our client order id out (its stream), so a row
+    without one may still be about an order of ours.
+    """
 
     report: OrderReport
     as_of_ms: int = 0
+    may_lack_client_id: bool = False
 
 
 @attrs.frozen(kw_only=True)
 class ExecutionReported(Fact):
-    """An execution row. ``is_historic``: from before this broker's window; it counts, and is not published."""
+    """An execution row. ``is_historic``: from before this broker's window; it counts, and is not published.
+
+    ``may_lack_client_id`` as in `OrderReported`.
+    """
 
     execution: Execution
     is_historic: bool = False
-
-
-# -- what asking showed ----------------------------------------------------------------------------------------------
+    may_lack_client_id: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -173,7 +203,7 @@ class LookupFoundNothing(AboutOrder):
 
 @attrs.frozen(kw_only=True)
 class StatusBecameUnknown(AboutOrder):
-    """Two rounds asked and nobody can say what became of the order."""
+    """Two rounds asked for the order by id and neither found what became of it."""
 
     since_ms: int
     reason: str
@@ -188,7 +218,7 @@ class AgedOut(AboutOrder):
 
 @attrs.frozen(kw_only=True)
 class TerminalReleased(AboutOrder):
-    """The executions still missing from a held end were read for completely and did not come: the wait is over."""
+    """The executions still missing from a held terminal were read for completely and did not come: the wait is over."""
 
 
 AnyFact = (

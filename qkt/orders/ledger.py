@@ -1,8 +1,12 @@
 """All orders of one broker: which order a fact is about, and what to remember for how long.
 
-The ledger finds the order (by the venue's id, else by ours), lets the machine work, and keeps the indices. Three things
-it must never do: mix two orders because both lack a link id, take an outside order for one of ours because somebody
-reused an id, or forget an execution id while the venue can still repeat it.
+The ledger finds the order (by the venue's id, else by ours), lets `apply` join the fact, and keeps the indices. Three
+things it must never do: mix two orders because both lack a link id, take an external order for one of ours because an
+id was reused, or forget an execution id while the venue can still repeat it.
+
+A change has two steps. `prepare` computes it and changes nothing, so an error in it leaves the books as they were.
+`commit` writes it; each of its operations has the same effect when it is done again, so that a commit which was
+interrupted is completed by committing once more.
 
 Pure in what it decides: no I/O, no thread, no clock. It is mutable, so its owner guards it with a lock.
 """
@@ -10,15 +14,14 @@ Pure in what it decides: no I/O, no thread, no clock. It is mutable, so its owne
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 
 import attrs
 
 from qkt.errors import InvalidRequestError
 from qkt.events import OrderEvent
-from qkt.model.executions import Execution
-from qkt.model.reports import OrderReport
-from qkt.orders.audit import describe
+from qkt.orders.audit import AuditRecord, record_of
+from qkt.orders.deferred import DeferredRows, RowFact, row_of
 from qkt.orders.facts import (
     AboutOrder,
     AnyFact,
@@ -28,17 +31,18 @@ from qkt.orders.facts import (
     SubmitIntended,
     SubmitWithdrawn,
 )
-from qkt.orders.machine import apply, new_order
-from qkt.orders.order import NEVER_ARRIVED, AuditEntry, Order, TerminalKind
+from qkt.orders.machine import apply
+from qkt.orders.order import ID_ALREADY_USED, NEVER_ARRIVED, AuditEntry, Order
+from qkt.orders.report_rules import new_order
 from qkt.orders.store import OrderStore
+from qkt.slots import constructor
 
-_DEFERRED_AT_MOST = 1_000
 _SAME_MOMENT_MS = 1_000
 
 
 @attrs.frozen(kw_only=True)
 class Change:
-    """What one fact did: the order before (None when it was unknown) and after, and what is to be said."""
+    """What one fact did: the order before (None when it was unknown) and after, and the events it causes."""
 
     fact: AnyFact
     before: Order | None
@@ -60,6 +64,28 @@ class Change:
         )
 
 
+@attrs.frozen(kw_only=True)
+class Commit:
+    """One fact's whole effect on the books, computed and not yet written.
+
+    ``change`` is None when the fact waits (``cause`` says for what) or removes an order. ``forgotten`` is the key of an
+    order that goes. ``is_stored`` is False when the order stays as it is.
+    """
+
+    fact: AnyFact
+    revision: int
+    key: int = -1
+    change: Change | None = None
+    record: AuditRecord | None = None
+    forgotten: int | None = None
+    cause: Hashable = None
+    is_stored: bool = False
+
+
+_change = constructor(Change)
+_commit = constructor(Commit)
+
+
 class Ledger:
     """Every order this broker knows, by both ids."""
 
@@ -75,34 +101,45 @@ class Ledger:
         self._touched: dict[int, int] = {}
         self._known_since: dict[int, int] = {}
         self._due_cancels: dict[int, None] = {}
-        self._deferred: deque[OrderReported | ExecutionReported] = deque()
-        self._deferred_rows: set[OrderReport | Execution] = set()  # what they show: a repeated row is one row
-        self._unnamed: dict[int, None] = {}  # ours, sent, and the venue's id is not known yet
-
-    # -- applying ----------------------------------------------------------------------------------------------------
+        self._deferred = DeferredRows()
+        self._unnamed: dict[int, Hashable] = {}  # ours, sent, and the venue's id is not known yet: key -> market
+        self._unnamed_in: dict[Hashable, dict[int, None]] = {}  # market -> such keys
 
     def apply(self, fact: AnyFact) -> list[Change]:
         """Learn one fact; several changes only when it released facts that waited for it."""
-        change = self._apply(fact)
-        changes = [] if change is None else [change]
-        is_news = isinstance(fact, SubmitWithdrawn) or (change is not None and change.is_news)
-        if self._deferred and is_news:
-            changes.extend(self._release_deferred())
-        return changes
+        commits = [self.prepare(fact)]
+        self.commit(commits[0])
+        while (commit := self.prepare_released()) is not None:
+            self.commit(commit)
+            commits.append(commit)
+        self.compress_settled()
+        return [commit.change for commit in commits if commit.change is not None]
 
-    def _apply(self, fact: AnyFact) -> Change | None:
+    def apply_all(self, facts: Iterable[AnyFact]) -> list[Change]:
+        """`apply`, for several."""
+        return [change for fact in facts for change in self.apply(fact)]
+
+    def prepare(self, fact: AnyFact) -> Commit:
+        """The effect of a fact. Changes nothing; raises InvalidRequestError for an unknown or a reused id."""
         match fact:
+            case ExecutionReported() | OrderReported():
+                return self._prepare_row(fact, may_wait=True)
             case SubmitIntended():
-                return self._open_own(fact)
+                return self._prepare_own(fact)
             case SubmitWithdrawn():
-                self._forget(self._key_of(fact))
-                return None
-            case OrderReported() | ExecutionReported():
-                return self._apply_shown(fact)
+                return _commit(fact=fact, revision=self.revision, forgotten=self._key_of(fact))
+            case SubmitAcknowledged():
+                return self._prepare_acknowledgement(fact)
             case _:
-                return self._advance(self._key_of(fact), fact)
+                key = self._key_of(fact)
+                return self._prepare_change(key, self._orders[key], fact)
 
-    def _open_own(self, fact: SubmitIntended) -> Change:
+    def prepare_released(self) -> Commit | None:
+        """The effect of a row whose wait is over, None when there is none."""
+        fact = self._deferred.next_ready if self._deferred else None
+        return None if fact is None else self._prepare_row(fact, may_wait=False)
+
+    def _prepare_own(self, fact: SubmitIntended) -> Commit:
         if fact.client_order_id in self._by_client_id:
             known = self._orders[self._by_client_id[fact.client_order_id]]
             raise InvalidRequestError(
@@ -110,161 +147,190 @@ class Ledger:
                 f"(broker_order_id={known.broker_order_id!r}); every order needs a fresh one: leave it out and qkt "
                 "generates one"
             )
-        order = new_order(fact)
-        key = self._add(order)
-        self._unnamed[key] = None
-        return self._record(key, None, order, fact, ())
+        return self._commit_of(self._next_key, None, new_order(fact), fact, ())
 
-    def _apply_shown(self, fact: OrderReported | ExecutionReported) -> Change | None:
-        shown = fact.report if isinstance(fact, OrderReported) else fact.execution
+    def _prepare_row(self, fact: RowFact, *, may_wait: bool) -> Commit:
+        shown = row_of(fact)
         key = self._by_broker_id.get(shown.broker_order_id)
         if key is None:
-            is_deferred = shown in self._deferred_rows
-            if (is_deferred or len(self._deferred) < _DEFERRED_AT_MOST) and self._is_undecided(fact):
-                if not is_deferred:
-                    self._deferred.append(fact)
-                    self._deferred_rows.add(shown)
-                return None
+            cause = self._undecided_cause(fact) if may_wait else None
+            if cause is not None and self._deferred.has_room(fact):
+                return _commit(fact=fact, revision=self.revision, cause=cause)
             key = self._own_order_named(fact)
-        if key is not None:
-            if isinstance(fact, ExecutionReported) and self._orders.is_compressed_with(key, fact.execution.exec_id):
-                return None  # told long ago
-            return self._advance(key, fact)
-        order = new_order(fact)
-        key = self._add(order)
-        return self._advance(key, fact, is_first=True)
+        if key is None:
+            after, events = apply(new_order(fact), fact)
+            return self._commit_of(self._next_key, None, after, fact, events)
+        if isinstance(fact, ExecutionReported) and self._orders.is_compressed_with(key, fact.execution.exec_id):
+            return _commit(fact=fact, revision=self.revision)  # published long ago
+        return self._prepare_change(key, self._orders[key], fact)
 
-    def knows(self, fact: OrderReported | ExecutionReported) -> bool:
-        """True when a row is about an order in these books."""
-        shown = fact.report if isinstance(fact, OrderReported) else fact.execution
-        return shown.broker_order_id in self._by_broker_id or self._own_order_named(fact) is not None
+    def _prepare_acknowledgement(self, fact: SubmitAcknowledged) -> Commit:
+        """What was taken for an external order may turn out to be ours: its state moves over, its events were told."""
+        key = self._key_of(fact)
+        order, other_key = self._orders[key], self._by_broker_id.get(fact.broker_order_id, key)
+        if other_key == key:
+            return self._prepare_change(key, order, fact)
+        kept = ("client_order_id", "order_type", "time_in_force", "sent_ms", "created_ms", "external", "quote_sized")
+        own = {name: getattr(order, name) for name in kept}
+        merged = attrs.evolve(
+            self._orders[other_key], **own, cancel=order.cancel, modify=order.modify, unanswered_submit=None
+        )
+        after, events = apply(merged, fact)
+        return self._commit_of(key, merged, after, fact, events, forgotten=other_key)
 
-    def _own_order_named(self, fact: OrderReported | ExecutionReported) -> int | None:
+    def _prepare_change(self, key: int, order: Order, fact: AnyFact) -> Commit:
+        after, events = apply(order, fact)
+        return self._commit_of(key, order, after, fact, events)
+
+    def _commit_of(
+        self,
+        key: int,
+        before: Order | None,
+        after: Order,
+        fact: AnyFact,
+        events: tuple[OrderEvent, ...],
+        *,
+        forgotten: int | None = None,
+    ) -> Commit:
+        revision = self.revision + 1
+        is_stored = after is not before or forgotten is not None
+        return _commit(
+            fact=fact,
+            revision=revision,
+            key=key,
+            change=_change(fact=fact, before=before, after=after, events=events),
+            record=record_of(revision, fact, before, after, events) if is_stored or events else None,
+            forgotten=forgotten,
+            is_stored=is_stored,
+        )
+
+    def commit(self, commit: Commit) -> Change | None:
+        """Write a prepared effect. Committing it once more completes it when it was interrupted."""
+        fact, change, deferred = commit.fact, commit.change, self._deferred
+        if commit.forgotten is not None:
+            self._forget(commit.forgotten)
+        if commit.cause is not None:
+            assert isinstance(fact, OrderReported | ExecutionReported)
+            deferred.add(fact, commit.cause)
+        elif change is not None:
+            key, before, after = commit.key, change.before, change.after
+            self.revision = commit.revision
+            self._touched[key] = commit.revision
+            if commit.is_stored:
+                self._store(key, before, after, commit.revision)
+            if commit.record is not None:
+                self._orders.note(key, commit.record)
+            if commit.is_stored and after.is_settled:
+                self._orders.settled(key)
+        if deferred:
+            self._release_deferred(commit)
+        return change
+
+    def compress_settled(self) -> None:
+        """Put away orders that have been settled for long. Apart from `commit`, since it takes time and may fail."""
+        self._orders.compress_settled()
+
+    def _store(self, key: int, before: Order | None, after: Order, revision: int) -> None:
+        self._orders[key] = after
+        if before is None:
+            self._next_key = max(self._next_key, key + 1)
+            self._known_since[key] = revision
+            self._open[key] = None
+            if after.sent_ms is not None and not after.broker_order_id:
+                self._set_unnamed(key, after)
+        elif after.is_known_to_venue and not before.is_known_to_venue:
+            self._known_since[key] = revision
+        if after.broker_order_id:
+            self._by_broker_id[after.broker_order_id] = key
+            self._set_named(key)
+        if after.client_order_id:
+            self._by_client_id.setdefault(after.client_order_id, key)
+        self._sort_in(key, after)
+
+    def _sort_in(self, key: int, order: Order) -> None:
+        if order.cancel is not None and order.cancel.is_remembered and order.has_evidence and order.terminal is None:
+            self._due_cancels[key] = None
+        elif self._due_cancels:
+            self._due_cancels.pop(key, None)
+        if order.terminal is None:
+            self._open[key] = None
+            if self._unsettled:
+                self._unsettled.pop(key, None)
+            return
+        if key in self._open:
+            self._closed.append((order.updated_ms, key))
+            self._set_named(key)
+            self._open.pop(key, None)
+        if order.is_settled:
+            self._unsettled.pop(key, None)
+        else:
+            self._unsettled[key] = None
+
+    def _set_unnamed(self, key: int, order: Order) -> None:
+        market = (order.symbol, order.side)
+        self._unnamed_in.setdefault(market, {})[key] = None
+        self._unnamed[key] = market
+
+    def _set_named(self, key: int) -> None:
+        market = self._unnamed.get(key)
+        if market is None:
+            return
+        waiting = self._unnamed_in.get(market, {})
+        waiting.pop(key, None)
+        if not waiting:
+            self._unnamed_in.pop(market, None)
+            self._deferred.release_caused_by(market)
+        self._unnamed.pop(key, None)
+
+    def _forget(self, key: int) -> None:
+        order = self._orders.get(key)
+        if order is not None:
+            if self._by_broker_id.get(order.broker_order_id) == key:
+                del self._by_broker_id[order.broker_order_id]
+            if self._by_client_id.get(order.client_order_id) == key:
+                del self._by_client_id[order.client_order_id]
+        self._set_named(key)
+        for book in (self._open, self._unsettled, self._touched, self._known_since, self._due_cancels):
+            book.pop(key, None)
+        self._orders.pop(key)
+
+    def _own_order_named(self, fact: RowFact) -> int | None:
         """Our order with the shown link id, unless the venue's row is provably about another order."""
-        shown = fact.report if isinstance(fact, OrderReported) else fact.execution
-        key = self._by_client_id.get(shown.client_order_id)
+        shown = row_of(fact)
+        key = self._by_client_id.get(shown.client_order_id) if shown.client_order_id else None
         if key is None:
             return None
         order = self._orders[key]
         if order.broker_order_id and order.broker_order_id != shown.broker_order_id:
             return None
         if order.external or (order.symbol, order.side) == (shown.symbol, shown.side):
-            return None if self._is_other_order_with_our_link_id(order, fact) else key
+            return None if _is_other_order_with_our_link_id(order, fact) else key
         return None
 
-    @staticmethod
-    def _is_other_order_with_our_link_id(order: Order, fact: OrderReported | ExecutionReported) -> bool:
-        """When the venue refused the id, only a matching order created after our send is ours (S16)."""
-        if order.sent_ms is None or not (_is_disputed(order) or _is_refused(order)):
-            return False
-        if isinstance(fact, ExecutionReported):
-            return _is_refused(order) or fact.execution.exec_time_ms < order.sent_ms - _SAME_MOMENT_MS
-        if fact.report.created_ms < order.sent_ms - _SAME_MOMENT_MS:
-            return True
-        return fact.report.quantity not in (None, order.terms.quantity)
-
-    def _is_undecided(self, fact: OrderReported | ExecutionReported) -> bool:
-        """True for a row that only a later answer can place.
-
-        One without a link id may be about an order whose acknowledgement is still on its way (S48). An execution under
-        an id that the venue calls taken does not say how old its order is; the order's row will (S16).
-        """
-        shown = fact.report if isinstance(fact, OrderReported) else fact.execution
+    def _undecided_cause(self, fact: RowFact) -> Hashable:
+        """What a row waits for that only a later answer can place; None for a row that can be placed now."""
+        shown = row_of(fact)
         if shown.client_order_id:
             key = self._by_client_id.get(shown.client_order_id)
-            return isinstance(fact, ExecutionReported) and key is not None and _is_disputed(self._orders[key])
-        return any(
-            (self._orders[key].symbol, self._orders[key].side) == (shown.symbol, shown.side) for key in self._unnamed
-        )
+            if isinstance(fact, ExecutionReported) and key is not None and _is_disputed(self._orders[key]):
+                return shown.client_order_id
+            return None
+        market = (shown.symbol, shown.side)
+        return market if fact.may_lack_client_id and market in self._unnamed_in else None
 
-    def _release_deferred(self) -> list[Change]:
-        """Try again what waited for an acknowledgement; what still cannot be placed waits on."""
-        waiting, self._deferred, self._deferred_rows = list(self._deferred), deque(), set()
-        changes = [self._apply_shown(fact) for fact in waiting]
-        return [change for change in changes if change is not None]
-
-    def _advance(self, key: int, fact: AnyFact, *, is_first: bool = False) -> Change:
-        order = self._orders[key]
-        if isinstance(fact, SubmitAcknowledged):
-            order = self._merge_external_entry(key, order, fact.broker_order_id)
-        after, events = apply(order, fact)
-        return self._record(key, None if is_first else order, after, fact, events)
-
-    def _merge_external_entry(self, key: int, order: Order, broker_order_id: str) -> Order:
-        """What was taken for an outside order turns out to be ours: its knowledge moves over, told once already."""
-        other_key = self._by_broker_id.get(broker_order_id, key)
-        if other_key == key:
-            return order
-        other = self._orders[other_key]
-        self._forget(other_key)
-        kept = ("client_order_id", "order_type", "time_in_force", "sent_ms", "created_ms", "external")
-        own = {name: getattr(order, name) for name in kept}
-        return attrs.evolve(other, **own, cancel=order.cancel, modify=order.modify, unanswered_submit=None)
-
-    # -- the books ---------------------------------------------------------------------------------------------------
-
-    def _add(self, order: Order) -> int:
-        key = self._next_key
-        self._next_key += 1
-        self._orders[key] = order
-        self._open[key] = None
-        self._known_since[key] = self.revision + 1
-        self._index(key, order)
-        return key
-
-    def _index(self, key: int, order: Order) -> None:
-        if order.broker_order_id:
-            self._by_broker_id[order.broker_order_id] = key
-            self._unnamed.pop(key, None)
-        if order.client_order_id:
-            self._by_client_id.setdefault(order.client_order_id, key)
-
-    def _record(
-        self, key: int, before: Order | None, after: Order, fact: AnyFact, events: tuple[OrderEvent, ...]
-    ) -> Change:
-        self.revision += 1
-        self._touched[key] = self.revision
-        change = Change(fact=fact, before=before, after=after, events=events)
-        if not change.is_news and not events:
-            return change
-        self._orders[key] = after
-        if before is None or (not before.broker_order_id and after.broker_order_id):
-            self._index(key, after)
-        if _is_known_to_venue(after) and (before is None or not _is_known_to_venue(before)):
-            self._known_since[key] = self.revision
-        self._sort_in(key, after)
-        if before is None or events or _shown(before) != _shown(after):
-            self._orders.note(key, describe(fact, before, after, events))
-        if after.is_settled:
-            self._orders.settled(key)
-        return change
-
-    def _sort_in(self, key: int, order: Order) -> None:
-        if order.cancel is not None and order.cancel.is_remembered and order.has_evidence and order.is_open:
-            self._due_cancels[key] = None
-        else:
-            self._due_cancels.pop(key, None)
-        if order.is_open:
-            self._open[key] = None
-            self._unsettled.pop(key, None)
-            return
-        if key in self._open:
-            del self._open[key]
-            self._unnamed.pop(key, None)
-            self._closed.append((order.updated_ms, key))
-        if order.is_terminal_published and order.missing_quantity == 0:
-            self._unsettled.pop(key, None)
-        else:
-            self._unsettled[key] = None
-
-    def _forget(self, key: int) -> None:
-        order = self._orders.pop(key)
-        for index, name in ((self._by_broker_id, order.broker_order_id), (self._by_client_id, order.client_order_id)):
-            if index.get(name) == key:
-                del index[name]
-        for book in (self._open, self._unsettled, self._touched, self._known_since, self._unnamed):
-            book.pop(key, None)
-        self._due_cancels.pop(key, None)
+    def _release_deferred(self, commit: Commit) -> None:
+        """Rows that this fact places, or that have waited for too long; each costs only its own."""
+        deferred, fact, change = self._deferred, commit.fact, commit.change
+        if isinstance(fact, OrderReported | ExecutionReported) and commit.cause is None:
+            deferred.placed(fact)
+        if change is not None and commit.is_stored:
+            after = change.after
+            if after.broker_order_id:
+                deferred.release(after.broker_order_id)
+            if after.client_order_id and not _is_disputed(after):
+                deferred.release_caused_by(after.client_order_id)
+        if fact.at_ms:
+            deferred.release_overdue(fact.at_ms)
 
     def forget_closed(self, *, closed_before_ms: int, executed_before_ms: int) -> int:
         """Drop settled orders closed before the one time (our clock) whose fills are older than the other (venue's).
@@ -276,22 +342,23 @@ class Ledger:
             closed_ms, key = self._closed[0]
             if closed_ms >= closed_before_ms:
                 break
-            self._closed.popleft()
             order = self._orders.get(key)
-            if order is None or order.is_open:
-                continue
-            last_ms = max((fill.exec_time_ms for fill in order.fills.values()), default=0)
-            if key in self._unsettled or last_ms >= executed_before_ms:
-                # Look again when the window may have passed it, not before: looking means unpacking.
-                self._closed.append((closed_before_ms + max(0, last_ms - executed_before_ms), key))
-                continue
-            self._forget(key)
-            dropped += 1
+            if order is not None and not order.is_open:
+                last_ms = order.fills.newest_ms
+                if key in self._unsettled or last_ms >= executed_before_ms:
+                    # Look again when the window may have passed it, not before: looking means decompressing.
+                    self._closed.append((closed_before_ms + max(0, last_ms - executed_before_ms), key))
+                else:
+                    self._forget(key)
+                    dropped += 1
+            self._closed.popleft()
         return dropped
 
-    # -- asking ------------------------------------------------------------------------------------------------------
+    def knows(self, fact: OrderReported | ExecutionReported) -> bool:
+        """True when a row is about an order in these books."""
+        return row_of(fact).broker_order_id in self._by_broker_id or self._own_order_named(fact) is not None
 
-    def _key_of(self, fact: AboutOrder | OrderReported | ExecutionReported) -> int:
+    def _key_of(self, fact: AnyFact) -> int:
         assert isinstance(fact, AboutOrder)
         key = self.find(fact.client_order_id or None, fact.broker_order_id or None)
         if key is None:
@@ -331,7 +398,7 @@ class Ledger:
             for key in self._open
             if self._touched[key] <= revision
             and self._known_since[key] <= revision
-            and _is_known_to_venue(self._orders[key])  # a submit still under way need not be listed (S24)
+            and self._orders[key].is_known_to_venue  # a submit still under way need not be listed (S24)
         )
 
     def due_cancels(self) -> tuple[Order, ...]:
@@ -349,39 +416,24 @@ class Ledger:
     def __iter__(self) -> Iterator[Order]:
         return self._orders.values()
 
-    def apply_all(self, facts: Iterable[AnyFact]) -> list[Change]:
-        """`apply`, for several."""
-        return [change for fact in facts for change in self.apply(fact)]
+
+def _is_other_order_with_our_link_id(order: Order, fact: RowFact) -> bool:
+    """When the venue refused an order of ours, only a matching one created after our send is ours (S16)."""
+    if order.sent_ms is None or not (_is_disputed(order) or order.is_refused):
+        return False
+    earliest_ms = order.sent_ms - _SAME_MOMENT_MS
+    if isinstance(fact, OrderReported):
+        created_ms, quantity = fact.report.created_ms, fact.report.quantity
+    else:
+        # An old order may trade after our send: where the id is known to be taken, an execution proves nothing.
+        if order.terminal is not None and order.terminal.reason == ID_ALREADY_USED:
+            return True
+        created_ms, quantity = fact.execution.exec_time_ms, fact.execution.order_quantity
+    if order.terminal is not None and order.terminal.reason == NEVER_ARRIVED:
+        return False  # nothing was refused: it is the order whose arrival had been excluded
+    return created_ms < earliest_ms or (quantity is not None and quantity != order.terms.quantity)
 
 
 def _is_disputed(order: Order) -> bool:
-    """The venue said that somebody has the id, and nobody has looked yet who."""
+    """The venue said that the id is in use, and no lookup has told yet by which order."""
     return order.unanswered_submit is not None and order.unanswered_submit.is_duplicate_id and not order.has_evidence
-
-
-def _is_refused(order: Order) -> bool:
-    """The venue never took it: what shows itself under its id is another order."""
-    terminal = order.terminal
-    return (
-        terminal is not None
-        and terminal.kind is TerminalKind.REJECTED
-        and terminal.reason != NEVER_ARRIVED
-        and not order.has_evidence
-    )
-
-
-def _is_known_to_venue(order: Order) -> bool:
-    return order.is_acknowledged or order.has_evidence
-
-
-def _shown(order: Order) -> tuple[object, ...]:
-    """What an operator would call a change; a row that merely confirms is none."""
-    return (
-        order.view_status,
-        order.cum_quantity,
-        order.missing_quantity,
-        order.unanswered_submit,
-        order.cancel,
-        order.modify,
-        order.empty_lookups_ms,
-    )

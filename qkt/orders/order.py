@@ -3,28 +3,28 @@
 Every field is a join, so the order in which facts arrive does not matter: executions are a set, the reported quantity
 a maximum, the terminal absorbing, the terms the latest venue version. `is_accepted_published` and
 `is_terminal_published` record published events; every other field is knowledge about the venue.
+
+An `Order` never changes. One fact makes at most one new value: `OrderDraft` is that value while it is being written.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
 from decimal import Decimal
-from types import MappingProxyType
 from typing import NamedTuple
 
 import attrs
 
 from qkt.events import Origin
-from qkt.model.executions import Execution
 from qkt.model.orders import OrderModification, OrderStatus, OrderType, OrderView, Side
 from qkt.model.reports import VenueStatus
-from qkt.money import ZERO
+from qkt.money import ZERO, exact_difference, quotient
+from qkt.orders.fills import NO_FILLS, Fills
+from qkt.slots import comparer, copier
 
 NEVER_ARRIVED = "never_arrived"
 AGED_OUT = "aged_out"
-
-_NO_FILLS: Mapping[str, Execution] = MappingProxyType({})
+ID_ALREADY_USED = "client order id already used"
 
 
 class TerminalKind(enum.Enum):
@@ -122,7 +122,7 @@ class ModifyIntent:
 
 
 class AuditEntry(NamedTuple):
-    """One line of the story: when qkt learnt it, from where, what it was, what it changed."""
+    """One line of an order's audit: when qkt learnt a fact, from where, what it was, what it changed."""
 
     at_ms: int
     origin: Origin
@@ -130,9 +130,9 @@ class AuditEntry(NamedTuple):
     changed: str
 
 
-@attrs.frozen(kw_only=True)
-class Order:
-    """All that is known of one order."""
+@attrs.define(kw_only=True, eq=False, on_setattr=attrs.setters.NO_OP)
+class OrderDraft:
+    """All that is known of one order while a fact is being joined into it. Seen only by `apply` and what it calls."""
 
     client_order_id: str
     broker_order_id: str = ""
@@ -153,11 +153,11 @@ class Order:
 
     status: VenueStatus | None = None
     venue_status: str = ""
-    fills: Mapping[str, Execution] = _NO_FILLS
-    filled_quantity: Decimal = ZERO
+    fills: Fills = NO_FILLS
     reported_quantity: Decimal = ZERO
     terminal: Terminal | None = None
     is_terminal_released: bool = False
+    has_final_row: bool = False
 
     cancel: CancelIntent | None = None
     modify: ModifyIntent | None = None
@@ -170,42 +170,61 @@ class Order:
     updated_ms: int = 0
 
     @property
+    def filled_quantity(self) -> Decimal:
+        """The sum of the executions seen."""
+        return self.fills.quantity
+
+    @property
     def is_open(self) -> bool:
-        """True until an end is known, told or still held."""
+        """True until an end is known, published or still held."""
         return self.terminal is None
 
     @property
     def is_settled(self) -> bool:
-        """True when nothing more is expected: the end is told and every reported execution was seen."""
-        return self.is_terminal_published and self.missing_quantity == 0
+        """True when nothing more is expected: the terminal is published and every reported execution was seen."""
+        return self.is_terminal_published and self.reported_quantity <= self.fills.quantity
 
     @property
     def is_unresolved(self) -> bool:
-        """True while nobody can say whether, or how, the order stands."""
+        """True while it is not known whether, or how, the order stands."""
         return self.terminal is None and (
             self.is_status_unknown or (self.unanswered_submit is not None and not self.has_evidence)
         )
 
     @property
+    def is_known_to_venue(self) -> bool:
+        """True once the venue acknowledged the order or showed it."""
+        return self.is_acknowledged or self.has_evidence
+
+    @property
+    def is_refused(self) -> bool:
+        """True when the order was refused or proved lost, and the venue never showed it."""
+        return self.terminal is not None and self.terminal.kind is TerminalKind.REJECTED and not self.has_evidence
+
+    @property
     def missing_quantity(self) -> Decimal:
         """What the venue reports as executed and no execution row has shown."""
-        return max(ZERO, self.reported_quantity - self.filled_quantity)
+        filled, reported = self.fills.quantity, self.reported_quantity
+        return exact_difference(reported, filled) if reported > filled else ZERO
 
     @property
     def cum_quantity(self) -> Decimal:
         """The larger of what was seen and what was reported."""
-        return max(self.filled_quantity, self.reported_quantity)
+        return max(self.fills.quantity, self.reported_quantity)
 
     @property
     def leaves_quantity(self) -> Decimal | None:
         """What may still trade; None when the venue measures the order in quote or never told its size."""
-        if self.quote_sized:
+        return None if self.quote_sized else self.leaves_after(self.cum_quantity)
+
+    def leaves_after(self, traded: Decimal) -> Decimal | None:
+        """What is left of the order's size after ``traded``; None when its size in base coin is not known."""
+        quantity = self.terms.quantity
+        if self.quote_sized or (quantity is None and self.terminal is None):
             return None
-        if not self.is_open:
+        if quantity is None or self.terminal is not None or traded >= quantity:
             return ZERO
-        if self.terms.quantity is None:
-            return None
-        return max(ZERO, self.terms.quantity - self.cum_quantity)
+        return exact_difference(quantity, traded)
 
     @property
     def view_status(self) -> OrderStatus:
@@ -214,7 +233,7 @@ class Order:
             return self.terminal.kind.value
         if self.is_unresolved:
             return OrderStatus.UNRESOLVED
-        if self.cum_quantity > 0:
+        if self.fills.quantity or self.reported_quantity:
             return OrderStatus.PARTIALLY_FILLED
         if self.status in _OPEN_STATUS:
             return _OPEN_STATUS[self.status]
@@ -222,14 +241,17 @@ class Order:
             return OrderStatus.NEW
         return OrderStatus.ACKNOWLEDGED if self.is_acknowledged else OrderStatus.SUBMITTING
 
+    @property
+    def average_price(self) -> Decimal | None:
+        """The mean price of the executions seen, to 28 digits; None before the first."""
+        return quotient(self.fills.value, self.fills.quantity) if self.fills.quantity else None
+
     def view(self) -> OrderView:
         """A frozen copy for the user."""
-        fees: dict[str, Decimal] = {}
-        value = ZERO
-        for fill in self.fills.values():
-            value += fill.price * fill.quantity
-            if fill.fee_currency or fill.fee:
-                fees[fill.fee_currency] = fees.get(fill.fee_currency, ZERO) + fill.fee
+        if self.terminal is not None:
+            reason = self.terminal.reason
+        else:
+            reason = self.unanswered_submit.reason if self.unanswered_submit and self.is_unresolved else ""
         return OrderView(
             client_order_id=self.client_order_id,
             broker_order_id=self.broker_order_id,
@@ -248,15 +270,34 @@ class Order:
             external=self.external,
             cum_quantity=self.cum_quantity,
             leaves_quantity=self.leaves_quantity,
-            avg_price=value / self.filled_quantity if self.filled_quantity else None,
+            avg_price=self.average_price,
             missing_quantity=self.missing_quantity,
-            fees=fees,
-            reason=self.terminal.reason
-            if self.terminal
-            else (self.unanswered_submit.reason if self.unanswered_submit and self.is_unresolved else ""),
+            fees=self.fills.fees,
+            reason=reason,
             created_ms=self.created_ms,
             updated_ms=self.updated_ms,
         )
+
+
+@attrs.frozen(kw_only=True)
+class Order(OrderDraft):
+    """All that is known of one order. Immutable."""
+
+
+_copied = copier(Order, OrderDraft)
+are_equal = comparer(Order, by_identity=("fills",))  # a new collection is made only for a new execution
+
+
+def draft_of(order: Order) -> OrderDraft:
+    """A draft with everything the order has."""
+    return _copied(order)
+
+
+def frozen(draft: OrderDraft) -> Order:
+    """The draft as an order; the draft must not be used afterwards."""
+    draft.__class__ = Order  # the same object with the same fields: a copy would cost more than the whole join
+    assert isinstance(draft, Order)
+    return draft
 
 
 _OPEN_STATUS = {

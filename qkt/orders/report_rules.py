@@ -1,11 +1,77 @@
-"""What an order row says: its terms, its end, and whether it is older than what is known already. Pure."""
+"""Rules for reading a row: the order it opens, its terms, its end, and whether it is older than what is known. Pure."""
 
 from __future__ import annotations
 
-from qkt.model.orders import Side
+import attrs
+
+from qkt.model.executions import Execution
+from qkt.model.orders import OrderType, Side
 from qkt.model.reports import OrderReport, VenueStatus
-from qkt.orders.facts import OrderReported
-from qkt.orders.order import Order, Terminal, TerminalKind, Terms
+from qkt.orders.facts import ExecutionReported, OrderReported, SubmitIntended
+from qkt.orders.order import Order, OrderDraft, Terminal, TerminalKind, Terms
+
+# How far a row may be dated ahead of the venue time it was shown at. What lies beyond is a broken date, and would
+# otherwise be the latest version until that day comes.
+AHEAD_AT_MOST_MS = 5_000
+
+
+def new_order(fact: SubmitIntended | OrderReported | ExecutionReported) -> Order:
+    """The order a first fact is about: ours when we are about to send it, otherwise an external one."""
+    match fact:
+        case SubmitIntended(request=request):
+            return Order(
+                client_order_id=fact.client_order_id,
+                symbol=request.symbol,
+                side=request.side,
+                order_type=request.order_type,
+                time_in_force=request.time_in_force.value,
+                quote_sized=bool(getattr(request, "quote_sized", False)),
+                order_filter=fact.order_filter,
+                terms=Terms(
+                    quantity=request.quantity,
+                    limit_price=getattr(request, "limit_price", None),
+                    stop_price=getattr(request, "stop_price", None) or getattr(request, "trigger_price", None),
+                ),
+                sent_ms=fact.sent_ms,
+                created_ms=fact.at_ms,
+                updated_ms=fact.at_ms,
+            )
+        case OrderReported():
+            report = dated(fact)
+            return Order(
+                client_order_id=report.client_order_id,
+                broker_order_id=report.broker_order_id,
+                symbol=report.symbol,
+                side=report.side,
+                order_type=report.order_type,
+                time_in_force=report.time_in_force,
+                quote_sized=report.quote_sized,
+                order_filter=report.order_filter,
+                external=True,
+                terms=terms_of(report, fact.as_of_ms),
+                created_ms=report.created_ms or fact.at_ms,
+                updated_ms=fact.at_ms,
+            )
+        case ExecutionReported(execution=execution):
+            return Order(
+                client_order_id=execution.client_order_id,
+                broker_order_id=execution.broker_order_id,
+                symbol=execution.symbol,
+                side=execution.side,
+                order_type=execution.order_type,
+                external=True,
+                terms=Terms(quantity=None, limit_price=None, stop_price=None),
+                created_ms=execution.exec_time_ms or fact.at_ms,
+                updated_ms=fact.at_ms,
+            )
+
+
+def dated(fact: OrderReported) -> OrderReport:
+    """The fact's row; a date too far ahead of the venue time it was shown at counts as that time."""
+    report, shown_ms = fact.report, fact.as_of_ms or fact.at_ms
+    if not shown_ms or report.updated_ms <= shown_ms + AHEAD_AT_MOST_MS:
+        return report
+    return attrs.evolve(report, updated_ms=shown_ms)
 
 
 def terms_of(report: OrderReport, as_of_ms: int, fallback: Terms | None = None) -> Terms:
@@ -19,8 +85,40 @@ def terms_of(report: OrderReport, as_of_ms: int, fallback: Terms | None = None) 
     )
 
 
-def terminal_of(order: Order, report: OrderReport, fact: OrderReported) -> Terminal:
-    quote_sized = order.quote_sized or report.quote_sized
+def printed_terms(order: OrderDraft, execution: Execution) -> Terms | None:
+    """The terms an execution prints of its order, dated by its trade; None when it does not print all of them.
+
+    A price from one source and a quantity from another may be terms the order never had. An execution that prints the
+    quantity alone speaks for the price only where a pending amend of ours asked for that very quantity. Orders that
+    trade at market have no terms to change: what a venue prints as their price is a bound of its own.
+    """
+    known = order.terms
+    if order.quote_sized or execution.order_quantity is None or not _has_limit(order):
+        return None
+    price = execution.order_price
+    if price is None:
+        wanted = None if order.modify is None else order.modify.changes
+        if wanted is None or wanted.new_quantity != execution.order_quantity:
+            return None
+        price = wanted.new_limit_price or known.limit_price
+    return attrs.evolve(
+        known,
+        quantity=execution.order_quantity,
+        limit_price=price,
+        updated_ms=execution.exec_time_ms,
+        as_of_ms=0,
+    )
+
+
+def _has_limit(order: OrderDraft) -> bool:
+    if order.external and order.order_type is OrderType.LIMIT:
+        return True
+    return order.terms.limit_price is not None
+
+
+def terminal_of(order: OrderDraft, report: OrderReport, since_ms: int) -> Terminal:
+    """The end a final row tells. A buy sized in quote coin that left only a remainder is filled."""
+    quote_sized = order.quote_sized if order.sent_ms is not None else order.quote_sized or report.quote_sized
     kind = _TERMINAL_KINDS[report.status]
     if (
         report.status is VenueStatus.PARTIALLY_FILLED_CANCELED
@@ -34,7 +132,7 @@ def terminal_of(order: Order, report: OrderReport, fact: OrderReported) -> Termi
         reason="" if kind is TerminalKind.FILLED else report.reason or report.venue_status,
         quantity=report.cum_quantity,
         updated_ms=report.updated_ms,
-        since_ms=fact.at_ms,
+        since_ms=since_ms,
     )
 
 
@@ -46,7 +144,6 @@ _TERMINAL_KINDS = {
     VenueStatus.REJECTED: TerminalKind.REJECTED,
 }
 
-
 _RANK = {
     VenueStatus.UNKNOWN: 0,
     VenueStatus.UNTRIGGERED: 1,
@@ -56,7 +153,7 @@ _RANK = {
 }
 
 
-def is_stale(order: Order, report: OrderReport) -> bool:
+def is_stale(order: OrderDraft, report: OrderReport) -> bool:
     """True when the order is known to be further than this row says."""
     if report.cum_quantity < order.reported_quantity or (order.terminal is not None and not report.status.is_final):
         return True

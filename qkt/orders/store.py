@@ -1,9 +1,8 @@
-"""Where orders lie: those at work at hand, those that are over packed small, and unpacked whenever somebody looks.
+"""Order store. Active orders stay as objects; settled ones are compressed and decompressed on access.
 
 A ledger remembers every order for a day, and a busy day has a hundred thousand of them; their fills must be known to
-the last one, or a repeated execution would be told twice. An order that is settled changes hardly ever, so after a
-while it is packed (to about a tenth), with its trail. Nobody notices but the memory: what comes back is equal to what
-was put away.
+the last one, or a repeated execution would be published twice. A settled order hardly ever changes, so after a while it
+is compressed together with its audit, to about a tenth. What comes back is equal to what was put away.
 """
 
 from __future__ import annotations
@@ -15,8 +14,7 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 
-import attrs
-
+from qkt.orders.audit import AuditRecord, rendered
 from qkt.orders.order import AuditEntry, Order
 
 _AUDIT_LENGTH = 200
@@ -25,16 +23,17 @@ _MARK_BYTES = 12  # no two of a quintillion executions share one
 
 
 class OrderStore:
-    """Key -> order, and its trail. Not thread-safe: its owner guards it.
+    """Key -> order, and its audit. Not thread-safe: its owner guards it.
 
-    ``settled_at_hand``: so many of the orders settled last stay unpacked, since frames and rounds still repeat them.
+    ``settled_kept_active``: so many of the orders settled last stay objects, since frames and rounds still repeat them.
+    Every change may be repeated with the same effect, so that an interrupted one can be completed.
     """
 
     def __init__(self, settled_kept_active: int = _SETTLED_KEPT_ACTIVE) -> None:
         self._active: dict[int, Order] = {}
-        self._audits: dict[int, deque[AuditEntry]] = {}
+        self._audits: dict[int, deque[AuditRecord | AuditEntry]] = {}
         self._compressed: dict[int, bytes] = {}
-        self._marks: dict[int, bytes] = {}  # of a packed order's executions, so that a repeated one unpacks nothing
+        self._marks: dict[int, bytes] = {}  # of a compressed order's executions, to know a repeated one without opening
         self._settled: deque[int] = deque()
         self._settled_kept_active = settled_kept_active
         self._pattern = b""  # the first order put away: the others differ from it in little
@@ -51,51 +50,71 @@ class OrderStore:
             return None
 
     def __setitem__(self, key: int, order: Order) -> None:
-        if key in self._compressed:
+        if key in self._compressed and key not in self._active:
             self._audits[key] = deque(self._decompressed(key)[1], maxlen=_AUDIT_LENGTH)
+            self._active[key] = order
             del self._compressed[key], self._marks[key]
         self._active[key] = order
 
-    def note(self, key: int, entry: AuditEntry) -> None:
-        """One more line in the trail of an order that was just set."""
-        self._audits.setdefault(key, deque(maxlen=_AUDIT_LENGTH)).append(entry)
+    def note(self, key: int, record: AuditRecord) -> None:
+        """One more record in the audit of an order that was just set."""
+        audit = self._audits.get(key)
+        if audit is None:
+            audit = self._audits[key] = deque(maxlen=_AUDIT_LENGTH)
+        if not audit or getattr(audit[-1], "revision", -1) < record.revision:
+            audit.append(record)
 
     def settled(self, key: int) -> None:
-        """This order is over; the one that has been over for longest may be put away. Call it last: see `note`."""
+        """This order is settled; `compress_settled` may put it away once enough others are."""
         self._settled.append(key)
+
+    def compress_settled(self) -> None:
+        """Put away the orders that have been settled for longest, beyond those kept active."""
         while len(self._settled) > self._settled_kept_active:
             self._compress(self._settled.popleft())
 
     def audit(self, key: int) -> tuple[AuditEntry, ...]:
         """What changed the order, oldest first."""
-        return self._decompressed(key)[1] if key in self._compressed else tuple(self._audits.get(key, ()))
+        if key in self._compressed and key not in self._active:
+            return self._decompressed(key)[1]
+        return tuple(map(rendered, self._audits.get(key, ())))
 
-    def pop(self, key: int) -> Order:
-        """Forget an order and its trail."""
-        order = self[key]
+    def pop(self, key: int) -> None:
+        """Forget an order and its audit, if it is there."""
         self._active.pop(key, None)
         self._audits.pop(key, None)
         self._compressed.pop(key, None)
         self._marks.pop(key, None)
-        return order
 
     def is_compressed_with(self, key: int, exec_id: str) -> bool:
-        """True when a packed order has this execution. A round lists those of the whole recovery window again."""
-        marks = self._marks.get(key, b"")
+        """True when a compressed order has this execution. A round lists those of the whole recovery window again."""
+        marks = self._marks.get(key)
+        if not marks:
+            return False
         mark = _mark(exec_id)
-        return any(marks[at : at + _MARK_BYTES] == mark for at in range(0, len(marks), _MARK_BYTES))
+        low, high = 0, len(marks) // _MARK_BYTES
+        while low < high:
+            middle = (low + high) // 2
+            found = marks[middle * _MARK_BYTES : (middle + 1) * _MARK_BYTES]
+            if found == mark:
+                return True
+            low, high = (middle + 1, high) if found < mark else (low, middle)
+        return False
 
     def _compress(self, key: int) -> None:
         order = self._active.get(key)
         if order is None or not order.is_settled:
-            return  # forgotten, put away before, or alive again
+            return  # forgotten, put away before, or active again
+        content = pickle.dumps((order, tuple(map(rendered, self._audits.get(key, ())))), pickle.HIGHEST_PROTOCOL)
+        pattern = self._pattern or content
+        packer = zlib.compressobj(level=1, zdict=pattern)
+        packed = packer.compress(content) + packer.flush()
+        marks = b"".join(sorted(map(_mark, order.fills)))
+        self._pattern = pattern
+        self._marks[key] = marks
+        self._compressed[key] = packed
         del self._active[key]
-        plain = attrs.evolve(order, fills=dict(order.fills))
-        content = pickle.dumps((plain, tuple(self._audits.pop(key, ()))), pickle.HIGHEST_PROTOCOL)
-        self._pattern = self._pattern or content
-        packer = zlib.compressobj(zdict=self._pattern)
-        self._compressed[key] = packer.compress(content) + packer.flush()
-        self._marks[key] = b"".join(_mark(exec_id) for exec_id in order.fills)
+        self._audits.pop(key, None)
 
     def _decompressed(self, key: int) -> tuple[Order, tuple[AuditEntry, ...]]:
         content = zlib.decompressobj(zdict=self._pattern).decompress(self._compressed[key])

@@ -69,7 +69,13 @@ def order_reported(
         "cum_quantity": Decimal(cum),
         **changes,
     }
-    return OrderReported(report=OrderReport(**told), as_of_ms=as_of_ms, at_ms=at_ms, origin=origin)
+    return OrderReported(
+        report=OrderReport(**told),
+        as_of_ms=as_of_ms,
+        at_ms=at_ms,
+        origin=origin,
+        may_lack_client_id=origin == "stream",
+    )
 
 
 def execution_reported(
@@ -97,7 +103,13 @@ def execution_reported(
         "exec_time_ms": 1,
         **changes,
     }
-    return ExecutionReported(execution=Execution(**told), at_ms=at_ms, origin=origin, is_historic=is_historic)
+    return ExecutionReported(
+        execution=Execution(**told),
+        at_ms=at_ms,
+        origin=origin,
+        is_historic=is_historic,
+        may_lack_client_id=origin == "stream",
+    )
 
 
 def order_row(**changes: Any) -> dict[str, Any]:

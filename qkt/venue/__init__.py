@@ -1,4 +1,4 @@
-"""A simulated Bybit V5: spot complete, with faults on command, for any client.
+"""A simulated Bybit V5: spot and perpetual contracts, with faults on command, for any client.
 
     from qkt.venue import SimulatedBybit
 

@@ -42,6 +42,8 @@ class Controls:
         *,
         taker_fee_rate: Amount = "0.001",
         maker_fee_rate: Amount = "0.001",
+        linear_taker_fee_rate: Amount = "0.00055",
+        linear_maker_fee_rate: Amount = "0.0002",
         read_only: bool = False,
     ) -> None:
         """Open an account; a negative maker rate pays rebates, in the other coin (docs v5/enum, spot fee currency)."""
@@ -49,9 +51,11 @@ class Controls:
             self._exchange.add_account(
                 key,
                 secret,
-                {coin: _amount(amount) for coin, amount in (balances or {}).items()},
-                taker_fee_rate=_amount(taker_fee_rate),
-                maker_fee_rate=_amount(maker_fee_rate),
+                {coin: to_amount(amount) for coin, amount in (balances or {}).items()},
+                taker_fee_rate=to_amount(taker_fee_rate),
+                maker_fee_rate=to_amount(maker_fee_rate),
+                linear_taker_fee_rate=to_amount(linear_taker_fee_rate),
+                linear_maker_fee_rate=to_amount(linear_maker_fee_rate),
                 read_only=read_only,
             )
 
@@ -64,26 +68,36 @@ class Controls:
         """All orders, executions and balances of an account, including what the API no longer shows.
 
         Returns:
-            ``{"orders": [...], "executions": [...], "balances": {coin: {...}}, "journal": [...]}``, JSON-able, with
-            the venue's field names and decimals as strings.
+            ``{"orders": [...], "executions": [...], "positions": [...], "balances": {coin: {...}}, "journal":
+            [...]}``, JSON-able, with the venue's field names and decimals as strings.
         """
         with self._exclusive():
             return self._exchange.truth(self._exchange.accounts[account])
 
     def total(self, coin: str) -> Decimal:
-        """The sum of a coin over all accounts, the counterparties and the collected fees; equals the deposits."""
+        """The sum of a coin over all accounts, the counterparties and the collected fees; equals the deposits.
+
+        Unrealised profits count, so that it holds while contracts are open.
+        """
         with self._exclusive():
             return self._exchange.total(coin)
 
-    def set_price(self, symbol: str, price: Amount) -> None:
-        """Move the market to a price: resting orders it reaches fill at their own price, conditional orders trigger."""
-        with self._exclusive():
-            self._exchange.journal.note("price", symbol=symbol, price=str(price))
-            self._exchange.move_price(self._book(symbol), _amount(price))
+    def set_price(self, symbol: str, price: Amount, category: str | None = None) -> None:
+        """Move the market to a price: resting orders it reaches fill at their own price, conditional orders trigger.
 
-    def last_price(self, symbol: str) -> Decimal:
+        Args:
+            category: ``spot`` or ``linear``; by default spot, unless the symbol is a contract only.
+        """
         with self._exclusive():
-            return self._book(symbol).last_price
+            book = self._book(symbol, category)
+            details = {"category": "linear"} if book.instrument.category == "linear" else {}
+            self._exchange.journal.note("price", symbol=symbol, price=str(price), **details)
+            self._exchange.move_price(book, to_amount(price))
+
+    def last_price(self, symbol: str, category: str | None = None) -> Decimal:
+        """The last price of a pair or contract; ``category`` as for `set_price`."""
+        with self._exclusive():
+            return self._book(symbol, category).last_price
 
     def fill(self, order: str, quantity: Amount | None = None, price: Amount | None = None) -> dict[str, Any]:
         """Fill a resting order, all of it by default; returns the order's row.
@@ -95,7 +109,7 @@ class Controls:
         with self._exclusive():
             found = self._exchange.find(order)
             self._exchange.fill(
-                found, None if quantity is None else _amount(quantity), None if price is None else _amount(price)
+                found, None if quantity is None else to_amount(quantity), None if price is None else to_amount(price)
             )
             return order_row(found, stream=True)
 
@@ -122,14 +136,19 @@ class Controls:
             order = self._exchange.create(self._exchange.accounts[account], body, outside=True)
             return order_row(order, stream=True)
 
-    def trade(self, account: str = "key", *, symbol: str, side: str, quantity: Amount) -> dict[str, Any]:
-        """Place a market order from outside the API, sized in base coin."""
-        return self.place(account, symbol=symbol, side=side, orderType="Market", qty=quantity, marketUnit="baseCoin")
+    def trade(self, account: str = "key", *, symbol: str, side: str, quantity: Amount, **more: Any) -> dict[str, Any]:
+        """Place a market order from outside the API, sized in base coin.
+
+        Args:
+            **more: other parameters of ``order/create``, such as ``category="linear"`` and ``reduceOnly=True``.
+        """
+        terms = {"orderType": "Market", "marketUnit": "baseCoin", **more}
+        return self.place(account, symbol=symbol, side=side, qty=quantity, **terms)
 
     def deposit(self, coin: str, amount: Amount, account: str = "key") -> None:
         """Add money to an account; a negative amount is a withdrawal."""
         with self._exclusive():
-            self._exchange.deposit(self._exchange.accounts[account], coin, _amount(amount))
+            self._exchange.deposit(self._exchange.accounts[account], coin, to_amount(amount))
 
     def announce_maintenance(
         self, title: str = "Scheduled maintenance", *, begin_in_ms: int = 0, duration_ms: int = 600_000, **options: Any
@@ -164,16 +183,17 @@ class Controls:
             self._exchange.journal.note("maintenance", id=row["id"], state=row["state"], title=row["title"])
             return row
 
-    def _book(self, symbol: str) -> Book:
-        book = self._exchange.books.get(("spot", symbol))
-        if book is None:
-            raise LookupError(
-                f"{symbol!r} is not traded here; there are: {', '.join(symbol for _, symbol in self._exchange.books)}"
-            )
-        return book
+    def _book(self, symbol: str, category: str | None = None) -> Book:
+        categories = (category,) if category else ("spot", "linear")
+        for name in categories:
+            book = self._exchange.books.get((name, symbol))
+            if book is not None:
+                return book
+        known = ", ".join(other for name, other in self._exchange.books if name in categories)
+        raise LookupError(f"{symbol!r} is not traded here; there are: {known}")
 
 
-def _amount(value: Amount) -> Decimal:
+def to_amount(value: Amount) -> Decimal:
     amount = value if isinstance(value, Decimal) else parse(value)
     if amount is None or not amount.is_finite():
         raise ValueError(f"{value!r} is not an amount")

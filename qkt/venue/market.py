@@ -16,6 +16,8 @@ from .exchange.book import Book
 from .exchange.exchange import Exchange
 
 _YEAR_MS = 365 * 86_400_000
+_BASIS = 0.0002
+"""Standard deviation of a contract's distance from its spot pair."""
 
 
 class LiveMarket:
@@ -34,6 +36,7 @@ class LiveMarket:
             raise ValueError("speed and step_ms are positive")
         self._exchange = exchange
         self._random = Random(f"market {seed}")
+        self._contract_random = Random(f"contracts {seed}")
         self._spread = volatility * (step_ms / _YEAR_MS) ** 0.5
         self._step_ms = step_ms / speed
         self._next_ms = exchange.now_ms() + self._step_ms
@@ -54,18 +57,34 @@ class LiveMarket:
     def step(self) -> None:
         """Move every market once."""
         self.steps += 1
-        for book in self._exchange.books.values():
-            price = self._next_price(book, self._random.gauss)
-            volume = self._volume(book)
-            self._exchange.move_price(book, price, volume)
+        books = self._exchange.books
+        for (category, _), book in books.items():
+            if category == "spot":
+                price = self._next_price(book, self._random.gauss)
+                self._exchange.move_price(book, price, self._volume(book, self._random))
+        for (category, _), book in books.items():
+            if category == "linear":
+                self._step_contract(book, books.get(("spot", f"{book.instrument.base}USDT")))
+
+    def _step_contract(self, book: Book, spot: Book | None) -> None:
+        """A contract trades a few basis points around its spot pair, or wanders by itself without one."""
+        if spot is None:
+            price = self._next_price(book, self._contract_random.gauss)
+        else:
+            basis = Decimal(self._contract_random.gauss(0.0, _BASIS))
+            price = self._on_tick(spot.last_price * (1 + basis), book)
+        self._exchange.move_price(book, price, self._volume(book, self._contract_random))
 
     def _next_price(self, book: Book, gauss: Callable[[float, float], float]) -> Decimal:
-        tick = book.instrument.tick
         moved = book.last_price * (1 + Decimal(gauss(0.0, self._spread)))
-        ticks = (moved / tick).to_integral_value(rounding=ROUND_HALF_EVEN)
-        return max(tick, ticks * tick)
+        return self._on_tick(moved, book)
 
-    def _volume(self, book: Book) -> Decimal:
+    @staticmethod
+    def _on_tick(price: Decimal, book: Book) -> Decimal:
+        tick = book.instrument.tick
+        return max(tick, (price / tick).to_integral_value(rounding=ROUND_HALF_EVEN) * tick)
+
+    def _volume(self, book: Book, random: Random) -> Decimal:
         """A log-normal quantity, mostly a small part of a level's depth, sometimes more than one."""
-        share = Decimal(self._random.lognormvariate(-4.0, 1.5))
+        share = Decimal(random.lognormvariate(-4.0, 1.5))
         return self._exchange.market_quantity(book, book.instrument.depth_quantity * share)

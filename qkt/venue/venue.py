@@ -22,10 +22,12 @@ from .api.protection import DisconnectProtection
 from .api.reads import ReadEndpoints
 from .api.status import SystemStatus
 from .clock import Clock, RealClock, SkewedClock, VirtualClock
-from .controls import Amount, Controls
+from .contract_controls import ContractControls
+from .controls import Amount
 from .exchange.exchange import Exchange
 from .exchange.instruments import instrument_for
 from .exchange.journal import Entry, Journal
+from .exchange.linear.contracts import contract_for
 from .exchange.money import wire
 from .exchange.past import Past
 from .exchange.retcodes import Refusal
@@ -42,12 +44,13 @@ _CATCH_UP_STEPS = 1000
 DEFAULT_BALANCES: Mapping[str, Amount] = {"USDT": 100_000, "BTC": 10, "ETH": 100, "SOL": 1000}
 
 
-class SimulatedBybit(Controls):
+class SimulatedBybit(ContractControls):
     """A simulated Bybit on loopback, with its own accounts and markets.
 
     Args:
         seed: of every random decision; the same seed and the same commands give the same venue.
         symbols: the spot pairs traded.
+        linear_symbols: the perpetual contracts traded, such as ``BTCUSDT`` or, settled in USDC, ``BTCPERP``.
         port: 0 picks a free one; the venue listens on loopback only.
         clock: None for real time, or a `VirtualClock` to step.
         balances: of the default account (``key`` / ``secret``), coin -> amount.
@@ -67,6 +70,7 @@ class SimulatedBybit(Controls):
         market: str = "still",
         rate_limits: bool = True,
         *,
+        linear_symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BTCPERP"),
         frame_latency_ms: int = 3,
         market_speed: float = 1.0,
     ) -> None:
@@ -75,7 +79,11 @@ class SimulatedBybit(Controls):
         self.symbols = tuple(symbols)
         self.seed = seed
         self._clock = SkewedClock(clock or RealClock())
-        instruments = [instrument_for(symbol, 30_001 + at) for at, symbol in enumerate(self.symbols)]
+        self.linear_symbols = tuple(linear_symbols)
+        instruments = [
+            *(instrument_for(symbol, 30_001 + at) for at, symbol in enumerate(self.symbols)),
+            *(contract_for(symbol, 1001 + at) for at, symbol in enumerate(self.linear_symbols)),
+        ]
         exchange = Exchange(self._clock.now_ms, seed, instruments)
         super().__init__(exchange, SystemStatus(exchange.now_ms, seed))
         for book in self._exchange.books.values():
@@ -108,13 +116,24 @@ class SimulatedBybit(Controls):
                 "place": self.place,
                 "trade": self.trade,
                 "deposit": self.deposit,
+                "mark-price": self.set_mark_price,
+                "index-price": self.set_index_price,
+                "funding-rate": self.set_funding_rate,
+                "fund": self.fund,
+                "liquidate": self.liquidate,
+                "adl": self.adl,
+                "insurance": self.add_insurance,
                 "account": self.add_account,
                 "restart": self.restart,
                 "maintenance": self.announce_maintenance,
                 "end-maintenance": self.end_maintenance,
                 "cut": lambda **options: {"cut": self.cut_streams(**options)},
             },
-            {"": self._index, "truth": self.truth},
+            {
+                "": self._index,
+                "truth": self.truth,
+                "positions": lambda **options: {"positions": self.positions(**options)},
+            },
         )
         self._shell = HttpShell(
             gateway,
@@ -129,7 +148,7 @@ class SimulatedBybit(Controls):
         )
         self._server = ServerThread(self._shell.handle, "127.0.0.1", port, self._on_loop, self._housekeeping)
         self._refusing = False
-        if self._market is not None and isinstance(self._clock.base, VirtualClock):
+        if isinstance(self._clock.base, VirtualClock):
             self._clock.base.listen(self._advance_market)
         self.faults.listen(self._faults_changed)
         self.add_account("key", "secret", balances=DEFAULT_BALANCES if balances is None else balances)
@@ -201,7 +220,8 @@ class SimulatedBybit(Controls):
 
     def _index(self) -> dict[str, Any]:
         urls = {"rest_url": self.rest_url, "ws_url": self.ws_url, "trade_ws_url": self.trade_ws_url}
-        return {**urls, "accounts": self.accounts, "symbols": list(self.symbols), **self._admin.index()}
+        more = {"linear_symbols": list(self.linear_symbols)}
+        return {**urls, "accounts": self.accounts, "symbols": list(self.symbols), **more, **self._admin.index()}
 
     @property
     def accounts(self) -> list[str]:
@@ -305,9 +325,10 @@ class SimulatedBybit(Controls):
         self._hub.attach(loop)
 
     def _advance_market(self, now_ms: int, at_most: int | None = None) -> None:
-        if self._market is not None:
-            with self._exclusive():
+        with self._exclusive():
+            if self._market is not None:
                 self._market.advance(now_ms, at_most=at_most)
+            self._exchange.fund_due(now_ms)
 
     def _housekeeping(self) -> None:
         self._hub.cut_idle()
@@ -342,5 +363,9 @@ class SimulatedBybit(Controls):
     def __repr__(self) -> str:
         state = f"at {self.rest_url}" if self.is_running else "stopped"
         orders = sum(len(account.orders) for account in self._exchange.accounts.values())
-        prices = " ".join(f"{book.instrument.symbol}={wire(book.last_price)}" for book in self._exchange.books.values())
+        prices = " ".join(
+            f"{book.instrument.symbol}={wire(book.last_price)}"
+            for book in self._exchange.books.values()
+            if book.instrument.category == "spot"
+        )
         return f"<SimulatedBybit {state} orders={orders} {prices} faults={len(self.faults.active)}>"

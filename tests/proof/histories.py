@@ -424,7 +424,7 @@ def lost_reply() -> History:
     story = _unanswered("a submit whose reply is lost", _LOST)
     story.venue("created", "submit", order={"orderId": "b1", "qty": "2", "leavesQty": "2", **_at(1)}, unlisted=["b1"])
     _time_passes(story, "created")
-    _trades(story)
+    _trades(story, at=2)
     return story.told({"A": Terminal(terminal="FILLED", fills=("e1", "e2"))}, settle_ms=(0, 6_000))
 
 
@@ -527,7 +527,7 @@ def resent_id() -> History:
     story.ours("submit", [sent])
     story.venue("created", "submit", order={"orderId": "b1", "qty": "2", "leavesQty": "2", **_at(1)}, unlisted=["b1"])
     story.ours("answer", reply, "created")
-    _trades(story)
+    _trades(story, at=2)
     return story.told({"A": Terminal(terminal="FILLED", fills=("e1", "e2"))})
 
 

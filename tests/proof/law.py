@@ -112,7 +112,7 @@ def check_end(ledger: Ledger, told: Told, history: History, moment: int) -> None
     """After complete rounds: what is believed is what the venue holds, and the same was told whatever happened."""
     ends: Mapping[str, Terminal] = MappingProxyType(history.ends[moment])
     if ledger.deferred:
-        raise Violation(f"{ledger.parked} rows still wait to learn whose they are")
+        raise Violation(f"{ledger.deferred} rows still wait to learn whose they are")
     believed = {}
     for order in ledger:
         name = history.names.get(order.broker_order_id) or history.names.get(order.client_order_id)

@@ -60,20 +60,15 @@ def timeout_is_reject(patch: pytest.MonkeyPatch) -> None:
 def last_write_wins(patch: pytest.MonkeyPatch) -> None:
     """The row that came last is the truth."""
 
-    def overwrite(order, report, fact):
-        order = machine._with_evidence(order, report.broker_order_id)
-        end = terminal_of(order, report, fact) if report.status.is_final else None
-        order = attrs.evolve(
-            order,
-            reported_quantity=report.cum_quantity,
-            status=report.status,
-            venue_status=report.venue_status,
-            terms=terms_of(report, fact.as_of_ms),
-            end=end,
-        )
-        return order, None, ()
+    def overwrite(order, fact, news):
+        report = fact.report
+        machine._join_evidence(order, report.broker_order_id)
+        order.reported_quantity = report.cum_quantity
+        order.status, order.venue_status = report.status, report.venue_status
+        order.terms = terms_of(report, fact.as_of_ms)
+        order.terminal = terminal_of(order, report, fact.at_ms) if report.status.is_final else None
 
-    patch.setattr(machine, "_learn_report", overwrite)
+    patch.setattr(machine, "_join_report", overwrite)
 
 
 @mistake
@@ -87,14 +82,15 @@ def terminal_before_fills(patch: pytest.MonkeyPatch) -> None:
 @mistake
 def dedupe_after_publish(patch: pytest.MonkeyPatch) -> None:
     """Publish the execution, then notice that it is known."""
-    learn = machine._learn_execution
+    learn = machine._join_execution
 
-    def publish_first(order, execution, fact):
-        if execution.exec_id in order.fills:
-            return attrs.evolve(order), execution, ()
-        return learn(order, execution, fact)
+    def publish_first(order, fact, news):
+        if fact.execution.exec_id in order.fills:
+            news.fill = fact.execution
+            return
+        learn(order, fact, news)
 
-    patch.setattr(machine, "_learn_execution", publish_first)
+    patch.setattr(machine, "_join_execution", publish_first)
 
 
 @mistake

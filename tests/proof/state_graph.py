@@ -241,12 +241,14 @@ def copied(ledger: Ledger) -> Ledger:
 
 
 def _copied(fields: dict) -> dict:
-    """Books and shelves are copied, what lies in them is frozen; trails stay behind, nothing is decided by them."""
-    return {name: {} if name == "_trails" else _copy(value) for name, value in fields.items()}
+    """Books and stores are copied, what lies in them is frozen; audits stay behind, nothing is decided by them."""
+    return {name: {} if name == "_audits" else _copy(value) for name, value in fields.items()}
 
 
 def _copy(value):
-    if isinstance(value, dict | set | list | deque):
+    if isinstance(value, dict):
+        return {name: dict(inner) if isinstance(inner, dict) else inner for name, inner in value.items()}
+    if isinstance(value, set | list | deque):
         return copy.copy(value)
     if type(value).__module__.startswith("qkt.orders") and not attrs.has(type(value)):
         twin = copy.copy(value)

@@ -158,6 +158,7 @@ class Venue:
                 "side": order["side"],
                 "execQty": quantity,
                 "orderQty": order["qty"],
+                "orderPrice": order["price"],
                 "leavesQty": str(leaves),
                 "execTime": self.now,
                 "seq": len(self.executions) + 1,

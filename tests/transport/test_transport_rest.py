@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from qkt.bybit.transport.encoding import body_text, query_string
+from qkt.bybit.transport.rate_limits import account_budget
 from qkt.clock import SystemClock
 from qkt.errors import (
     BybitApiError,
@@ -221,7 +222,7 @@ def test_a_write_throttled_for_too_long_says_when_there_is_room(venue, make_clie
 def test_waiting_for_room_happens_before_signing(venue, make_client):
     client = make_client(recv_window_ms=300)
     client.get_signed(WALLET, UNIFIED)
-    client._rest.account.close_for(CREATE, "spot", 700)
+    account_budget(venue.rest_url, client._signer.api_key).close_for(CREATE, "spot", 700)
     client.post_signed(CREATE, an_order())
     assert client.stats.waited_for_budget_ms >= 650
     assert client.stats.clock_refusals == 0

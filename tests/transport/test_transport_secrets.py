@@ -125,9 +125,9 @@ def test_a_login_that_cannot_be_sent_shows_nothing(venue, make_client, said):
     client = make_client(KEY, SECRET)
     client.connect()
     link = client._stream._link
-    link.ws.sock.close()
+    link.raw.close()
     try:
-        client._stream._send(link, lambda: client._signer.login_frame(1, "a"))
+        link.send(lambda: client._signer.login_frame(1, "a"))
     except ConnectionError as error:
         assert_no_canary(everything_about(error))
     eventually(lambda: client.stats.connections == 2 and client.is_connected, "back")

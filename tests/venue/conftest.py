@@ -83,6 +83,50 @@ class Rest:
         return row
 
 
+class LinearRest(Rest):
+    """The same client, for the contract BTCUSDT."""
+
+    def call(self, path: str, **changed: Any) -> dict[str, Any]:
+        """A signed POST that names the contract."""
+        return self.post(path, **{"category": "linear", "symbol": "BTCUSDT", **changed})
+
+    def create(self, **changed: Any) -> dict[str, Any]:
+        return super().create(**{"category": "linear", "qty": "0.1", **changed})
+
+    def market(self, side: str, qty: str = "0.1", **changed: Any) -> dict[str, Any]:
+        return self.create(side=side, qty=qty, orderType="Market", price=None, **changed)
+
+    def order(self, **query: Any) -> dict[str, Any]:
+        (row,) = self.rows("/v5/order/realtime", **query)
+        return row
+
+    def orders(self, **query: Any) -> list[dict[str, Any]]:
+        """Open orders, oldest first."""
+        return list(reversed(self.rows("/v5/order/realtime", symbol="BTCUSDT", **query)))
+
+    def history(self, **query: Any) -> list[dict[str, Any]]:
+        """Closed orders, oldest first."""
+        return list(reversed(self.rows("/v5/order/history", symbol="BTCUSDT", **query)))
+
+    def cancel(self, **body: Any) -> dict[str, Any]:
+        return self.call("/v5/order/cancel", **body)
+
+    def amend(self, **body: Any) -> dict[str, Any]:
+        return self.call("/v5/order/amend", **body)
+
+    def rows(self, path: str, **query: Any) -> list[dict[str, Any]]:
+        return super().rows(path, **{"category": "linear", **query})
+
+    def position(self, index: int = 0, symbol: str = "BTCUSDT") -> dict[str, Any]:
+        rows = self.rows("/v5/position/list", symbol=symbol)
+        return next(row for row in rows if row["positionIdx"] == index)
+
+    def account(self) -> dict[str, Any]:
+        """The account row of the wallet."""
+        row: dict[str, Any] = self.get("/v5/account/wallet-balance", accountType="UNIFIED")["result"]["list"][0]
+        return row
+
+
 class Stream:
     """A WebSocket client that reads one message at a time."""
 
@@ -168,6 +212,11 @@ def venue() -> Iterator[SimulatedBybit]:
 @pytest.fixture
 def rest(venue: SimulatedBybit) -> Rest:
     return Rest(venue)
+
+
+@pytest.fixture
+def linear(venue: SimulatedBybit) -> LinearRest:
+    return LinearRest(venue)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ CREATE = "/v5/order/create"
     ("changed", "code"),
     [
         ({"category": None}, 10001),
-        ({"category": "linear"}, 10001),
+        ({"category": "inverse"}, 10001),
         ({"category": "nonsense"}, 10001),
         ({"symbol": None}, 170105),
         ({"symbol": "BTCUSD"}, 170121),
@@ -123,7 +123,7 @@ def test_a_batch_needs_one_to_ten_objects(rest, request_list):
     ("path", "query"),
     [
         ("/v5/order/realtime", {}),
-        ("/v5/order/realtime", {"category": "linear", "symbol": "BTCUSDT"}),
+        ("/v5/order/realtime", {"category": "inverse", "symbol": "BTCUSD"}),
         ("/v5/order/realtime", {"category": "spot", "limit": "many"}),
         ("/v5/order/realtime", {"category": "spot", "openOnly": "x"}),
         ("/v5/order/realtime", {"category": "spot", "cursor": "nonsense"}),

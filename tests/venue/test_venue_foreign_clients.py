@@ -1,4 +1,4 @@
-"""Clients that know the real Bybit and have never heard of us judge the venue: pybit and ccxt do the whole story.
+"""Clients made for the real Bybit judge the venue: pybit and ccxt, unmodified, only their URLs overridden.
 
 They come with the extra `peers`; without it these tests are skipped. Only loopback is contacted.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import queue
 from decimal import Decimal
+from typing import Any
 
 import pytest
+
+from qkt.venue import SimulatedBybit
 
 
 @pytest.fixture
@@ -195,3 +198,118 @@ class TestCcxt:
         ccxt_bybit.secret = "wrong"
         with pytest.raises(ccxt.AuthenticationError):
             ccxt_bybit.fetch_balance()
+
+
+class TestUnmodifiedCcxt:
+    """Only the URLs are overridden: all markets and currencies are loaded, as its own tests do."""
+
+    @pytest.fixture
+    def whole(self, venue: SimulatedBybit) -> Any:
+        ccxt = pytest.importorskip("ccxt", reason="extra `peers` is not installed")
+        exchange = ccxt.bybit({"apiKey": "key", "secret": "secret", "enableRateLimit": False})
+        exchange.urls["api"] = dict.fromkeys(exchange.urls["api"], venue.rest_url)
+        exchange.load_markets()
+        return exchange
+
+    def test_it_loads_markets_and_currencies(self, whole: Any) -> None:
+        assert {"BTC/USDT", "ETH/USDT", "SOL/USDT"} <= set(whole.markets)
+        assert {"BTC", "USDT"} <= set(whole.currencies)
+        assert whole.currencies["BTC"]["precision"] == 1e-8
+
+    @pytest.mark.parametrize(
+        "name", ["fetch_open_orders", "fetch_closed_orders", "fetch_canceled_orders", "fetch_my_trades"]
+    )
+    @pytest.mark.parametrize("symbol", [None, "BTC/USDT"])
+    def test_it_reads_orders_with_and_without_a_symbol(self, whole: Any, name: str, symbol: str | None) -> None:
+        assert getattr(whole, name)(symbol) == []
+
+    @pytest.mark.parametrize(
+        "name",
+        ["fetch_time", "fetch_status", "fetch_balance", "fetch_deposits", "fetch_withdrawals", "fetch_transfers"],
+    )
+    def test_it_reads_the_account_and_the_venue(self, whole: Any, name: str) -> None:
+        getattr(whole, name)()
+
+    def test_it_reads_candles_of_every_timeframe(self, whole: Any) -> None:
+        counts = {name: len(whole.fetch_ohlcv("BTC/USDT", name, limit=20)) for name in whole.timeframes}
+        assert set(counts.values()) == {20}
+
+    def test_it_reads_a_deep_book(self, whole: Any) -> None:
+        assert len(whole.fetch_order_book("BTC/USDT", 1000)["bids"]) == 1000
+
+    @pytest.mark.parametrize(
+        ("kind", "side", "amount", "price", "params"),
+        [
+            ("market", "buy", 0.01, 60000, {}),
+            ("market", "buy", 0.01, None, {"cost": 100}),
+            ("market", "sell", 0.001, None, {}),
+            ("limit", "buy", 0.001, 55000, {"clientOrderId": "c-1"}),
+            ("limit", "buy", 0.001, 55000, {"postOnly": True}),
+            ("limit", "buy", 0.001, 55000, {"timeInForce": "IOC"}),
+            ("limit", "sell", 0.001, 65000, {"timeInForce": "FOK"}),
+            ("limit", "buy", 0.001, 61000, {"triggerPrice": 61000}),
+            ("market", "buy", 0.001, 61000, {"triggerPrice": 61000}),
+            ("market", "sell", 0.001, None, {"stopLossPrice": 59000}),
+            ("limit", "sell", 0.001, 62000, {"takeProfitPrice": 62000}),
+            (
+                "limit",
+                "buy",
+                0.001,
+                59000,
+                {"stopLoss": {"triggerPrice": 58000}, "takeProfit": {"triggerPrice": 62000, "price": 62000}},
+            ),
+        ],
+    )
+    def test_it_creates_an_order_of_every_kind(
+        self,
+        venue: SimulatedBybit,
+        whole: Any,
+        kind: str,
+        side: str,
+        amount: float,
+        price: float,
+        params: dict[str, Any],
+    ) -> None:
+        order = whole.create_order("BTC/USDT", kind, side, amount, price, params)
+        assert order["id"] in {row["orderId"] for row in venue.truth()["orders"]}
+
+    def test_it_creates_several_and_cancels_all(self, venue: SimulatedBybit, whole: Any) -> None:
+        order = {"symbol": "BTC/USDT", "type": "limit", "side": "buy", "amount": 0.001, "price": 59000}
+        assert len(whole.create_orders([order] * 3)) == 3
+        assert len(whole.cancel_all_orders("BTC/USDT")) == 3
+        assert {row["orderStatus"] for row in venue.truth()["orders"]} == {"Cancelled"}
+
+    def test_it_arms_disconnect_protection(self, whole: Any) -> None:
+        assert whole.cancel_all_orders_after(40_000, {"product": "SPOT"})["retCode"] == 0
+
+
+class TestPybitExamples:
+    """The calls of pybit's own examples, on the markets of this venue."""
+
+    def test_over_http(self, venue: SimulatedBybit, pybit_http: Any) -> None:
+        assert pybit_http.get_orderbook(category="spot", symbol="BTCUSDT")["retCode"] == 0
+        assert pybit_http.get_wallet_balance(accountType="UNIFIED")["retCode"] == 0
+        market = {"category": "spot", "symbol": "ETHUSDT", "orderType": "Market"}
+        pybit_http.place_order(**market, side="Buy", qty="100")
+        pybit_http.place_order(**market, side="Sell", qty="0.1", timeInForce="GTC")
+        assert pybit_http.get_open_orders(category="inverse")["result"]["list"] == []
+        assert pybit_http.get_instruments_info(category="option")["result"]["list"] == []
+        assert len(pybit_http.get_kline(category="spot", symbol="BTCUSDT", interval=60)["result"]["list"]) == 200
+        assert pybit_http.cancel_all_orders(category="spot", symbol="ETHUSDT")["result"]["success"] == "1"
+        assert pybit_http.get_order_history(category="spot", limit=1000)["retCode"] == 0
+        assert [row["orderStatus"] for row in venue.truth()["orders"]] == ["PartiallyFilledCanceled", "Filled"]
+
+    def test_over_the_public_streams(self, venue: SimulatedBybit, monkeypatch: pytest.MonkeyPatch) -> None:
+        unified_trading = pytest.importorskip("pybit.unified_trading")
+        monkeypatch.setattr(unified_trading, "PUBLIC_WSS", venue.public_ws_url("{CHANNEL_TYPE}"))
+        venue.faults.add("control_delay", delay_ms=30)
+        heard: queue.Queue[dict[str, Any]] = queue.Queue()
+        socket = unified_trading.WebSocket(testnet=True, channel_type="spot", retries=2)
+        try:
+            socket.orderbook_stream(50, "BTCUSDT", heard.put)
+            socket.ticker_stream("BTCUSDT", heard.put)
+            socket.kline_stream(1, "BTCUSDT", heard.put)
+            topics = {heard.get(timeout=10)["topic"] for _ in range(3)}
+        finally:
+            socket.exit()
+        assert topics == {"orderbook.50.BTCUSDT", "tickers.BTCUSDT", "kline.1.BTCUSDT"}

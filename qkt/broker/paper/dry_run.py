@@ -57,7 +57,7 @@ def _written(terms: OrderRequest | OrderModification) -> str:
     given = {"type": type(terms).__name__} | {
         field.name: getattr(terms, field.name) for field in attrs.fields(type(terms)) if field.name != "client_order_id"
     }
-    return "".join(f" {name}={_plain(value)}" for name, value in given.items() if value not in (None, False))
+    return "".join(f" {name}={_plain(value)}" for name, value in given.items() if value not in (None, False, {}))
 
 
 def _plain(value: object) -> str:

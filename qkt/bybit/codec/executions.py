@@ -59,4 +59,7 @@ def to_execution(row: Mapping[str, Any], category: str) -> Execution:
         seq=int(row.get("seq") or 0),
         exec_type=str(row.get("execType") or "Trade"),
         is_forced=row.get("execType") in _FORCED,
+        may_be_quote_sized=(
+            category == "spot" and side is Side.BUY and row.get("orderType") == "Market" and not row.get("marketUnit")
+        ),
     )

@@ -31,7 +31,9 @@ def order_facts(frame: Mapping[str, Any], category: str, at_ms: int) -> FrameFac
     rows, malformed = parse_rows(
         _rows_of(frame, category), lambda row: BybitOrderTranslator.to_report(row, category), "order frame"
     )
-    facts = tuple(OrderReported(report=report, as_of_ms=as_of_ms, at_ms=at_ms) for report in rows)
+    facts = tuple(
+        OrderReported(report=report, as_of_ms=as_of_ms, at_ms=at_ms, may_lack_client_id=True) for report in rows
+    )
     return FrameFacts(facts=facts, malformed=malformed)
 
 
@@ -42,7 +44,7 @@ def execution_facts(frame: Mapping[str, Any], category: str, at_ms: int) -> Fram
         lambda row: to_execution(row, category) if is_fill(row) else None,
         "execution frame",
     )
-    facts = tuple(ExecutionReported(execution=execution, at_ms=at_ms) for execution in rows)
+    facts = tuple(ExecutionReported(execution=execution, at_ms=at_ms, may_lack_client_id=True) for execution in rows)
     return FrameFacts(facts=facts, malformed=malformed)
 
 

@@ -1,9 +1,8 @@
-"""Orders to the wire and order rows from it.
+"""Order rows as reports: an unknown word is kept raw, an unset price is None however the venue prints it.
 
-Going out: nothing is mapped silently; what the venue has not is refused here. Coming in: an unknown word is kept raw,
-an unset price is None however the venue prints it (`""`, `"0"`, `"0.00"`), and a row without its key fields raises.
+``""``, ``"0"`` and ``"0.00"`` all mean "unset" for a price. A row without its key fields raises.
 
-Source: docs v5/order/create-order, amend-order, cancel-order, open-order, websocket/private/order, v5/enum.
+Source: docs v5/order/open-order, websocket/private/order, v5/enum.
 """
 
 from __future__ import annotations
@@ -11,127 +10,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qkt.bybit.codec.order_requests import CONDITIONAL, amend_body, cancel_body, create_body, order_filter_of
 from qkt.bybit.codec.symbol import BybitSymbol
-from qkt.errors import InvalidRequestError
 from qkt.model.orders import (
-    IfTouchedOrder,
-    LimitOrder,
-    MarketOrder,
-    OrderModification,
-    OrderRequest,
     OrderType,
     Side,
-    StopLimitOrder,
-    StopOrder,
-    TimeInForce,
 )
 from qkt.model.reports import OrderReport, VenueStatus
-from qkt.money import ZERO, optional_from_wire, positive_from_wire, to_wire
+from qkt.money import ZERO, optional_from_wire, positive_from_wire
 
-_SIDES = {Side.BUY: "Buy", Side.SELL: "Sell"}
-_SIDES_FROM_WIRE = {wire: side for side, wire in _SIDES.items()}
-_LIFETIMES = {
-    TimeInForce.GTC: "GTC",
-    TimeInForce.IOC: "IOC",
-    TimeInForce.FOK: "FOK",
-    TimeInForce.POST_ONLY: "PostOnly",
-}
+_SIDES_FROM_WIRE = {"Buy": Side.BUY, "Sell": Side.SELL}
 # `Created` and `Active` left the enum in 2024 and may still be printed (docs v5/enum, history).
 _STATUSES = {status.value: status for status in VenueStatus if status.value} | {
     "Created": VenueStatus.NEW,
     "Active": VenueStatus.NEW,
 }
-CONDITIONAL = "StopOrder"
 
 
 class BybitOrderTranslator:
     """Orders to request bodies, rows to reports. Stateless."""
 
-    @staticmethod
-    def to_create_body(request: OrderRequest, client_order_id: str | None = None) -> dict[str, Any]:
-        """The body of ``POST /v5/order/create``; raises InvalidRequestError for what the venue has not."""
-        symbol = BybitSymbol.parse(request.symbol)
-        if request.time_in_force not in _LIFETIMES:
-            raise InvalidRequestError(
-                f"Bybit has no time in force {request.time_in_force.name}; it has "
-                f"{', '.join(lifetime.name for lifetime in _LIFETIMES)}"
-            )
-        if request.reduce_only and symbol.category == "spot":
-            raise InvalidRequestError("spot has no positions, so an order there cannot be reduce_only")
-        body: dict[str, Any] = {
-            "category": symbol.category,
-            "symbol": symbol.bare,
-            "side": _SIDES[request.side],
-            "orderType": "Market",
-            "qty": to_wire(request.quantity),
-            "timeInForce": _LIFETIMES[request.time_in_force],
-            "orderLinkId": client_order_id or request.client_order_id,
-        }
-        match request:
-            case MarketOrder(quote_sized=quote_sized):
-                _set_unit(body, quote_sized=quote_sized)
-            case LimitOrder():
-                body |= {"orderType": "Limit", "price": to_wire(request.limit_price)}
-                for name, price in (("takeProfit", request.take_profit), ("stopLoss", request.stop_loss)):
-                    if price is not None:
-                        body[name] = to_wire(price)
-            case StopOrder(stop_price=stop_price):
-                _set_trigger(body, stop_price, rises=request.side is Side.BUY)
-                _set_unit(body, quote_sized=False)
-            case StopLimitOrder(stop_price=stop_price, limit_price=limit_price):
-                _set_trigger(body, stop_price, rises=request.side is Side.BUY)
-                body |= {"orderType": "Limit", "price": to_wire(limit_price)}
-            case IfTouchedOrder(trigger_price=trigger_price, limit_price=limit_price):
-                _set_trigger(body, trigger_price, rises=request.side is Side.SELL)
-                if limit_price is None:
-                    _set_unit(body, quote_sized=False)
-                else:
-                    body |= {"orderType": "Limit", "price": to_wire(limit_price)}
-            case _:
-                raise InvalidRequestError(f"Bybit has no order like {type(request).__name__}")
-        if symbol.category == "linear":
-            body |= {"positionIdx": 0, "reduceOnly": request.reduce_only}
-        if body["orderType"] == "Market":
-            if request.time_in_force not in (TimeInForce.IOC, TimeInForce.GTC):
-                raise InvalidRequestError(
-                    f"{request.time_in_force.name} cannot be kept for an order that trades at market; leave it out"
-                )
-            body["timeInForce"] = "IOC"
-        return body
-
-    @staticmethod
-    def to_cancel_body(
-        symbol: str, *, client_order_id: str = "", broker_order_id: str = "", order_filter: str = ""
-    ) -> dict[str, Any]:
-        """The body of ``POST /v5/order/cancel``: the venue's id if known, else ours; never both (docs cancel-order)."""
-        parsed = BybitSymbol.parse(symbol)
-        body: dict[str, Any] = {"category": parsed.category, "symbol": parsed.bare}
-        body |= _one_id(client_order_id, broker_order_id)
-        if parsed.category == "spot" and order_filter not in ("", "Order"):
-            body["orderFilter"] = order_filter
-        return body
-
-    @staticmethod
-    def to_amend_body(
-        symbol: str, changes: OrderModification, *, client_order_id: str = "", broker_order_id: str = ""
-    ) -> dict[str, Any]:
-        """The body of ``POST /v5/order/amend``: only what changes, in absolute values."""
-        parsed = BybitSymbol.parse(symbol)
-        body: dict[str, Any] = {"category": parsed.category, "symbol": parsed.bare}
-        body |= _one_id(client_order_id, broker_order_id)
-        for name, value in (
-            ("qty", changes.new_quantity),
-            ("price", changes.new_limit_price),
-            ("triggerPrice", changes.new_stop_price),
-        ):
-            if value is not None:
-                body[name] = to_wire(value)
-        return body
-
-    @staticmethod
-    def order_filter(request: OrderRequest) -> str:
-        """The drawer the venue keeps such an order in."""
-        return "" if isinstance(request, MarketOrder | LimitOrder) else CONDITIONAL
+    to_create_body = staticmethod(create_body)
+    to_cancel_body = staticmethod(cancel_body)
+    to_amend_body = staticmethod(amend_body)
+    order_filter = staticmethod(order_filter_of)
 
     @staticmethod
     def to_report(row: Mapping[str, Any], category: str) -> OrderReport:
@@ -152,7 +54,7 @@ class BybitOrderTranslator:
             order_type=_order_type(is_market=is_market, is_conditional=trigger_price is not None),
             time_in_force=str(row.get("timeInForce") or ""),
             quantity=positive_from_wire(row.get("qty")),
-            quote_sized=row.get("marketUnit") == "quoteCoin",
+            quote_sized=_is_quote_sized(row, category, is_market=is_market),
             limit_price=None if is_market else positive_from_wire(row.get("price")),
             stop_price=trigger_price,
             last_price_on_created=positive_from_wire(row.get("lastPriceOnCreated")) if category == "spot" else None,
@@ -182,6 +84,14 @@ def _reason_of(cancel_type: str, reject_reason: str, raw_status: str) -> str:
     return raw_status if reject_reason in _NO_REASON else reject_reason
 
 
+def _is_quote_sized(row: Mapping[str, Any], category: str, *, is_market: bool) -> bool:
+    """Spot counts a market buy in quote coin unless told otherwise (docs v5/order/create-order, marketUnit)."""
+    unit = row.get("marketUnit")
+    if unit:
+        return bool(unit == "quoteCoin")
+    return category == "spot" and is_market and row["side"] == "Buy"
+
+
 def _refusal_of(status: VenueStatus, reject_reason: str) -> str:
     """The reason a cancel or amend was refused: what a reject reason means on a row that is open or filled.
 
@@ -198,31 +108,6 @@ _FILTERS = {
     "OcoOrder": "OcoOrder",
     "BidirectionalTpslOrder": "BidirectionalTpslOrder",
 }
-
-
-def _set_trigger(body: dict[str, Any], price: Any, *, rises: bool) -> None:
-    """Spot has no direction field: it fires when the price reaches the trigger from where it is."""
-    body["triggerPrice"] = to_wire(price)
-    if body["category"] == "spot":
-        body["orderFilter"] = CONDITIONAL
-    else:
-        body["triggerDirection"] = 1 if rises else 2
-
-
-def _set_unit(body: dict[str, Any], *, quote_sized: bool) -> None:
-    """Always said: spot counts a market buy in quote coin unless told (docs v5/order/create-order, marketUnit)."""
-    if body["category"] == "spot":
-        body["marketUnit"] = "quoteCoin" if quote_sized else "baseCoin"
-    elif quote_sized:
-        raise InvalidRequestError("only spot market orders can be sized in quote coin")
-
-
-def _one_id(client_order_id: str, broker_order_id: str) -> dict[str, str]:
-    if broker_order_id:
-        return {"orderId": broker_order_id}
-    if client_order_id:
-        return {"orderLinkId": client_order_id}
-    raise InvalidRequestError("an order is named by its client_order_id or its broker_order_id; both are empty")
 
 
 def _order_type(*, is_market: bool, is_conditional: bool) -> OrderType:

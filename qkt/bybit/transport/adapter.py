@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from typing import Any, cast
 
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.transport.protocol import (
     BaseBybitTransport,
+    BatchListener,
     BybitTransport,
     CompleteTransport,
     FrameListener,
@@ -127,6 +128,18 @@ class TransportAdapter(BaseBybitTransport):
             return super().read_once(path, query, timeout_ms=timeout_ms, scope=scope)
         return cast(Envelope, own(path, query, timeout_ms=timeout_ms, scope=scope))
 
+    def subscribe_batch(self, topics: Iterable[str], listener: BatchListener) -> None:
+        """See `BaseBybitTransport`."""
+        own = self._own.get("subscribe_batch")
+        if own is None:
+            super().subscribe_batch(topics, listener)
+        else:
+            own(topics, listener)
+
+    def forget(self, listener: Callable[..., object]) -> None:
+        """See `BaseBybitTransport`."""
+        self._call("forget", listener)
+
     def on_fault(self, handler: Callable[[StreamFault], None]) -> None:
         """See `BaseBybitTransport`."""
         self._call("on_fault", handler)
@@ -146,7 +159,7 @@ class TransportAdapter(BaseBybitTransport):
         return repr(self._client)
 
 
-_OPTIONAL_METHODS = ("connect", "close", "venue_ms", "read_once", "on_fault", "on_gap")
+_OPTIONAL_METHODS = ("connect", "close", "venue_ms", "read_once", "subscribe_batch", "forget", "on_fault", "on_gap")
 
 _adapters: weakref.WeakValueDictionary[int, TransportAdapter] = weakref.WeakValueDictionary()
 _lock = threading.Lock()

@@ -1,9 +1,7 @@
-"""`BybitClient`: one account's connection, that survives and says how it is.
+"""`BybitClient`: the connection of one account, REST and private stream.
 
-REST in `rest`, the private stream in `stream`; here they become one thing that can be opened, asked and closed. Its
-own threads are ``qkt-stream``, which reads, and ``qkt-link``, which connect, watch, and call the handlers of
-`on_disconnect`, `on_reconnect`, `on_fault` and `on_gap`: one at a time, in order, never on the reading thread, so a
-handler may take long, reconcile by REST, or close the client.
+Its threads are ``qkt-stream``, which reads, and ``qkt-link``, which connect, watch, and call the handlers of
+`BybitClient.on_disconnect`, `on_reconnect`, `on_fault` and `on_gap`.
 """
 
 from __future__ import annotations
@@ -11,14 +9,13 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-import attrs
-
 from qkt.bybit.codec.envelope import Envelope
+from qkt.bybit.transport.client_stats import ClientStats
 from qkt.bybit.transport.config import (
     environment_ca_bundle,
     environment_from,
@@ -28,12 +25,14 @@ from qkt.bybit.transport.config import (
     signer_from,
     urls_from,
 )
-from qkt.bybit.transport.protocol import BaseBybitTransport, FrameListener, StreamFault
+from qkt.bybit.transport.listeners import Listeners
+from qkt.bybit.transport.protocol import BaseBybitTransport, BatchListener, FrameListener, StreamFault
 from qkt.bybit.transport.rate_limits import account_budget, address_budget
 from qkt.bybit.transport.read_scope import ReadScope
 from qkt.bybit.transport.rest import RestClient, Timeouts
 from qkt.bybit.transport.stream import PrivateStream, StreamHooks, StreamStats
-from qkt.bybit.transport.stream_session import Timing, share_of
+from qkt.bybit.transport.stream_connection import StreamAddress
+from qkt.bybit.transport.stream_session import Timing
 from qkt.clock import Clock, SystemClock
 from qkt.errors import BybitApiError, BybitConnectError, InvalidRequestError, QktError, VenueProtocolError
 from qkt.model.balances import Wallet
@@ -54,42 +53,6 @@ _REST_CHECK_MS = 6_000
 _WATCH_MS = 1_000
 _CLOCK_SAMPLES = 3
 _WORKERS = 3  # one may connect and one may run a handler; one is left to watch and to cut
-
-
-@attrs.frozen(kw_only=True)
-class ClientStats:
-    """What the connection did and how it is, in numbers; ages, lags and round trips in ms, None when not known."""
-
-    frames: int
-    frame_age_ms: int | None
-    lag_ms: int | None
-    most_lag_ms: int
-    unread_bytes: int
-    malformed_frames: int
-    connections: int
-    losses: int
-    last_loss: str
-    ping_round_trip_ms: int | None
-    listener_errors: int
-    handlers_waiting: int
-    gaps: int
-    requests: int
-    requests_under_way: int
-    retries: int
-    throttled: int
-    failed_reads: int
-    unknown_writes: int
-    clock_refusals: int
-    waited_for_budget_ms: int
-    rest_round_trip_ms: int | None
-    requests_in_5_s: int
-    connections_in_5_min: int
-
-
-@attrs.frozen
-class _Listening:
-    topic: str
-    listener: FrameListener
 
 
 class BybitClient(BaseBybitTransport):
@@ -132,7 +95,7 @@ class BybitClient(BaseBybitTransport):
         self._rest_url, self._ws_url = urls_from(rest_url, ws_url, self._environment)
         self._account_type = account_type or os.environ.get("BYBIT_ACCOUNT_TYPE") or "UNIFIED"
         self._recv_window_ms = recv_window_from(recv_window_ms)
-        patience = Timeouts(
+        timeouts = Timeouts(
             connect_ms=positive_ms(connect_timeout_ms, "connect_timeout_ms"),
             read_ms=positive_ms(read_timeout_ms, "read_timeout_ms"),
             call_ms=positive_ms(timeout_ms, "timeout_ms"),
@@ -153,7 +116,7 @@ class BybitClient(BaseBybitTransport):
             address=self._address,
             account=account_budget(self._rest_url, self._signer.api_key),
             scheduler=self._link_scheduler,
-            patience=patience,
+            timeouts=timeouts,
             proxy=proxy,
             trust_env=trust_env,
         )
@@ -163,22 +126,12 @@ class BybitClient(BaseBybitTransport):
         self._link: ThreadScheduler | None = None
         self._stream: PrivateStream | None = None
         self._is_closed = False
-        self._listening: tuple[_Listening, ...] = ()
+        self._listeners = Listeners()
         self._stream_stats = StreamStats()
-        self._listener_errors = 0
-        self._gaps = 0
         self._gap_detector = GapDetector()
-
-        self._on_disconnect: tuple[Callable[[str], None], ...] = ()
-        self._on_reconnect: tuple[Callable[[], None], ...] = ()
-        self._on_fault: tuple[Callable[[StreamFault], None], ...] = ()
-        self._on_gap: tuple[Callable[[str], None], ...] = ()
-        self._callbacks: CallbackQueue | None = None
 
         self._balances: Mapping[str, Decimal] = MappingProxyType({})
         self._wallet = Wallet()
-
-    # -- the session ---------------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Open the session: measure the venue's clock, check the key by a signed read, log the stream in.
@@ -193,16 +146,16 @@ class BybitClient(BaseBybitTransport):
             if self._stream is not None:
                 if not self._is_closed:
                     return
-                self.close()  # somebody is closing it: wait for the end of that
+                self.close()  # another thread is closing it: wait for the end of that
             with self._lock:
                 self._is_closed = False
             self._rest.reopen()
             try:
-                # Not on this thread: a name server that does not answer cannot be interrupted, only left behind.
+                # Not on this thread: a look-up at a name server cannot be interrupted, only left behind.
                 self._on_link(lambda: self._check_rest(deadline_ms), deadline_ms)
                 self._open_stream(deadline_ms)
             except BaseException as error:
-                self._close(patience_ms=_GIVE_UP_MS)
+                self._close(timeout_ms=_GIVE_UP_MS)
                 if not isinstance(error, Exception):
                     raise
                 what = str(error) if isinstance(error, QktError) else redact(str(error), self._signer.secrets)
@@ -229,7 +182,7 @@ class BybitClient(BaseBybitTransport):
 
     def _check_rest(self, deadline_ms: int) -> None:
         """The clock first: a signature by a wrong clock is refused whatever the key."""
-        check_ms = min(_REST_CHECK_MS, self._rest.patience.call_ms)
+        check_ms = min(_REST_CHECK_MS, self._rest.timeouts.call_ms)
         try:
             self._rest.measure_clock(_CLOCK_SAMPLES, call_ms=check_ms)
         except QktError as error:
@@ -242,30 +195,28 @@ class BybitClient(BaseBybitTransport):
     def _open_stream(self, deadline_ms: int) -> None:
         scheduler = self._link_scheduler()
         hooks = StreamHooks(
-            on_frame=self._frame_came,
-            on_ready=self._stream_is_ready,
-            on_lost=self._stream_is_lost,
-            on_fault=self._fault_came,
-            on_malformed=lambda reason: self._gap_noticed(f"unreadable frame: {reason}"),
+            on_frame=self._listeners.frame_came,
+            on_ready=self._listeners.stream_is_ready,
+            on_lost=self._listeners.stream_is_lost,
+            on_fault=self._listeners.fault_came,
+            on_malformed=lambda reason: self._listeners.gap_noticed(f"unreadable frame: {reason}"),
             resynchronise=self._resynchronise,
         )
         with self._lock:  # a topic wanted meanwhile is either among these, or finds the stream
             if self._is_closed:
                 raise BybitConnectError("the client was closed while it connected")
-            self._callbacks = CallbackQueue(scheduler)
+            self._listeners.queue = CallbackQueue(scheduler)
             self._stream = stream = PrivateStream(
-                self._ws_url,
+                StreamAddress(url=self._ws_url, proxy=self._proxy, ca_bundle=self._ca_bundle),
                 self._signer,
                 self._venue_clock,
                 hooks,
-                topics=self._topics(),
+                topics=self._listeners.topics(),
                 scheduler=scheduler,
-                address=self._address,
+                budget=self._address,
                 stats=self._stream_stats,
                 timing=self._timing,
                 backoff=self._backoff,
-                proxy=self._proxy,
-                ca_bundle=self._ca_bundle,
             )
         self._on_link(stream.open, deadline_ms)
         if self._is_closed:  # by a handler, which was told of the session before we are
@@ -280,23 +231,23 @@ class BybitClient(BaseBybitTransport):
 
         A write under way ends as OutcomeUnknownError, a read as VenueUnavailableError.
         """
-        self._close(patience_ms=_CLOSE_MS)
+        self._close(timeout_ms=_CLOSE_MS)
 
-    def _close(self, *, patience_ms: int) -> None:
-        """Each part closes idempotently, so whoever calls, and however many, returns when all of it has ended."""
+    def _close(self, *, timeout_ms: int) -> None:
+        """Each part closes idempotently, so every caller, of several at once, returns when all parts have ended."""
         with self._lock:
             self._is_closed = True
-            stream, link, callbacks = self._stream, self._link, self._callbacks
+            stream, link, callbacks = self._stream, self._link, self._listeners.queue
         if callbacks is not None:
             callbacks.close()
         self._rest.close()
         if stream is not None:
             stream.close()
         if link is not None:
-            link.close(patience_ms)
+            link.close(timeout_ms)
         with self._lock:
             if self._link is link:
-                self._stream = self._link = self._callbacks = None
+                self._stream = self._link = self._listeners.queue = None
 
     def __enter__(self) -> Self:
         self.connect()
@@ -315,8 +266,6 @@ class BybitClient(BaseBybitTransport):
             if self._link is None:
                 self._link = ThreadScheduler(_WORKERS, name="qkt-link")
             return self._link
-
-    # -- how it is -----------------------------------------------------------------------------------------------------
 
     @property
     def is_connected(self) -> bool:
@@ -355,7 +304,7 @@ class BybitClient(BaseBybitTransport):
         """What the connection did and how it is, in numbers."""
         stream, counted, rest = self._stream, self._stream_stats, self._rest.stats
         requests_used, connections_used = self._address.used()
-        last_ms, callbacks = counted.last_frame_monotonic_ms, self._callbacks
+        last_ms, callbacks = counted.last_frame_monotonic_ms, self._listeners.queue
         return ClientStats(
             frames=counted.frames,
             frame_age_ms=None if last_ms is None else self._machine.monotonic_ms() - last_ms,
@@ -367,9 +316,9 @@ class BybitClient(BaseBybitTransport):
             losses=counted.losses,
             last_loss=counted.last_loss,
             ping_round_trip_ms=None if stream is None else stream.round_trip_ms,
-            listener_errors=self._listener_errors,
+            listener_errors=self._listeners.errors,
             handlers_waiting=0 if callbacks is None else len(callbacks),
-            gaps=self._gaps,
+            gaps=self._listeners.gaps,
             requests=rest.requests,
             requests_under_way=self._rest.under_way,
             retries=rest.retries,
@@ -387,18 +336,17 @@ class BybitClient(BaseBybitTransport):
         stats = self.stats
         age = "" if stats.frame_age_ms is None else f" frame_age_ms={stats.frame_age_ms}"
         refused = f" refused={','.join(self.topic_faults)}" if self.topic_faults else ""
+        topics = len(self._listeners.topics())
         return (
-            f"<BybitClient {self._rest_url} stream={self.stream_state} topics={len(self._topics())}{refused}{age} "
+            f"<BybitClient {self._rest_url} stream={self.stream_state} topics={topics}{refused}{age} "
             f"frames={stats.frames} losses={stats.losses} requests={stats.requests} "
             f"under_way={stats.requests_under_way} clock_offset_ms={self.clock_offset_ms}>"
         )
 
-    # -- requests ------------------------------------------------------------------------------------------------------
-
     def get_signed(self, path: str, query: Mapping[str, Any], *, timeout_ms: int | None = None) -> Envelope:
         """Read; repeated on transport errors and 5xx within ``timeout_ms``. Values are sent as text, None is left out.
 
-        ``timeout_ms`` here is for this call alone, for a read that somebody waits for.
+        ``timeout_ms`` is for this call alone; the default is the client's ``timeout_ms``.
 
         Raises:
             BybitApiError: the venue refused. VenueUnavailableError: no usable answer in time, or closed meanwhile.
@@ -424,8 +372,6 @@ class BybitClient(BaseBybitTransport):
         """
         return self._rest.post(path, body)
 
-    # -- balances ------------------------------------------------------------------------------------------------------
-
     @property
     def balances(self) -> Mapping[str, Decimal]:
         """Coin -> wallet balance as last written by `update_balances`; read-only."""
@@ -442,78 +388,50 @@ class BybitClient(BaseBybitTransport):
         if wallet is not None:
             self._wallet = wallet
 
-    # -- the stream ----------------------------------------------------------------------------------------------------
-
     def subscribe(self, topic: str, listener: FrameListener) -> None:
         """Hear a topic, e.g. ``order.spot``: library code only, it is called on the thread that reads.
 
         On a live socket the topic is sent at once and its answer awaited, so that a snapshot read afterwards and the
         frames leave no hole between them. A refusal is told by `on_fault` and `topic_faults`.
         """
-        if not isinstance(topic, str) or not topic:
-            raise InvalidRequestError(f"a topic is text such as 'order.spot', got {topic!r}")
+        self._subscribe(lambda: self._listeners.add(topic, listener))
+
+    def subscribe_batch(self, topics: Iterable[str], listener: BatchListener) -> None:
+        """Hear several topics with one listener, which gets all frames that one read of the socket brought.
+
+        The frames come oldest first, across the topics; otherwise as `subscribe`.
+        """
+        self._subscribe(lambda: self._listeners.add_batch(topics, listener))
+
+    def _subscribe(self, add: Callable[[], list[str]]) -> None:
         with self._lock:
-            is_new = topic not in self._topics()
-            self._listening = (*self._listening, _Listening(topic, listener))
-            stream = self._stream
-        if is_new and stream is not None:
-            stream.subscribe(topic)
+            new, stream = add(), self._stream
+        if stream is not None:
+            for topic in new:
+                stream.subscribe(topic)
+
+    def forget(self, listener: Callable[..., object]) -> None:
+        """Remove a listener or a handler wherever it is registered; an unknown one is ignored.
+
+        Topics stay subscribed at the venue. A call that has begun on another thread is not waited for.
+        """
+        self._listeners.forget(listener)
 
     def on_disconnect(self, handler: Callable[[str], None]) -> None:
         """Call ``handler(reason)`` on ``qkt-link`` when the stream is lost, once per lost session."""
-        with self._lock:
-            self._on_disconnect = (*self._on_disconnect, handler)
+        self._listeners.add_handler("lost", handler)
 
     def on_reconnect(self, handler: Callable[[], None]) -> None:
         """Call ``handler()`` on ``qkt-link`` when every subscription of a session is answered: read a snapshot then."""
-        with self._lock:
-            self._on_reconnect = (*self._on_reconnect, handler)
+        self._listeners.add_handler("ready", handler)
 
     def on_fault(self, handler: Callable[[StreamFault], None]) -> None:
         """Call ``handler(fault)`` on ``qkt-link`` when the venue refuses the login or a topic."""
-        with self._lock:
-            self._on_fault = (*self._on_fault, handler)
+        self._listeners.add_handler("fault", handler)
 
     def on_gap(self, handler: Callable[[str], None]) -> None:
         """Call ``handler(reason)`` on ``qkt-link`` when time jumped, the machine slept, or a frame was unreadable."""
-        with self._lock:
-            self._on_gap = (*self._on_gap, handler)
-
-    def _topics(self) -> dict[str, None]:
-        return dict.fromkeys(listening.topic for listening in self._listening)
-
-    def _frame_came(self, frame: Envelope) -> None:
-        for listening in self._listening:
-            share = share_of(listening.topic, frame)
-            if share is None:
-                continue
-            try:
-                listening.listener(share)
-            except Exception:
-                self._listener_errors += 1
-                log.exception("listener failed topic=%s", listening.topic)
-                self._gap_noticed(f"a listener of {listening.topic} failed")
-
-    # -- what handlers hear --------------------------------------------------------------------------------------------
-
-    def _stream_is_ready(self) -> None:
-        self._notify(*self._on_reconnect)
-
-    def _stream_is_lost(self, reason: str) -> None:
-        self._notify(*(lambda handler=handler: handler(reason) for handler in self._on_disconnect))
-
-    def _fault_came(self, fault: StreamFault) -> None:
-        self._notify(*(lambda handler=handler: handler(fault) for handler in self._on_fault))
-
-    def _gap_noticed(self, reason: str) -> None:
-        self._gaps += 1
-        log.warning("gap noticed reason=%s", reason)
-        self._notify(*(lambda handler=handler: handler(reason) for handler in self._on_gap))
-
-    def _notify(self, *calls: Callable[[], None]) -> None:
-        callbacks = self._callbacks
-        if callbacks is not None:
-            callbacks.put(calls)
+        self._listeners.add_handler("gap", handler)
 
     def _watch(self) -> None:
         stream = self._stream
@@ -522,7 +440,7 @@ class BybitClient(BaseBybitTransport):
         gap_ms = self._gap_detector.look(self._clock.now_ms(), self._clock.monotonic_ms(), expected_ms=_WATCH_MS)
         if gap_ms:
             self._resynchronise()
-            self._gap_noticed(f"time jumped by {gap_ms} ms (suspend, or a stepped clock)")
+            self._listeners.gap_noticed(f"time jumped by {gap_ms} ms (suspend, or a stepped clock)")
         stream.watch()
 
     def _resynchronise(self) -> None:

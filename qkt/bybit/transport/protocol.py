@@ -18,7 +18,7 @@ completed once, when a broker is built (`qkt.bybit.transport.adapter`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
@@ -31,6 +31,10 @@ from qkt.errors import VenueUnavailableError
 from qkt.model.balances import Wallet
 
 FrameListener = Callable[[Envelope], None]
+"""Called with one frame, on the thread that reads."""
+
+BatchListener = Callable[[Sequence[Envelope]], None]
+"""Called with all frames that one read of the socket brought, oldest first, on the thread that reads."""
 
 
 @attrs.frozen(kw_only=True)
@@ -156,6 +160,22 @@ class BaseBybitTransport:
             raise VenueUnavailableError(f"GET {path}: the broker was closed", path=path)
         return self.get_signed(path, query)
 
+    def subscribe(self, topic: str, listener: FrameListener) -> None:
+        """Hear a topic; see `BybitTransport.subscribe`."""
+        raise NotImplementedError
+
+    def subscribe_batch(self, topics: Iterable[str], listener: BatchListener) -> None:
+        """Hear several topics with one listener, in order of arrival across the topics. The default: frame by frame."""
+
+        def hear(frame: Envelope) -> None:
+            listener((frame,))
+
+        for topic in topics:
+            self.subscribe(topic, hear)
+
+    def forget(self, listener: Callable[..., object]) -> None:
+        """Remove a listener or handler wherever it is registered. The default keeps it: silence it on your side."""
+
     def on_fault(self, handler: Callable[[StreamFault], None]) -> None:
         """Call ``handler(fault)`` when the venue refuses the login or a topic. The default never does."""
 
@@ -186,6 +206,10 @@ class CompleteTransport(BybitTransport, Protocol):
     def read_once(
         self, path: str, query: Mapping[str, Any], *, timeout_ms: int, scope: ReadScope | None = None
     ) -> Envelope: ...
+
+    def subscribe_batch(self, topics: Iterable[str], listener: BatchListener) -> None: ...
+
+    def forget(self, listener: Callable[..., object]) -> None: ...
 
     def on_fault(self, handler: Callable[[StreamFault], None]) -> None: ...
 

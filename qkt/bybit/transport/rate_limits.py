@@ -15,12 +15,24 @@ import enum
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
 from qkt.clock import Clock, SystemClock
 from qkt.errors import BybitRateLimitError
+
+
+class Stopping(Protocol):
+    """The part of `threading.Event` that a wait for room needs."""
+
+    def is_set(self) -> bool:
+        """True when the wait shall end."""
+        ...
+
+    def wait(self, timeout: float) -> bool:
+        """Wait at most ``timeout`` seconds; True when set."""
+        ...
 
 
 class Priority(enum.IntEnum):
@@ -87,7 +99,7 @@ class _BudgetWaiter:
         try_take: Callable[[int], int],
         *,
         max_wait_ms: int,
-        stopping: threading.Event,
+        stopping: Stopping,
         refuse: Callable[[int], Exception],
     ) -> int:
         """Call ``try_take(now)`` until it returns 0, or somebody stops us; returns the milliseconds waited."""
@@ -119,7 +131,7 @@ class AddressBudget:
         self._connections = Window(connections, 300_000)
         self._banned_because = ""
 
-    def acquire(self, priority: Priority, *, max_wait_ms: int, stopping: threading.Event, path: str = "") -> int:
+    def acquire(self, priority: Priority, *, max_wait_ms: int, stopping: Stopping, path: str = "") -> int:
         """Wait for room for one request; returns the milliseconds waited.
 
         Raises:
@@ -214,7 +226,7 @@ class AccountBudget:
         self._lock = threading.Lock()
         self._windows: dict[tuple[str, str], Window] = {}
 
-    def acquire(self, path: str, category: str, *, max_wait_ms: int, stopping: threading.Event, units: int = 1) -> int:
+    def acquire(self, path: str, category: str, *, max_wait_ms: int, stopping: Stopping, units: int = 1) -> int:
         """Wait for room for one request to ``path``; returns the milliseconds waited.
 
         A batch spends as many ``units`` as it has items (docs v5/rate-limit); one larger than the limit waits until

@@ -19,6 +19,12 @@ class ReadScope:
         self._lock = threading.Lock()
         self._cutters: list[Cutter] = []
         self._reason = ""
+        self._stopping = threading.Event()
+
+    @property
+    def stopping(self) -> threading.Event:
+        """Set by `cut`: a pause between two tries ends with it."""
+        return self._stopping
 
     @property
     def is_cut(self) -> bool:
@@ -44,5 +50,6 @@ class ReadScope:
         with self._lock:
             self._reason = self._reason or reason
             cutters = list(self._cutters)
+        self._stopping.set()
         for cutter in cutters:
             cutter(reason)

@@ -1,35 +1,30 @@
-"""The private stream's shell: one websocket, one thread that reads it, and a supervisor that brings it back.
+"""The private stream: a reader thread per connection, and a supervisor that reconnects.
 
-The thread ``qkt-stream`` reads, keeps the session's deadlines and hands data frames to the listeners: library code
-only. Connecting, waiting and reconnecting happen on the client's ``qkt-link`` threads, so no user and no handler can
-keep the socket from being read. What a dead connection's thread still says is ignored, because each connection is an
-object of its own and only the current one counts.
+The thread ``qkt-stream`` reads, keeps the session's deadlines and hands data frames to the listeners; it runs library
+code only. Connecting, waiting and reconnecting happen on the client's ``qkt-link`` threads, so neither a user's thread
+nor a handler can keep the socket from being read. Each connection is an object of its own and only the current one
+counts, so frames that a replaced connection still reads are ignored.
 
-Source: docs v5/ws/connect. The library's `enableTrace` must never be used: it prints the login.
+Source: docs v5/ws/connect.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
-import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import attrs
-import certifi
 import websocket
 
 from qkt.bybit.codec.envelope import Envelope, decode
 from qkt.bybit.transport.protocol import StreamFault
 from qkt.bybit.transport.rate_limits import AddressBudget
 from qkt.bybit.transport.signer import BybitSigner
+from qkt.bybit.transport.stream_connection import StreamAddress, StreamConnection, StreamEndedError
 from qkt.bybit.transport.stream_session import (
     Command,
     Deliver,
@@ -47,7 +42,7 @@ from qkt.clock import SystemClock
 from qkt.errors import VenueProtocolError, VenueUnavailableError
 from qkt.net.backoff import BackoffPolicy, ExponentialBackoff
 from qkt.net.scheduler import Scheduler
-from qkt.net.sockets import has_unread, open_tcp, shut, unread_bytes, wait_readable
+from qkt.net.sockets import unread_bytes
 from qkt.net.supervisor import ReconnectSupervisor
 from qkt.net.venue_clock import VenueClock
 from qkt.secret import redact
@@ -81,13 +76,9 @@ class LoginRefusedError(ConnectionError):
     """The venue answered the login with no."""
 
 
-class _Ended(ConnectionError):
-    """The conversation is over, for the reason given."""
-
-
 @attrs.frozen(kw_only=True)
 class StreamHooks:
-    """Whom the stream tells; called on ``qkt-stream`` (frames) or a ``qkt-link`` thread, so they must not linger."""
+    """The stream's callbacks, on ``qkt-stream`` (frames) or a ``qkt-link`` thread; they must return quickly."""
 
     on_frame: Callable[[Envelope], None]
     on_ready: Callable[[], None]
@@ -97,85 +88,8 @@ class StreamHooks:
     resynchronise: Callable[[], None]
 
 
-class _Connection:
-    """One connection, from the first SYN to the last byte."""
-
-    def __init__(self, session: StreamSession) -> None:
-        self.session = session
-        self.changed = threading.Condition()  # guards the session
-        self.ws: websocket.WebSocket | None = None
-        self.thread: threading.Thread | None = None
-        self.reading_since_ms: int | None = None
-        self.refused_because = ""
-        self.end_reason = ""
-        self.was_ready = False
-        self._raw: socket.socket | None = None
-
-    def use(self, raw: socket.socket) -> None:
-        """This is the socket being connected; raises when the link was given up meanwhile."""
-        with self.changed:
-            self._raw = raw
-            reason = self.end_reason
-        if reason:
-            raise _Ended(reason)
-
-    def start(self, reader: threading.Thread) -> None:
-        """Let the reader run, unless the link was given up meanwhile: whoever gave it up joins what it can see."""
-        with self.changed:
-            if self.end_reason:
-                raise _Ended(self.end_reason)
-            reader.start()
-            self.thread = reader
-
-    def join(self, timeout_s: float) -> None:
-        """Wait for the reader, unless the caller is the reader."""
-        with self.changed:
-            reader = self.thread
-        if reader is not None and reader is not threading.current_thread():
-            reader.join(timeout_s)
-
-    def give_up(self, reason: str) -> None:
-        """Wake whoever waits on the socket, with the end of the connection. From any thread."""
-        with self.changed:
-            self.end_reason = self.end_reason or reason
-            self.session.ended()
-            self.changed.notify_all()
-            raw = self._raw
-        if raw is not None:
-            shut(raw)
-
-    def end(self) -> None:
-        """Close the socket; only the thread that owns the link does."""
-        with self.changed:
-            self.session.ended()
-            self.changed.notify_all()
-            ws, raw = self.ws, self._raw
-            self._raw = None
-        if ws is not None:
-            ws.shutdown()  # type: ignore[no-untyped-call]
-        if raw is not None:
-            with contextlib.suppress(OSError):
-                raw.close()
-
-    def next_deadline_ms(self) -> int:
-        with self.changed:
-            return self.session.next_deadline_ms()
-
-    @property
-    def is_ready(self) -> bool:
-        return self.session.is_ready
-
-    @property
-    def has_ended(self) -> bool:
-        return self.session.phase is Phase.ENDED
-
-    @property
-    def raw(self) -> socket.socket | None:
-        return self._raw
-
-
 class _ReconnectBackoff:
-    """The supervisor's pauses; long ones while the venue refuses the key, so that refusing is not hammered."""
+    """The pauses between attempts: those of the policy, and about a minute while the venue refuses the login."""
 
     def __init__(self, policy: BackoffPolicy, is_refused: Callable[[], bool], refused_ms: int) -> None:
         self._policy = policy
@@ -193,39 +107,33 @@ class PrivateStream:
 
     def __init__(
         self,
-        url: str,
+        address: StreamAddress,
         signer: BybitSigner,
         venue_clock: VenueClock,
         hooks: StreamHooks,
         *,
         topics: Iterable[str],
         scheduler: Scheduler,
-        address: AddressBudget,
+        budget: AddressBudget,
         stats: StreamStats,
         timing: Timing | None = None,
         backoff: BackoffPolicy | None = None,
-        connect_timeout_ms: int = 4_000,
         refused_again_ms: int = _REFUSED_AGAIN_MS,
-        proxy: str | None = None,
-        ca_bundle: str | None = None,
     ) -> None:
-        self._url = url
+        self._address = address
         self._signer = signer
         self._venue_clock = venue_clock
         self._hooks = hooks
         self._topics = dict.fromkeys(topics)
         self._scheduler = scheduler
-        self._address = address
+        self._budget = budget
         self._stats = stats
         self._timing = timing or Timing()
         self._turn_ms = min(_TURN_MS, self._timing.pong_timeout_ms // 2)
-        self._connect_timeout_ms = connect_timeout_ms
-        self._proxy = proxy
-        self._ca_bundle = ca_bundle or certifi.where()
         self._machine = SystemClock()
 
         self._lock = threading.Lock()
-        self._link: _Connection | None = None
+        self._link: StreamConnection | None = None
         self._is_closed = False
         self._is_opening = False
         self._refusals = 0
@@ -238,8 +146,6 @@ class PrivateStream:
             on_error=self._log_failure,
             stable_after_ms=_STABLE_AFTER_MS,
         )
-
-    # -- from outside --------------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Connect, log in and subscribe: one attempt, on the caller's thread; raises what went wrong."""
@@ -260,7 +166,7 @@ class PrivateStream:
             link.join(_JOIN_S)
 
     def subscribe(self, topic: str) -> None:
-        """Want a topic: sent at once on a live socket, whose answer is then awaited, and after every later login."""
+        """Subscribe a topic: at once on a live socket, whose answer is then awaited, and after every later login."""
         with self._lock:
             self._topics[topic] = None
             link = self._link
@@ -274,7 +180,7 @@ class PrivateStream:
         except Exception as error:  # noqa: BLE001 - a dead socket is the reader's business; it will subscribe again
             link.give_up(f"sending failed: {type(error).__name__}")
             return
-        if is_live and link.thread is not threading.current_thread():
+        if is_live and not link.is_reader:
             with link.changed:
                 link.changed.wait_for(
                     lambda: link.session.is_answered(topic) or link.has_ended,
@@ -337,11 +243,9 @@ class PrivateStream:
         if link is not None:
             link.give_up(reason)
 
-    # -- one attempt ---------------------------------------------------------------------------------------------------
-
     def _attempt(self) -> None:
         """Connect, log in, subscribe, and leave a reader behind; raises when that fails."""
-        wait_ms = self._address.connection_wait_ms()
+        wait_ms = self._budget.connection_wait_ms()
         if wait_ms > 0:
             raise VenueUnavailableError(
                 f"the connection budget (500 per 5 minutes) is spent; there is room in {wait_ms} ms",
@@ -351,14 +255,15 @@ class PrivateStream:
             self._hooks.resynchronise()
         with self._lock:
             if self._is_closed:
-                raise _Ended("closed")
-            last, link = self._link, _Connection(StreamSession(self._topics, self._timing))
+                raise StreamEndedError("closed")
+            last, link = self._link, StreamConnection(StreamSession(self._topics, self._timing))
             self._link = link
         if last is not None:
             last.give_up("replaced")
         limit = self._scheduler.schedule_once(lambda: self._give_up_unless_ready(link), self._attempt_ms)
         try:
-            self._connect(link)
+            link.connect(self._address, self._turn_ms, self._signer.secrets)
+            self._stats.connections += 1
             link.start(library_thread("qkt-stream", self._read, link))
             with link.changed:
                 link.changed.wait_for(lambda: link.was_ready or link.has_ended)
@@ -372,18 +277,18 @@ class PrivateStream:
     @property
     def _attempt_ms(self) -> int:
         """How long one attempt may take: connecting, the login's answer, the subscriptions'."""
-        return self._connect_timeout_ms + 2 * self._timing.answer_timeout_ms
+        return self._address.connect_timeout_ms + 2 * self._timing.answer_timeout_ms
 
-    def _give_up_unless_ready(self, link: _Connection) -> None:
+    def _give_up_unless_ready(self, link: StreamConnection) -> None:
         if not link.was_ready:
             link.give_up(f"not ready within {self._attempt_ms} ms")
 
-    def _judge(self, link: _Connection) -> None:
+    def _judge(self, link: StreamConnection) -> None:
         if link.refused_because:
             self._login_was_refused(link.refused_because)
         if not link.was_ready:
             link.join(_JOIN_S)
-            raise _Ended(link.end_reason or "the connection ended before it was ready")
+            raise StreamEndedError(link.end_reason or "the connection ended before it was ready")
         self._refusals, self._auth_fault = 0, None
 
     def _login_was_refused(self, reason: str) -> None:
@@ -395,39 +300,6 @@ class PrivateStream:
             self._hooks.on_fault(self._auth_fault)
         raise LoginRefusedError(f"the venue refuses the login: {reason}")
 
-    def _connect(self, link: _Connection) -> None:
-        timeout_s = self._connect_timeout_ms / 1000
-        options: dict[str, Any] = {"skip_utf8_validation": True, "suppress_origin": True, "redirect_limit": 0}
-        try:
-            if self._proxy:
-                options |= {"sslopt": {"ca_certs": self._ca_bundle}, **_proxy_options(self._proxy)}
-                ws = websocket.create_connection(self._url, timeout=timeout_s, **options)
-            else:
-                raw = self._open_socket(link, timeout_s)
-                ws = websocket.create_connection(self._url, timeout=timeout_s, socket=raw, **options)
-        except websocket.WebSocketException as error:
-            what = redact(f"{type(error).__name__}: {error}", self._signer.secrets)
-            raise _Ended(link.end_reason or what) from None
-        link.ws = ws
-        ws.settimeout(self._turn_ms / 1000)
-        if ws.sock is not None:
-            link.use(ws.sock)
-        self._stats.connections += 1
-
-    def _open_socket(self, link: _Connection, timeout_s: float) -> socket.socket:
-        parts = urlsplit(self._url)
-        host, is_secure = parts.hostname or "", parts.scheme == "wss"
-        raw = open_tcp(host, parts.port or (443 if is_secure else 80), timeout_s, on_socket=link.use)
-        if not is_secure:
-            return raw
-        try:
-            secured = ssl.create_default_context(cafile=self._ca_bundle).wrap_socket(raw, server_hostname=host)
-        except BaseException:
-            raw.close()
-            raise
-        link.use(secured)
-        return secured
-
     def _log_failure(self, error: Exception) -> None:
         supervisor = self._supervisor
         log.warning(
@@ -438,16 +310,14 @@ class PrivateStream:
             error,
         )
 
-    # -- the reader ----------------------------------------------------------------------------------------------------
-
-    def _read(self, link: _Connection) -> None:
+    def _read(self, link: StreamConnection) -> None:
         """The body of ``qkt-stream``."""
         reason = "ended"
         try:
             self._execute(link, link.session.opened(self._machine.monotonic_ms()))
             while not link.has_ended:
                 self._turn(link)
-        except _Ended as end:
+        except StreamEndedError as end:
             reason = str(end)
         except Exception as error:  # whatever ends a reader is answered by a new connection
             reason = redact(f"{type(error).__name__}: {error}", self._signer.secrets)
@@ -455,35 +325,28 @@ class PrivateStream:
                 log.exception("stream reader failed")
         self._over(link, link.end_reason or reason)
 
-    def _turn(self, link: _Connection) -> None:
-        """Wait for bytes or for a deadline, whichever comes first, and do what it asks."""
-        ws = link.ws
-        if ws is None or ws.sock is None:
-            raise _Ended("the socket is gone")
+    def _turn(self, link: StreamConnection) -> None:
+        """Wait for bytes or for a deadline, whichever comes first, and act on it."""
         wait_ms = link.next_deadline_ms() - self._machine.monotonic_ms()
-        if wait_readable(ws.sock, max(0, min(wait_ms, self._turn_ms))):
-            self._receive(link, ws)
+        if link.wait_readable(max(0, min(wait_ms, self._turn_ms))):
+            self._receive(link)
         now_ms = self._machine.monotonic_ms()
         if now_ms >= link.next_deadline_ms():
-            unread = ws.sock is not None and has_unread(ws.sock)
+            unread = link.wait_readable(0)
             with link.changed:
                 commands = link.session.tick(now_ms, unread=unread)
             self._execute(link, commands)
 
-    def _receive(self, link: _Connection, ws: websocket.WebSocket) -> None:
+    def _receive(self, link: StreamConnection) -> None:
         link.reading_since_ms = self._machine.monotonic_ms()
         try:
-            opcode, frame = ws.recv_data_frame(control_frame=True)
-        except websocket.WebSocketTimeoutException:
-            return  # in the middle of a frame: the library keeps what it has, the deadlines decide
+            data = link.receive()
         finally:
             link.reading_since_ms = None
-        if opcode == websocket.ABNF.OPCODE_CLOSE:
-            raise _Ended(f"closed by the venue ({_close_reason(frame.data)})")
-        if opcode not in (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY):
+        if data is None:
             return
         try:
-            message = decode(frame.data, self._signer.secrets)
+            message = decode(data, self._signer.secrets)
         except VenueProtocolError as error:
             self._stats.malformed += 1
             log.warning("stream frame unreadable error=%s", error)
@@ -495,39 +358,27 @@ class PrivateStream:
         if commands or "topic" not in message:
             self._execute(link, commands)
 
-    def _execute(self, link: _Connection, commands: Iterable[Command]) -> None:
+    def _execute(self, link: StreamConnection, commands: Iterable[Command]) -> None:
         for command in commands:
             match command:
                 case Deliver(frame):
                     self._deliver(frame)
                 case Login(req_id):
-                    self._send(link, partial(self._login_text, req_id))
+                    link.send(partial(self._login_text, req_id))
                 case Send(control):
-                    self._send(link, partial(json.dumps, control))
+                    link.send(partial(json.dumps, control))
                 case Ready():
                     self._is_ready(link)
                 case TopicRefused(topic, reason):
                     self._topic_refused(topic, reason)
                 case LoginRefused(reason):
                     link.refused_because = redact(reason, self._signer.secrets)
-                    raise _Ended("login refused")
+                    raise StreamEndedError("login refused")
                 case Lost(reason):
-                    raise _Ended(reason)
+                    raise StreamEndedError(reason)
 
     def _login_text(self, req_id: str) -> str:
         return self._signer.login_frame(self._venue_clock.now_ms() + _LOGIN_VALID_MS, req_id)
-
-    def _send(self, link: _Connection, make_text: Callable[[], str]) -> None:
-        """Send a text that no frame of ours keeps: a traceback with locals must not show the login."""
-        if link.ws is None:
-            raise _Ended("the socket is gone")
-        try:
-            link.ws.send(make_text())
-        except (OSError, websocket.WebSocketException) as error:
-            what = f"sending failed: {type(error).__name__}"
-        else:
-            return
-        raise _Ended(what)  # outside the handler: the library's frames hold the login
 
     def _deliver(self, frame: Envelope) -> None:
         stats = self._stats
@@ -539,8 +390,8 @@ class PrivateStream:
             stats.most_lag_ms = max(stats.most_lag_ms, stats.lag_ms)
         self._hooks.on_frame(frame)
 
-    def _is_ready(self, link: _Connection) -> None:
-        log.info("stream ready url=%s connections=%d", self._url, self._stats.connections)
+    def _is_ready(self, link: StreamConnection) -> None:
+        log.info("stream ready url=%s connections=%d", self._address.url, self._stats.connections)
         self._hooks.on_ready()
         with link.changed:
             link.was_ready = True
@@ -551,34 +402,14 @@ class PrivateStream:
         log.error("stream topic refused topic=%s reason=%s", topic, reason)
         self._hooks.on_fault(StreamFault(kind="topic", topic=topic, reason=reason))
 
-    def _over(self, link: _Connection, reason: str) -> None:
-        """The connection's last act; what it was decides who hears of it."""
+    def _over(self, link: StreamConnection, reason: str) -> None:
+        """Close the connection; report the loss if it was the current one and had been ready."""
         link.end_reason = link.end_reason or reason
         is_news = link.was_ready and not self._is_closed and self._link is link
-        link.end()  # first of all: whoever hears of the loss must find it true
+        link.end()  # before the loss is reported, so that the state agrees with the report
         if is_news:
             self._stats.losses += 1
             self._stats.last_loss = reason
             log.warning("stream lost reason=%s", reason)
             self._hooks.on_lost(reason)
             self._supervisor.trigger(reason)
-
-
-def _close_reason(data: bytes) -> str:
-    code = int.from_bytes(data[:2], "big") if len(data) >= 2 else 1005
-    return f"{code} {data[2:].decode('utf-8', 'replace')}".strip()
-
-
-def _proxy_options(proxy: str) -> dict[str, Any]:
-    parts = urlsplit(proxy)
-    options: dict[str, Any] = {
-        "http_proxy_host": parts.hostname,
-        "http_proxy_port": parts.port or 80,
-        "http_no_proxy": [
-            "nobody-is-exempt.invalid"
-        ],  # the proxy was asked for; the library exempts loopback otherwise
-        "proxy_type": "http" if parts.scheme in ("", "http", "https") else parts.scheme,
-    }
-    if parts.username:
-        options["http_proxy_auth"] = (unquote(parts.username), unquote(parts.password or ""))
-    return options

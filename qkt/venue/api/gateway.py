@@ -19,8 +19,9 @@ from .answer import Answer
 from .assets import AssetEndpoints
 from .auth import Unauthenticated, authenticate, check_time
 from .limits import Allowance, RateLimits
-from .market import MarketEndpoints
+from .market import MarketEndpoints, is_traded
 from .orders import OrderEndpoints, batch_items
+from .positions import PositionEndpoints
 from .protection import DisconnectProtection
 from .reads import ReadEndpoints
 from .status import SystemStatus
@@ -66,6 +67,7 @@ class Gateway:
         self._trace = 0x5151 << 96
         market = MarketEndpoints(exchange)
         assets = AssetEndpoints(exchange)
+        positions = PositionEndpoints(exchange, reads.altered)
         self.routes: dict[str, Route] = {
             "/v5/order/create": Route("POST", orders.create, writes=True),
             "/v5/order/amend": Route("POST", orders.amend, writes=True),
@@ -92,6 +94,16 @@ class Gateway:
             "/v5/asset/transfer/query-account-coins-balance": Route("GET", assets.balances),
             "/v5/asset/transfer/query-inter-transfer-list": Route("GET", assets.no_list),
             "/v5/asset/transfer/query-universal-transfer-list": Route("GET", assets.no_list),
+            "/v5/account/transaction-log": Route("GET", positions.transaction_log),
+            "/v5/account/set-margin-mode": Route("POST", positions.set_margin_mode, writes=True),
+            "/v5/account/user-setting-config": Route("GET", positions.user_setting),
+            "/v5/account/set-limit-px-action": Route("POST", positions.set_limit_price_action, writes=True),
+            "/v5/position/list": Route("GET", positions.list),
+            "/v5/position/closed-pnl": Route("GET", positions.closed_pnl),
+            "/v5/position/set-leverage": Route("POST", positions.set_leverage, writes=True),
+            "/v5/position/switch-mode": Route("POST", positions.switch_mode, writes=True),
+            "/v5/position/trading-stop": Route("POST", positions.trading_stop, writes=True),
+            "/v5/position/add-margin": Route("POST", positions.add_margin, writes=True),
             "/v5/user/query-api": Route("GET", reads.query_api),
             "/v5/market/time": Route("GET", market.time, signed=False),
             "/v5/market/instruments-info": Route("GET", market.instruments, signed=False),
@@ -100,6 +112,8 @@ class Gateway:
             "/v5/market/recent-trade": Route("GET", market.recent_trades, signed=False),
             "/v5/market/kline": Route("GET", market.kline, signed=False),
             "/v5/market/price-limit": Route("GET", market.price_limit, signed=False),
+            "/v5/market/funding/history": Route("GET", positions.funding_history, signed=False),
+            "/v5/market/risk-limit": Route("GET", positions.risk_limit, signed=False),
             "/v5/announcements/index": Route("GET", market.announcements, signed=False),
             "/v5/system/status": Route("GET", status.query, signed=False),
         }
@@ -134,7 +148,7 @@ class Gateway:
             if not isinstance(header, dict) or not header.get("X-BAPI-TIMESTAMP"):
                 raise parameter_error("params error: header.X-BAPI-TIMESTAMP is required")
             check_time(str(header["X-BAPI-TIMESTAMP"]), str(header.get("X-BAPI-RECV-WINDOW") or ""), now_ms)
-            if parameters.get("category") not in [category for category, _ in self._exchange.books]:
+            if not is_traded(self._exchange, str(parameters.get("category"))):
                 raise Refusal(10404, text=f"category is not correct: {parameters.get('category')}")
             return self._perform(route, path, account, _plain(parameters), now_ms, headers)
 

@@ -29,6 +29,14 @@ UID_LIMITS: dict[str, int] = {
     "/v5/account/instruments-info": 10,
     "/v5/account/query-dcp-info": 5,
     "/v5/account/withdrawal": 50,
+    "/v5/account/transaction-log": 25,
+    "/v5/account/user-setting-config": 50,
+    "/v5/account/set-limit-px-action": 10,
+    "/v5/position/list": 50,
+    "/v5/position/closed-pnl": 50,
+    "/v5/position/set-leverage": 10,
+    "/v5/position/switch-mode": 10,
+    "/v5/position/trading-stop": 10,
     "/v5/user/query-api": 10,
 }
 _IP_REQUESTS, _IP_WINDOW_S, BAN_S = 600, 5.0, 600.0

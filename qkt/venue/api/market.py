@@ -9,6 +9,8 @@ from ..exchange import queries
 from ..exchange.book import Book
 from ..exchange.candles import INTERVALS
 from ..exchange.exchange import Exchange
+from ..exchange.linear import reports
+from ..exchange.linear.requests import price_band as linear_price_band
 from ..exchange.money import wire
 from ..exchange.queries import Query
 from ..exchange.requests import price_band
@@ -35,7 +37,10 @@ class MarketEndpoints:
         category = market_category(query)
         status = query.get("status")
         books = books_of(self._exchange, query, category) if status in (None, "", "Trading") else []
-        answer = {"category": category, "list": [book.instrument.row() for book in books]}
+        rows = [book.instrument.row() for book in books]
+        if category == "linear":
+            return reports.instrument_page(rows, query)
+        answer = {"category": category, "list": rows}
         return answer if category == "spot" else {**answer, "nextPageCursor": ""}
 
     def tickers(self, query: Query) -> Row:
@@ -82,7 +87,8 @@ class MarketEndpoints:
 
     def price_limit(self, query: Query) -> Row:
         book = self._one_book(query)
-        lowest, highest = price_band(book)
+        linear = book.instrument.category == "linear"
+        lowest, highest = linear_price_band(book) if linear else price_band(book)
         now_ms = self._exchange.now_ms()
         return {"symbol": book.instrument.symbol, "buyLmt": wire(highest), "sellLmt": wire(lowest), "ts": str(now_ms)}
 
@@ -109,6 +115,11 @@ def market_category(query: Query) -> str:
     if category not in CATEGORIES:
         raise parameter_error("params error: Invalid category")
     return str(category)
+
+
+def is_traded(exchange: Exchange, category: str) -> bool:
+    """Whether the venue has a market of a category."""
+    return any(kind == category for kind, _ in exchange.books)
 
 
 def books_of(exchange: Exchange, query: Query, category: str) -> list[Book]:

@@ -11,15 +11,15 @@ from functools import partial
 from typing import Any
 
 from ..exchange.accounts import Account, Order
-from ..exchange.exchange import Exchange
+from ..exchange.exchange import Exchange, no_such_order
 from ..exchange.money import parse
-from ..exchange.requests import Body, category_of, parse_create
+from ..exchange.requests import Body, category_of
 from ..exchange.retcodes import TEXTS, Refusal, parameter_error
 from ..exchange.rows import Row
 from ..faults import Fault, Faults
 
 Later = Callable[[int, Callable[[], object]], None]
-_BATCH_MOST = 10
+_BATCH_MOST = {"spot": 10, "linear": 20}
 
 
 class OrderEndpoints:
@@ -34,7 +34,7 @@ class OrderEndpoints:
         struck = self._struck("create", account, body)
         rejection = next((fault for fault in struck if fault.name == "reject_after_ack"), None)
         if rejection is not None:
-            order = self._create_rejected(account, body, str(rejection["reason"]))
+            order = self._exchange.create_rejected(account, body, str(rejection["reason"]))
         else:
             order = self._exchange.create(account, body)
         for fault in struck:
@@ -55,18 +55,21 @@ class OrderEndpoints:
     def pre_check(self, account: Account, body: Body) -> Row:
         """``POST /v5/order/pre-check``: check a create request and place nothing.
 
-        The margin rates before and after are zero: spot in cash needs no margin.
+        The margin rates before and after are in ten-thousandths; spot in cash needs no margin and changes none.
 
         Raises:
             Refusal: as for the create request; 10001 for a conditional order, which the venue does not check.
         """
-        order = parse_create(body, account, self._exchange.books)
+        order = self._exchange.parse(account, body)
         if order.trigger_price:
             raise parameter_error("params error: conditional orders are not supported")
-        if self._exchange.engine.funds_needed(order) > account.available(order.lock_coin):
-            raise Refusal(170131)
-        rates = ("preImrE4", "preMmrE4", "postImrE4", "postMmrE4")
-        return {"orderId": "", "orderLinkId": order.link_id, **dict.fromkeys(rates, 0)}
+        engine = self._exchange.engine
+        needed = engine.funds_needed(order)
+        if needed > engine.ledger_of(order).spendable(order):
+            raise Refusal(engine.ledger_of(order).insufficient)
+        before, after = engine.margin.rates_e4(account), engine.margin.rates_e4(account, order, needed)
+        rates = {"preImrE4": before[0], "preMmrE4": before[1], "postImrE4": after[0], "postMmrE4": after[1]}
+        return {"orderId": "", "orderLinkId": order.link_id, **rates}
 
     def cancel(self, account: Account, body: Body) -> Row:
         return self._cancel(account, body, any_filter=False)
@@ -79,21 +82,21 @@ class OrderEndpoints:
         def one(item: Body) -> Row:
             row = self.create(account, item)
             created = account.orders[row["orderId"]].created_ms
-            return {"category": "spot", "symbol": item["symbol"], **row, "createAt": str(created)}
+            return {"category": item["category"], "symbol": item["symbol"], **row, "createAt": str(created)}
 
         return self._batch(body, granted, one, lambda item: {"orderId": "", "orderLinkId": _link(item), "createAt": ""})
 
     def amend_batch(self, account: Account, body: Body, granted: int) -> tuple[Row, Row]:
         def one(item: Body) -> Row:
             order = self._exchange.amend(account, item, batch=True)
-            return {"category": "spot", "symbol": item["symbol"], **_ids(order)}
+            return {"category": item["category"], "symbol": item["symbol"], **_ids(order)}
 
         return self._batch(body, granted, one, _echo)
 
     def cancel_batch(self, account: Account, body: Body, granted: int) -> tuple[Row, Row]:
         def one(item: Body) -> Row:
             row = self._cancel(account, item, any_filter=True)
-            return {"category": "spot", "symbol": item["symbol"], **row}
+            return {"category": item["category"], "symbol": item["symbol"], **row}
 
         return self._batch(body, granted, one, _echo)
 
@@ -105,7 +108,7 @@ class OrderEndpoints:
             if fault.name == "fill_wins_cancel":
                 self._fill_before_cancel(order)
                 if fault["reply"] == "refuse":
-                    raise Refusal(170213)
+                    raise Refusal(no_such_order(order.instrument.category))
             elif fault.name == "fill_after_cancel_ack":
                 self._later(int(fault["delay_ms"]), partial(self._fill_then_cancel, order, fault))
             return _ids(order)
@@ -115,14 +118,6 @@ class OrderEndpoints:
         if not self._faults.armed(where):
             return []
         return self._faults.take(where, symbol=str(body.get("symbol", "")), account=account.key)
-
-    def _create_rejected(self, account: Account, body: Body, reason: str) -> Order:
-        engine = self._exchange.engine
-        order = parse_create(body, account, self._exchange.books)
-        engine.register(order)
-        engine.close(order, "Rejected", reject_reason=reason)
-        self._exchange.outbox.flush()
-        return order
 
     def _befall(self, order: Order, body: Body, fault: Fault) -> None:
         if fault.name == "outside_fill":
@@ -177,8 +172,9 @@ def batch_items(body: Body) -> list[dict[str, Any]]:
     items = body.get("request")
     if not isinstance(items, list) or not items:
         raise parameter_error("params error: request is required")
-    if len(items) > _BATCH_MOST:
-        raise parameter_error(f"params error: at most {_BATCH_MOST} orders per request")
+    most = _BATCH_MOST.get(str(body.get("category")), 10)
+    if len(items) > most:
+        raise parameter_error(f"params error: at most {most} orders per request")
     if not all(isinstance(item, dict) for item in items):
         raise parameter_error("params error: request must be a list of objects")
     return items

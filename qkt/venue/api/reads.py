@@ -1,7 +1,8 @@
 """The private reading endpoints: orders, executions, wallet, account.
 
-Answers are the truth unless a read fault bends them: stale, incomplete, cut by position, with an expired cursor. The
-bending happens here, on rows, so that a client sees well-formed answers that are merely wrong.
+Answers are true unless a read fault alters them: stale rows, missing rows, shifted pages, an expired cursor. The faults
+change rows here, so a client sees answers that are well-formed and wrong. A category without markets on this venue has
+empty lists.
 """
 
 from __future__ import annotations
@@ -18,26 +19,24 @@ from ..exchange.requests import category_of
 from ..exchange.retcodes import Refusal, parameter_error
 from ..exchange.rows import Row, wallet_row
 from ..faults import Fault, Faults
-from .market import MarketEndpoints, books_of
+from .market import MarketEndpoints, books_of, is_traded, market_category
 
 _REALTIME, _HISTORY, _EXECUTIONS = "/v5/order/realtime", "/v5/order/history", "/v5/execution/list"
 _WALLET = "/v5/account/wallet-balance"
-_BENT_BY = {
+_ALTERED_BY = {
     _REALTIME: {"lag": "stale_realtime", "hide": "hidden_conditionals"},
     _HISTORY: {"lag": "history_lag", "purge": "expired_history"},
     _EXECUTIONS: {"lag": "execution_lag", "purge": "expired_history"},
 }
-"""Which fault bends which list, and how."""
+"""Path -> which fault alters its list, by kind of alteration."""
 
 
 class ReadEndpoints:
-    """Everything a client may ask without changing anything."""
+    """Answers the private endpoints that change nothing."""
 
     def __init__(self, exchange: Exchange, faults: Faults) -> None:
         self._exchange = exchange
         self._faults = faults
-
-    # -- private -------------------------------------------------------------------------------------------------
 
     def realtime(self, account: Account, query: Query) -> Row:
         if self._struck(_REALTIME, account, query, "cache_wiped"):
@@ -59,22 +58,26 @@ class ReadEndpoints:
             raise parameter_error("accountType only support UNIFIED.")
         named = [coin for coin in str(query.get("coin") or "").split(",") if coin]
         coins = named or [coin for coin, balance in account.wallet.items() if balance.total or balance.locked]
-        answer: Row = {"list": [wallet_row(account, coins, self._exchange.engine.price_in_usd)]}
+        answer: Row = {"list": [wallet_row(account, coins, self._exchange.engine.margin)]}
         for fault in self._struck(_WALLET, account, query, "stale_wallet"):
             fault.memory = fault.memory or answer
             return dict(fault.memory)
-        return self._bent(_WALLET, account, query, answer)
+        return self.altered(_WALLET, account, query, answer)
 
     def fee_rate(self, account: Account, query: Query) -> Row:
-        category = category_of(query)
-        rates = {"takerFeeRate": wire(account.taker_fee_rate), "makerFeeRate": wire(account.maker_fee_rate)}
+        """``GET /v5/account/fee-rate``; without a category, as in the example of the docs, it is linear."""
+        category = market_category({"category": "linear", **query})
+        linear = category == "linear"
+        taker = account.linear_taker_rate if linear else account.taker_fee_rate
+        maker = account.linear_maker_rate if linear else account.maker_fee_rate
+        rates = {"takerFeeRate": wire(taker), "makerFeeRate": wire(maker)}
         books = books_of(self._exchange, query, category)
         return {"category": category, "list": [{"symbol": book.instrument.symbol, **rates} for book in books]}
 
-    def account_info(self, _account: Account, _query: Query) -> Row:
+    def account_info(self, account: Account, _query: Query) -> Row:
         return {
             "unifiedMarginStatus": 5,
-            "marginMode": "REGULAR_MARGIN",
+            "marginMode": account.margin_mode,
             "isMasterTrader": False,
             "spotHedgingStatus": "OFF",
             "updatedTime": str(self._exchange.now_ms() - queries.DAY_MS),
@@ -148,11 +151,11 @@ class ReadEndpoints:
     def account_instruments(self, _account: Account, query: Query) -> Row:
         return MarketEndpoints(self._exchange).instruments(query)
 
-    # -- bending -------------------------------------------------------------------------------------------------
-
     def _list(self, path: str, read: Callable[[Account, Query, int, View], Row], account: Account, query: Query) -> Row:
+        if not query.get("symbol") and not is_traded(self._exchange, market_category(query)):
+            return {"category": query["category"], "list": [], "nextPageCursor": ""}
         view = self._view(path, account, query)
-        return self._bent(path, account, query, read(account, query, self._exchange.now_ms(), view))
+        return self.altered(path, account, query, read(account, query, self._exchange.now_ms(), view))
 
     def _struck(self, path: str, account: Account, query: Query, *names: str) -> list[Fault]:
         if not names or not self._faults.armed("read"):
@@ -165,10 +168,10 @@ class ReadEndpoints:
             return queries.PLAIN
         if query.get("cursor") and self._struck(path, account, query, "cursor_expired"):
             raise parameter_error("params error: cursor invalid")
-        bends = _BENT_BY[path]
+        alterations = _ALTERED_BY[path]
 
-        def struck(bend: str) -> list[Fault]:
-            return self._struck(path, account, query, bends[bend]) if bend in bends else []
+        def struck(kind: str) -> list[Fault]:
+            return self._struck(path, account, query, alterations[kind]) if kind in alterations else []
 
         lags = [int(fault["lag_ms"]) for fault in struck("lag")]
         purges = [int(fault["older_than_ms"]) for fault in struck("purge")]
@@ -179,7 +182,8 @@ class ReadEndpoints:
             purged_before_ms=self._exchange.now_ms() - min(purges) if purges else 0,
         )
 
-    def _bent(self, path: str, account: Account, query: Query, answer: Row) -> Row:
+    def altered(self, path: str, account: Account, query: Query, answer: Row) -> Row:
+        """The answer of a list endpoint as the armed read faults alter it."""
         for fault in self._struck(path, account, query, "missing_row"):
             answer = {**answer, "list": _without(answer["list"], fault)}
         if query.get("cursor") and self._struck(path, account, query, "cursor_repeats"):

@@ -15,8 +15,12 @@ from decimal import Decimal
 
 from .executions import Execution
 from .instruments import Instrument
+from .linear.closed import ClosedPnl
+from .linear.contracts import Contract
+from .linear.positions import Position
 from .money import ZERO
 from .paging import Timeline
+from .transactions import Transaction
 from .wallets import Balance
 
 CLOSED_CACHE_SIZE = 500
@@ -71,9 +75,41 @@ class Order:
     updated_ms: int = 0
     closed_ms: int = 0
     priority: int = 0
+    number: int = 0
+    """Order of arrival over all accounts; ids need not sort."""
+    is_resting: bool = False
     last_on_created: Decimal = ZERO
     outside: bool = False
+    position_idx: int = 0
+    reduce_only: bool = False
+    close_on_trigger: bool = False
+    trigger_by: str = ""
+    tp_trigger_by: str = ""
+    sl_trigger_by: str = ""
+    tpsl_mode: str = ""
+    create_type: str = "CreateByUser"
+    stop_kind: str = ""
+    """``stopOrderType`` of a contract order: ``Stop``, ``TakeProfit``, ``TrailingStop`` ..."""
+    parent_link_id: str = ""
+    parent_id: str = ""
+    pair: Order | None = field(default=None, repr=False)
+    """The other leg of a take-profit and stop-loss pair, while they are bound."""
+    trailing: Decimal = ZERO
+    active_price: Decimal = ZERO
+    extreme: Decimal = ZERO
+    """Best price seen since a trailing stop became active; zero before."""
+    closed_pnl: Decimal = ZERO
     versions: list[tuple[int, Order]] = field(default_factory=list, repr=False)
+
+    @property
+    def contract(self) -> Contract:
+        """The contract of a linear order."""
+        assert isinstance(self.instrument, Contract)
+        return self.instrument
+
+    @property
+    def is_linear(self) -> bool:
+        return self.instrument.category == "linear"
 
     @property
     def is_open(self) -> bool:
@@ -96,6 +132,8 @@ class Order:
 
     @property
     def lock_coin(self) -> str:
+        if self.is_linear:
+            return self.contract.settle
         return self.instrument.quote if self.is_buy else self.instrument.base
 
     def remember(self, now_ms: int) -> None:
@@ -134,6 +172,19 @@ class Account:
     read_only: bool = False
     expired: bool = False
     margin_enabled: bool = False
+    linear_taker_rate: Decimal = Decimal("0.00055")
+    linear_maker_rate: Decimal = Decimal("0.0002")
+    margin_mode: str = "REGULAR_MARGIN"
+    hedged: dict[str, bool] = field(default_factory=dict)
+    """Position mode by symbol or, for symbols not set themselves, by settle coin; True is hedge mode."""
+    moves_prices: bool = True
+    """Whether a contract's limit price beyond the band is moved into it instead of refused."""
+    positions: dict[tuple[str, int], Position] = field(default_factory=dict)
+    realised: dict[str, Decimal] = field(default_factory=dict)
+    closed_of: dict[str, ClosedPnl] = field(default_factory=dict)
+    closed_timeline: Timeline[ClosedPnl] = field(default_factory=Timeline)
+    transactions: Timeline[Transaction] = field(default_factory=Timeline)
+    transaction_count: int = 0
     deposits: dict[str, Decimal] = field(default_factory=dict)
     wallet: dict[str, Balance] = field(default_factory=dict)
     orders: dict[str, Order] = field(default_factory=dict)
@@ -157,14 +208,41 @@ class Account:
         found = self.wallet.get(coin)
         return found.available if found else ZERO
 
+    @property
+    def uses_margin(self) -> bool:
+        """Whether positions or contract orders claim part of the wallet."""
+        return any(position.size for position in self.positions.values()) or any(
+            balance.order_margin for balance in self.wallet.values()
+        )
+
+    def is_hedged(self, contract: Contract) -> bool:
+        """Whether the position mode of a contract is hedge mode; a symbol's own setting wins over its coin's."""
+        return self.hedged.get(contract.symbol, self.hedged.get(contract.settle, False))
+
+    def position(self, contract: Contract, index: int) -> Position:
+        found = self.positions.get((contract.symbol, index))
+        if found is None:
+            found = self.positions[(contract.symbol, index)] = Position(contract, index)
+        return found
+
+    def log(self, transaction: Transaction) -> None:
+        self.transactions.add(transaction.time_ms, transaction.number, transaction)
+
+    def next_transaction(self) -> int:
+        self.transaction_count += 1
+        return self.transaction_count
+
     def deposit(self, coin: str, amount: Decimal) -> None:
         """Money from outside (negative: a withdrawal); the only way the venue's total changes."""
         self.deposits[coin] = self.deposits.get(coin, ZERO) + amount
         self.balance(coin).total += amount
 
     def lock(self, order: Order, amount: Decimal) -> None:
-        """Set what an order holds back to exactly ``amount``."""
-        self.balance(order.lock_coin).locked += amount - order.locked
+        """Set what an order holds back to exactly ``amount``: coins on spot, margin for a contract."""
+        if order.is_linear:
+            self.balance(order.lock_coin).order_margin += amount - order.locked
+        else:
+            self.balance(order.lock_coin).locked += amount - order.locked
         order.locked = amount
 
     def book_execution(self, execution: Execution) -> None:
@@ -177,8 +255,9 @@ class Account:
     def book_order(self, order: Order) -> None:
         self.orders[order.order_id] = order
         self.open_orders[order.order_id] = order
-        self.links[(order.instrument.category, order.link_id)] = order
-        self.order_timeline.add(order.created_ms, int(order.order_id), order)
+        if order.link_id:
+            self.links[(order.instrument.category, order.link_id)] = order
+        self.order_timeline.add(order.created_ms, order.number, order)
 
     def cache_closed(self, order: Order) -> None:
         category = order.instrument.category

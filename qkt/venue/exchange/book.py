@@ -62,13 +62,30 @@ class Book:
         self.update_id = 1
         self.tape = Tape(instrument.opening_price)
         self.spread_ticks = 1
+        self.pinned_mark: Decimal | None = None
+        self.pinned_index: Decimal | None = None
+        self.funding_rate = ZERO
+        self.next_funding_ms = 0
+        self.open_interest = ZERO
+        """Sum of the long positions of all clients and the house; contracts only."""
         self._bids: list[_Entry] = []
         self._asks: list[_Entry] = []
 
+    @property
+    def mark_price(self) -> Decimal:
+        """What positions are valued at: the last price, unless it was set."""
+        return self.last_price if self.pinned_mark is None else self.pinned_mark
+
+    @property
+    def index_price(self) -> Decimal:
+        return self.last_price if self.pinned_index is None else self.pinned_index
+
     def add(self, order: Order) -> None:
+        order.is_resting = True
         insort(self._side(order), self._entry(order), key=lambda entry: entry[:2])
 
     def remove(self, order: Order) -> None:
+        order.is_resting = False
         entries = self._side(order)
         at = bisect_left(entries, self._entry(order)[:2], key=lambda entry: entry[:2])
         if at < len(entries) and entries[at][2] is order:

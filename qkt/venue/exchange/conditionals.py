@@ -74,6 +74,8 @@ class Conditionals:
 
     def _after_close(self, order: Order) -> None:
         """A filled limit order with TP/SL leaves its exit behind."""
+        if order.is_linear:
+            return
         if order.status == "Filled" and (order.take_profit or order.stop_loss) and order.order_filter == "Order":
             self._place_exit(order)
 

@@ -7,15 +7,18 @@ so the same commands give the same venue. What a client may *see*, and when, is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from random import Random
+from uuid import UUID
 
 from .accounts import Account, Order
 from .book import Book, Sweep, Trade
 from .executions import Execution
 from .instruments import Instrument
 from .journal import Journal
+from .ledger import Ledger
+from .linear.margin import Margin
 from .money import ZERO, wire
 from .outbox import Outbox
 from .retcodes import Refusal
@@ -28,22 +31,26 @@ _ID_STEP = 256  # a generated spot link id is orderId + 1, so neighbours must ke
 class Engine:
     """Books, accounts and the rules by which orders meet."""
 
-    def __init__(self, now_ms: Callable[[], int], seed: int, instruments: list[Instrument]) -> None:
+    def __init__(self, now_ms: Callable[[], int], seed: int, instruments: Sequence[Instrument]) -> None:
         self.now_ms = now_ms
         self.random = Random(seed)
         self.books = {instrument.key: Book(instrument) for instrument in instruments}
         for book in self.books.values():
             book.tape.price(now_ms(), book.last_price)
         self.journal = Journal(now_ms)
-        self.outbox = Outbox(now_ms, self.price_in_usd, self.random)
+        self.margin = Margin(self.books, self.price_in_usd)
+        self.outbox = Outbox(now_ms, self.margin, self.random)
         self.house = Account("house", "", 0, ZERO, ZERO)
         self.fee_pot = Account("fees", "", 1, ZERO, ZERO)
         self.listeners: list[Callable[[Book, str, Decimal, Decimal, int], None]] = []
         self._order_number = 2_000_000_000_000_000_000 + self.random.randrange(10**9) * _ID_STEP
         self._exec_number = 2_290_000_000_000_000_000 + self.random.randrange(10**9)
         self._seq = 118_000_000_000 + self.random.randrange(10**6)
+        self._uuids = Random(f"contracts {seed}")
+        self._orders = 0
         self._executions = 0
         self._priority = 0
+        self.ledgers: dict[str, Ledger] = {}
         self.on_closed: Callable[[Order], None] = lambda _: None
 
     # -- commands ------------------------------------------------------------------------------------------------
@@ -52,12 +59,13 @@ class Engine:
         """Accept a validated order: hold its funds, give it an id, and let it wait or match.
 
         Raises:
-            Refusal: 170131 when the wallet cannot pay for it.
+            Refusal: 170131 or 110007 when the wallet cannot pay for it.
         """
         waits = bool(order.trigger_price)
-        needed = ZERO if order.order_filter == "StopOrder" and waits else self.funds_needed(order)
-        if needed > order.account.available(order.lock_coin):
-            raise Refusal(170131)
+        ledger = self.ledger_of(order)
+        needed = ZERO if order.order_filter == "StopOrder" and waits else ledger.needs(order)
+        if needed > ledger.spendable(order):
+            raise Refusal(ledger.insufficient)
         self.register(order)
         if waits:
             order.status = "Untriggered"
@@ -70,9 +78,14 @@ class Engine:
         """Give an order its id, its times and its place in the account."""
         now_ms = self.now_ms()
         book = self.books[order.instrument.key]
-        self._order_number += _ID_STEP
-        order.order_id = str(self._order_number)
-        order.link_id = order.link_id or str(self._order_number + 1)
+        self._orders += 1
+        order.number = self._orders
+        if order.is_linear:
+            order.order_id = self.new_uuid()
+        else:
+            self._order_number += _ID_STEP
+            order.order_id = str(self._order_number)
+            order.link_id = order.link_id or str(self._order_number + 1)
         order.created_ms = order.updated_ms = now_ms
         order.last_on_created = book.last_price
         order.account.book_order(order)
@@ -96,12 +109,15 @@ class Engine:
         if order.time_in_force in ("PostOnly", "RPI") and book.would_take(order.side, order.price):
             self.close(order, "Cancelled", reject_reason="EC_PostOnlyWillTakeLiquidity")
             return
+        if not self.ledger_of(order).prepare(order):
+            return
         plan = self.plan(order)
         if order.time_in_force == "FOK" and plan.quantity < order.leaves_quantity:
             self.close(order, "Cancelled", reject_reason="EC_NoEnoughQtyToFill")
             return
         self.hold(order, ZERO)
-        self._execute(order, plan)
+        while self._execute(order, plan):
+            plan = self.plan(order)
         if self._is_complete(order):
             self.close(order, "Filled")
         elif plan.stopped_by is not None:
@@ -126,14 +142,14 @@ class Engine:
             status = "Deactivated"
         else:
             self.books[order.instrument.key].remove(order)
-            status = "PartiallyFilledCanceled" if order.cum_quantity else "Cancelled"
+            status = self.ledger_of(order).cancelled_as(order)
         self.close(order, status, cancel_type=cancel_type, reject_reason=reject_reason)
 
     def amend(self, order: Order, *, quantity: Decimal, price: Decimal, trigger_price: Decimal) -> None:
         """Change an open order to absolute values; it may now cross, and then it takes.
 
         Raises:
-            Refusal: 170131 when the wallet cannot pay for the larger order.
+            Refusal: 170131 or 110007 when the wallet cannot pay for the larger order.
         """
         book = self.books[order.instrument.key]
         before = (order.quantity, order.price, order.trigger_price)
@@ -143,13 +159,14 @@ class Engine:
         order.quantity, order.price, order.trigger_price = quantity, price, trigger_price
         holds = order.locked > 0 or not order.is_conditional
         needed = self.funds_needed(order) if holds else ZERO
-        if needed - order.locked > order.account.available(order.lock_coin):
+        ledger = self.ledger_of(order)
+        if needed > order.locked and needed - order.locked > ledger.spendable(order):
             order.quantity, order.price, order.trigger_price = before
             if not order.is_conditional:
                 book.add(order)
-            raise Refusal(170131)
+            raise Refusal(ledger.insufficient)
         if order.is_conditional:
-            if trigger_price != before[2]:
+            if trigger_price != before[2] and not order.is_linear:
                 order.trigger_rises = trigger_price > book.last_price
             self.hold(order, needed)
             self.changed(order)
@@ -166,11 +183,15 @@ class Engine:
 
     def fill(self, order: Order, quantity: Decimal, price: Decimal) -> None:
         """A counterparty trades with a resting order."""
-        self._settle(order, Trade(price, quantity, order), self._next_seq(), is_maker=True)
-        self._settle_house(order, quantity, price)
+        ledger = self.ledger_of(order)
+        quantity = ledger.fillable(order, quantity)
+        if quantity <= 0:
+            return
+        ledger.settle(order, Trade(price, quantity, order), self.next_seq(), is_maker=True)
+        ledger.settle_house(order, quantity, price)
         self._after_maker_fill(order)
         book = self.books[order.instrument.key]
-        self._told_trade(book, "Sell" if order.is_buy else "Buy", price, quantity)
+        self.told_trade(book, "Sell" if order.is_buy else "Buy", price, quantity)
 
     def move_price(self, book: Book, price: Decimal, volume: Decimal | None = None) -> None:
         """The market moves towards a price and trades with every resting order it touches on the way.
@@ -188,7 +209,7 @@ class Engine:
                 price = order.price
                 break
         if volume:  # what no client's order took, counterparties trade among themselves
-            self._told_trade(book, "Buy" if price >= book.last_price else "Sell", price, volume)
+            self.told_trade(book, "Buy" if price >= book.last_price else "Sell", price, volume)
         book.last_price = price
         book.high, book.low = max(book.high, price), min(book.low, price)
         book.update_id += 1
@@ -215,17 +236,12 @@ class Engine:
             return best * (1 + sign * order.slippage / 100)
         return book.last_price * (1 + sign * _PROTECTION)
 
+    def ledger_of(self, order: Order) -> Ledger:
+        return self.ledgers[order.instrument.category]
+
     def funds_needed(self, order: Order) -> Decimal:
-        """What an order must hold back in its lock coin; fees are taken from what it receives."""
-        if not order.is_buy:
-            return self.plan(order).quantity if order.in_quote else order.quantity - order.cum_quantity
-        if order.in_quote:
-            return order.quantity - order.cum_value
-        if order.order_type == "Limit":
-            return order.price * (order.quantity - order.cum_quantity)
-        if order.trigger_price and order.order_filter != "StopOrder":
-            return order.trigger_price * order.quantity
-        return self.plan(order).value
+        """What an order must hold back in its lock coin."""
+        return self.ledger_of(order).needs(order)
 
     def hold(self, order: Order, amount: Decimal) -> None:
         if amount != order.locked:
@@ -250,6 +266,7 @@ class Engine:
             rejectReason=order.reject_reason,
         )
         self.outbox.order(order)
+        self.ledger_of(order).after_change(order)
 
     def close(
         self, order: Order, status: str, *, cancel_type: str = "UNKNOWN", reject_reason: str = "EC_NoError"
@@ -268,19 +285,30 @@ class Engine:
         book = self.books.get(("spot", f"{coin}USDT"))
         return book.last_price if book else ZERO
 
-    def _execute(self, order: Order, plan: Sweep) -> None:
+    def _execute(self, order: Order, plan: Sweep) -> bool:
+        """Settle what was planned; True when a maker could give less than planned, so that more must be planned."""
+        fell_short = False
         for maker in plan.cancelled_makers:
             self.cancel(maker, cancel_type="CancelBySmp", reject_reason="EC_BySelfMatch")
-        seq = self._next_seq() if plan.trades else 0
+        seq = self.next_seq() if plan.trades else 0
         book = self.books[order.instrument.key]
+        ledger = self.ledger_of(order)
         for trade in plan.trades:
-            self._settle(order, trade, seq, is_maker=False)
+            if trade.maker is not None:
+                planned = trade.quantity
+                trade.quantity = ledger.fillable(trade.maker, planned)
+                fell_short |= trade.quantity < planned
+                if trade.quantity <= 0:
+                    continue
+            ledger.settle(order, trade, seq, is_maker=False)
             if trade.maker is None:
-                self._settle_house(order, trade.quantity, trade.price)
+                ledger.settle_house(order, trade.quantity, trade.price)
             else:
-                self._settle(trade.maker, trade, seq, is_maker=True)
+                ledger.settle(trade.maker, trade, seq, is_maker=True)
                 self._after_maker_fill(trade.maker)
-            self._told_trade(book, order.side, trade.price, trade.quantity)
+            ledger.after_fill(order)
+            self.told_trade(book, order.side, trade.price, trade.quantity)
+        return fell_short
 
     def _after_maker_fill(self, order: Order) -> None:
         if self._is_complete(order):
@@ -290,13 +318,14 @@ class Engine:
             order.status = "PartiallyFilled"
             self.hold(order, self.funds_needed(order))
             self.changed(order)
+        self.ledger_of(order).after_fill(order)
 
     def _close_remainder(self, order: Order, plan: Sweep) -> None:
         """What an immediate order could not get: for want of quantity, or because the rest was too dear."""
         too_dear = plan.reached_limit and order.order_type == "Market"
         if order.cum_quantity:
             reason = "EC_ReachRiskPriceLimit" if too_dear else "EC_CancelForNoFullFill"
-            self.close(order, "PartiallyFilledCanceled", reject_reason=reason)
+            self.close(order, self.ledger_of(order).cancelled_as(order), reject_reason=reason)
         else:
             reason = "EC_ReachRiskPriceLimit" if too_dear else "EC_NoImmediateQtyToFill"
             self.close(order, "Cancelled", reject_reason=reason)
@@ -304,50 +333,26 @@ class Engine:
     def _is_complete(self, order: Order) -> bool:
         return order.cum_value == order.quantity if order.in_quote else order.cum_quantity == order.quantity
 
-    def _settle(self, order: Order, trade: Trade, seq: int, *, is_maker: bool) -> None:
-        """Book one side of a trade: coins, fee, the order's sums, the execution record."""
-        account, instrument = order.account, order.instrument
-        price, quantity = trade.price, trade.quantity
-        value = price * quantity
-        rate = account.maker_fee_rate if is_maker else account.taker_fee_rate
-        in_base = order.is_buy != (is_maker and rate < 0)
-        fee = (quantity if in_base else value) * rate
-        fee_coin = instrument.base if in_base else instrument.quote
-        sign = 1 if order.is_buy else -1
-        account.balance(instrument.base).total += sign * quantity
-        account.balance(instrument.quote).total -= sign * value
-        account.balance(fee_coin).total -= fee
-        self.fee_pot.balance(fee_coin).total += fee
-        order.cum_quantity += quantity
-        order.cum_value += value
-        order.fees[fee_coin] = order.fees.get(fee_coin, ZERO) + fee
-        self._record(order, price, quantity, value, fee, fee_coin, rate, seq, is_maker)
-        for coin in (instrument.base, instrument.quote):
-            self.outbox.coin(account, coin)
-
-    def _settle_house(self, order: Order, quantity: Decimal, price: Decimal) -> None:
-        """The other side of a trade with a synthetic counterparty."""
-        sign = 1 if order.is_buy else -1
-        self.house.balance(order.instrument.base).total -= sign * quantity
-        self.house.balance(order.instrument.quote).total += sign * quantity * price
-
-    def _record(
+    def record(
         self,
         order: Order,
+        *,
         price: Decimal,
         quantity: Decimal,
-        value: Decimal,
         fee: Decimal,
         fee_coin: str,
         rate: Decimal,
         seq: int,
         is_maker: bool,
-    ) -> None:
-        self._executions += 1
-        self._exec_number += 1
+        exec_type: str = "Trade",
+        closed_size: Decimal = ZERO,
+        profit: Decimal = ZERO,
+    ) -> Execution:
+        """Write down an execution of an order, as its account will read it."""
+        book = self.books[order.instrument.key]
         execution = Execution(
-            exec_id=str(self._exec_number),
-            number=self._executions,
+            exec_id=self._new_exec_id(order),
+            number=self.next_execution(),
             seq=seq,
             order_id=order.order_id,
             link_id=order.link_id,
@@ -362,12 +367,18 @@ class Engine:
             leaves_quantity=ZERO if order.in_quote else order.quantity - order.cum_quantity,
             price=price,
             quantity=quantity,
-            value=value,
+            value=price * quantity,
             fee=fee,
             fee_coin=fee_coin,
             fee_rate=rate,
             is_maker=is_maker,
             time_ms=self.now_ms(),
+            exec_type=exec_type,
+            create_type=order.create_type,
+            closed_size=closed_size,
+            profit=profit,
+            mark_price=book.mark_price,
+            index_price=book.index_price,
         )
         order.account.book_execution(execution)
         self.journal.note(
@@ -383,8 +394,19 @@ class Engine:
             isMaker=is_maker,
         )
         self.outbox.execution(order.account, execution)
+        return execution
 
-    def _told_trade(self, book: Book, taker_side: str, price: Decimal, quantity: Decimal) -> None:
+    def _new_exec_id(self, order: Order) -> str:
+        if order.is_linear:
+            return self.new_uuid()
+        self._exec_number += 1
+        return str(self._exec_number)
+
+    def new_uuid(self) -> str:
+        """An id of the kind contracts use, from the seed."""
+        return str(UUID(int=self._uuids.getrandbits(128), version=4))
+
+    def told_trade(self, book: Book, taker_side: str, price: Decimal, quantity: Decimal) -> None:
         book.volume += quantity
         book.turnover += price * quantity
         book.update_id += 1
@@ -392,6 +414,10 @@ class Engine:
         for listener in self.listeners:
             listener(book, taker_side, price, quantity, self._seq)
 
-    def _next_seq(self) -> int:
+    def next_execution(self) -> int:
+        self._executions += 1
+        return self._executions
+
+    def next_seq(self) -> int:
         self._seq += 1
         return self._seq

@@ -6,19 +6,23 @@ without I/O: the shell around it holds the lock, keeps the time and moves the by
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import Any
 
 from .accounts import Account, Order
 from .book import Book
 from .conditionals import Conditionals
 from .engine import Engine
 from .instruments import Instrument
+from .linear.linear import Linear
+from .linear.positions import Position
+from .linear.rows import position_row
 from .money import ZERO, floor_to_step, wire
-from .requests import Amendment, Body, book_of, category_of, order_filter_of, parse_amend, parse_create
+from .requests import TRADED, Amendment, Body, book_of, category_of, order_filter_of, parse_amend, parse_create
 from .retcodes import Refusal, parameter_error
 from .rows import Row, execution_row, order_row
+from .spot import SpotLedger
+from .transactions import Transaction
 
 _FIRST_UID = 90_210_077
 
@@ -26,16 +30,16 @@ _FIRST_UID = 90_210_077
 class Exchange:
     """Accounts and markets behind one set of commands."""
 
-    def __init__(self, now_ms: Callable[[], int], seed: int, instruments: list[Instrument]) -> None:
+    def __init__(self, now_ms: Callable[[], int], seed: int, instruments: Sequence[Instrument]) -> None:
         self.now_ms = now_ms
         self.engine = Engine(now_ms, seed, instruments)
+        self.engine.ledgers["spot"] = SpotLedger(self.engine)
         self.conditionals = Conditionals(self.engine)
         self.accounts: dict[str, Account] = {}
+        self.linear = Linear(self.engine, self.accounts.values)
         self.journal = self.engine.journal
         self.outbox = self.engine.outbox
         self.books = self.engine.books
-
-    # -- accounts ------------------------------------------------------------------------------------------------
 
     def add_account(
         self,
@@ -45,24 +49,46 @@ class Exchange:
         *,
         taker_fee_rate: Decimal = Decimal("0.001"),
         maker_fee_rate: Decimal = Decimal("0.001"),
+        linear_taker_fee_rate: Decimal = Decimal("0.00055"),
+        linear_maker_fee_rate: Decimal = Decimal("0.0002"),
         read_only: bool = False,
     ) -> Account:
         if key in self.accounts:
             raise ValueError(f"account {key!r} exists already")
         uid = _FIRST_UID + len(self.accounts)
         account = Account(key, secret, uid, taker_fee_rate, maker_fee_rate, read_only=read_only)
+        account.linear_taker_rate, account.linear_maker_rate = linear_taker_fee_rate, linear_maker_fee_rate
         self.accounts[key] = account
         for coin, amount in balances.items():
-            account.deposit(coin, amount)
+            self._transfer(account, coin, amount)
         return account
 
     def deposit(self, account: Account, coin: str, amount: Decimal) -> None:
-        account.deposit(coin, amount)
+        self._transfer(account, coin, amount)
         self.journal.note("deposit", account.key, coin=coin, amount=wire(amount))
         self.outbox.coin(account, coin)
+        self.linear.liquidate()
+        self.finish()
+
+    def _transfer(self, account: Account, coin: str, amount: Decimal) -> None:
+        account.deposit(coin, amount)
+        account.log(
+            Transaction(
+                number=account.next_transaction(),
+                kind="TRANSFER_IN" if amount >= 0 else "TRANSFER_OUT",
+                currency=coin,
+                time_ms=self.now_ms(),
+                cash_flow=amount,
+                cash_balance=account.balance(coin).total,
+            )
+        )
+
+    def finish(self) -> None:
+        """End a command: what follows from its trades is done, and its frames leave."""
+        self.linear.settle_down()
         self.outbox.flush()
 
-    # -- what clients ask for ------------------------------------------------------------------------------------
+    # What clients ask for.
 
     def create(self, account: Account, body: Body, *, outside: bool = False) -> Order:
         """``POST /v5/order/create``: the order, already resting, filled or refused by the market.
@@ -70,21 +96,55 @@ class Exchange:
         Raises:
             Refusal: the venue's definite no; nothing was done.
         """
-        order = parse_create(body, account, self.books)
-        order.outside = outside
-        self.engine.place(order)
-        self.outbox.flush()
+        if category_of(body) == "linear":
+            order = self.linear.create(account, body, outside=outside)
+        else:
+            order = parse_create(body, account, self.books)
+            order.outside = outside
+            self.engine.place(order)
+        self.finish()
+        return order
+
+    def parse(self, account: Account, body: Body) -> Order:
+        """A create request as an order that is not placed.
+
+        Raises:
+            Refusal: with the code of the first parameter that is wrong.
+        """
+        if category_of(body) == "linear":
+            return self.linear.parse(account, body)
+        return parse_create(body, account, self.books)
+
+    def create_rejected(self, account: Account, body: Body, reason: str) -> Order:
+        """A valid order that the venue acknowledges and then rejects.
+
+        Raises:
+            Refusal: the request was not valid in the first place.
+        """
+        order = self.parse(account, body)
+        self.engine.register(order)
+        self.engine.close(order, "Rejected", reject_reason=reason)
+        self.finish()
         return order
 
     def amend(self, account: Account, body: Body, *, batch: bool = False) -> Order:
         """``POST /v5/order/amend``.
 
         Raises:
-            Refusal: 170213 when there is no such open order, or the code of what is wrong with the new values.
+            Refusal: 170213 or 110001 when there is no such open order, or the code of what is wrong with the new
+                values.
         """
         order = self.named_order(account, body, None)
         if batch and order.is_conditional:
-            raise Refusal(170312)
+            raise Refusal(110001 if order.is_linear else 170312)
+        if order.is_linear:
+            self.linear.amend(order, body)
+        else:
+            self._amend_spot(order, body)
+        self.finish()
+        return order
+
+    def _amend_spot(self, order: Order, body: Body) -> None:
         amended = parse_amend(body, order, self.books[order.instrument.key])
         before = Amendment.of(order)
         _set_exits(order, amended)  # first: an amend that crosses fills, and a fill leaves the exits behind
@@ -95,47 +155,56 @@ class Exchange:
         except Refusal:
             _set_exits(order, before)
             raise
-        self.outbox.flush()
-        return order
 
     def cancel(self, account: Account, body: Body, *, any_filter: bool = False) -> Order:
         """``POST /v5/order/cancel``.
 
         Raises:
-            Refusal: 170213 for what is unknown, finished, or of another ``orderFilter``.
+            Refusal: 170213 or 110001 for what is unknown, finished, or (spot) of another ``orderFilter``.
         """
-        order = self.named_order(account, body, None if any_filter else order_filter_of(body, "Order"))
-        self.engine.cancel(order, cancel_type="CancelByUser")
-        self.outbox.flush()
+        if category_of(body) == "linear":
+            order = self.named_order(account, body, None)
+            self.linear.cancel(order)
+        else:
+            order = self.named_order(account, body, None if any_filter else order_filter_of(body, "Order"))
+            self.engine.cancel(order, cancel_type="CancelByUser")
+        self.finish()
         return order
 
     def cancel_all(self, account: Account, body: Body) -> list[Order]:
         """``POST /v5/order/cancel-all``: on spot only orders of the one filter, plain ones by default."""
-        category = category_of(body)
+        if category_of(body) == "linear":
+            chosen = self.linear.cancel_all(account, body)
+        else:
+            chosen = self._cancel_all_spot(account, body)
+        self.finish()
+        return chosen
+
+    def _cancel_all_spot(self, account: Account, body: Body) -> list[Order]:
         if body.get("settleCoin"):
             raise parameter_error("params error: settleCoin is not supported for spot")
         order_filter = order_filter_of(body, "Order")
         symbol, base = body.get("symbol"), body.get("baseCoin")
         if symbol:
-            book_of(body, self.books, category)
+            book_of(body, self.books, "spot")
         chosen = [
             order
             for order in account.open_orders.values()
-            if order.instrument.category == category
+            if order.instrument.category == "spot"
             and _listed_as(order) == order_filter
             and (not symbol or order.instrument.symbol == symbol)
             and (symbol or not base or order.instrument.base == base)
         ]
         for order in chosen:
             self.engine.cancel(order, cancel_type="CancelByUser")
-        self.outbox.flush()
         return chosen
 
     def named_order(self, account: Account, body: Body, order_filter: str | None) -> Order:
         """The open order a request names.
 
         Raises:
-            Refusal: 10001 without an id, 170213 when it is not open (which of the reasons, the venue does not say).
+            Refusal: 10001 without an id, 170213 or 110001 when it is not open (which of the reasons, the venue does
+                not say).
         """
         category = category_of(body)
         book_of(body, self.books, category)
@@ -144,12 +213,33 @@ class Exchange:
             raise parameter_error("params error: orderId or orderLinkId is required")
         order = account.find(category, str(order_id or ""), str(link_id or ""))
         if order is None or not order.is_open or order.instrument.symbol != body["symbol"]:
-            raise Refusal(170213)
+            raise Refusal(no_such_order(category))
         if order_filter is not None and _listed_as(order) != order_filter:
             raise Refusal(170213)
         return order
 
-    # -- what happens to clients ---------------------------------------------------------------------------------
+    def set_leverage(self, account: Account, body: Body) -> None:
+        self.linear.settings.set_leverage(account, body, self.linear.book_of(body))
+        self.finish()
+
+    def switch_mode(self, account: Account, body: Body) -> None:
+        self.linear.settings.switch_mode(account, body, self.linear.contracts())
+        self.finish()
+
+    def set_margin_mode(self, account: Account, body: Body) -> Row:
+        reasons = self.linear.settings.set_margin_mode(account, body)
+        self.finish()
+        return reasons
+
+    def add_margin(self, account: Account, body: Body) -> None:
+        self.linear.settings.add_margin(account, body, self.linear.book_of(body))
+        self.finish()
+
+    def set_trading_stop(self, account: Account, body: Body) -> None:
+        self.linear.trading_stop.set(account, body, self.linear.book_of(body))
+        self.finish()
+
+    # What happens to clients.
 
     def find(self, name: str) -> Order:
         """An order of any account by orderId or orderLinkId.
@@ -158,7 +248,9 @@ class Exchange:
             LookupError: no account has it.
         """
         for account in self.accounts.values():
-            order = account.orders.get(name) or account.links.get(("spot", name))
+            order = account.orders.get(name)
+            for category in TRADED:
+                order = order or account.links.get((category, name))
             if order is not None:
                 return order
         raise LookupError(f"no order {name!r} on this venue")
@@ -174,7 +266,7 @@ class Exchange:
         if at > order.price if order.is_buy else at < order.price:
             raise ValueError(f"order {order.order_id} would not trade at {at}: its limit is {order.price}")
         self.engine.fill(order, wanted, at)
-        self.outbox.flush()
+        self.finish()
 
     def cancel_outside(self, order: Order, cancel_type: str) -> None:
         """Someone else ends an order: the user's app, self-match prevention, a dead man's switch, the venue."""
@@ -182,15 +274,63 @@ class Exchange:
             raise ValueError(f"order {order.order_id} is {order.status}: nothing to cancel")
         reason = "EC_PerCancelRequest" if cancel_type == "CancelByUser" else "EC_Others"
         self.engine.cancel(order, cancel_type=cancel_type, reject_reason=reason)
-        self.outbox.flush()
+        self.finish()
 
     def move_price(self, book: Book, price: Decimal, volume: Decimal | None = None) -> None:
         """The market trades at a price: fills what it passes, triggers what waited for it."""
         if price <= 0:
             raise ValueError("a price is positive")
         self.engine.move_price(book, price, volume)
-        self.conditionals.check(book, self.waiting_orders())
-        self.outbox.flush()
+        self._after_price(book)
+
+    def pin_prices(self, book: Book, *, mark: Decimal | None, index: Decimal | None) -> None:
+        """Set a contract's mark and index price; None lets them follow the last price."""
+        if any(price is not None and price <= 0 for price in (mark, index)):
+            raise ValueError("a price is positive")
+        book.pinned_mark, book.pinned_index = mark, index
+        book.update_id += 1
+        self._after_price(book)
+
+    def _after_price(self, book: Book) -> None:
+        waiting = self.waiting_orders()
+        if book.instrument.category == "spot":
+            self.conditionals.check(book, waiting)
+        self.linear.after_price(book, waiting)
+        self.finish()
+
+    def fund(self, book: Book) -> None:
+        """Let the positions of a contract pay one funding, outside the schedule."""
+        self.linear.funding.settle(book, self.now_ms())
+        self.linear.liquidate()
+        self.finish()
+
+    def fund_due(self, now_ms: int) -> None:
+        """Let every funding that is due by its schedule take place."""
+        if self.linear.funding.settle_due(self.linear.books(), now_ms):
+            self.linear.liquidate()
+            self.finish()
+
+    def liquidate(self, account: Account, position: Position) -> None:
+        """Take a position over at its bankruptcy price, whatever its margin.
+
+        Raises:
+            ValueError: there is no position.
+        """
+        if not position.size:
+            raise ValueError(f"there is no position in {position.contract.symbol}")
+        self.linear.liquidation.take_over(account, position)
+        self.finish()
+
+    def deleverage(self, account: Account, position: Position, quantity: Decimal | None, price: Decimal) -> Order:
+        """Close a position, or part of it, as auto-deleveraging does.
+
+        Raises:
+            ValueError: there is not that much to close.
+        """
+        wanted = position.quantity if quantity is None else quantity
+        order = self.linear.liquidation.deleverage(account, position, wanted, price)
+        self.finish()
+        return order
 
     def waiting_orders(self) -> list[Order]:
         """Untriggered orders of all accounts, oldest first."""
@@ -200,7 +340,7 @@ class Exchange:
             for order in account.open_orders.values()
             if order.is_conditional
         ]
-        return sorted(waiting, key=lambda order: int(order.order_id))
+        return sorted(waiting, key=lambda order: order.number)
 
     def market_quantity(self, book: Book, quantity: Decimal) -> Decimal:
         return floor_to_step(quantity, book.instrument.base_step)
@@ -211,8 +351,6 @@ class Exchange:
             account.closed_cache.clear()
         self.journal.note("restart")
 
-    # -- the whole truth -----------------------------------------------------------------------------------------
-
     def truth(self, account: Account) -> Row:
         """Every order, execution and balance of an account, whatever the API would still show."""
         return {
@@ -221,6 +359,11 @@ class Exchange:
                 for order in account.orders.values()
             ],
             "executions": [execution_row(execution, stream=True) for execution in account.executions],
+            "positions": [
+                position_row(account, position, self.engine.margin, stream=False)
+                for position in account.positions.values()
+                if position.created_ms
+            ],
             "balances": {
                 coin: {
                     "walletBalance": wire(balance.total),
@@ -234,9 +377,18 @@ class Exchange:
         }
 
     def total(self, coin: str) -> Decimal:
-        """All of a coin on the venue, over clients, house and fee pot; equals what was deposited."""
-        everyone: list[Any] = [*self.accounts.values(), self.engine.house, self.engine.fee_pot]
-        return sum((account.wallet[coin].total for account in everyone if coin in account.wallet), ZERO)
+        """All of a coin on the venue, unrealised profits included; equals what was deposited.
+
+        Sums clients, the house, the fee pot and the insurance fund.
+        """
+        everyone = [*self.accounts.values(), self.engine.house, self.engine.fee_pot, self.linear.liquidation.insurance]
+        cash = sum((account.wallet[coin].total for account in everyone if coin in account.wallet), ZERO)
+        return cash + self.linear.equity(coin, everyone)
+
+
+def no_such_order(category: str) -> int:
+    """The retCode for an order that is unknown or finished."""
+    return 110001 if category == "linear" else 170213
 
 
 def _set_exits(order: Order, values: Amendment) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from .instruments import Instrument
+from .money import ZERO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,3 +35,9 @@ class Execution:
     fee_rate: Decimal
     is_maker: bool
     time_ms: int
+    exec_type: str = "Trade"
+    create_type: str = "CreateByUser"
+    closed_size: Decimal = ZERO
+    profit: Decimal = ZERO
+    mark_price: Decimal = ZERO
+    index_price: Decimal = ZERO

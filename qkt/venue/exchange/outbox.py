@@ -7,14 +7,20 @@ share one frame id, several records share one frame, the wallet comes last and n
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
+from typing import TypeVar
 from uuid import UUID
 
 from .accounts import Account, Order
 from .executions import Execution
-from .rows import PriceInUsd, Row, execution_row, fast_execution_row, order_row, wallet_row
+from .linear.margin import Margin
+from .linear.positions import Position
+from .linear.rows import position_row
+from .rows import Row, execution_row, fast_execution_row, order_row, wallet_row
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -34,15 +40,16 @@ class Frame:
 class _Changes:
     executions: list[Execution] = field(default_factory=list)
     orders: list[Order | Row] = field(default_factory=list)
+    positions: list[Position | Row] = field(default_factory=list)
     coins: dict[str, None] = field(default_factory=dict)
 
 
 class Outbox:
     """Collects the changes of one command and hands its frames to a sink."""
 
-    def __init__(self, now_ms: Callable[[], int], in_usd: PriceInUsd, random: Random) -> None:
+    def __init__(self, now_ms: Callable[[], int], margin: Margin, random: Random) -> None:
         self._now_ms = now_ms
-        self._in_usd = in_usd
+        self._margin = margin
         self._random = random
         self._changes: dict[int, tuple[Account, _Changes]] = {}
         self.sink: Callable[[list[Frame]], None] = lambda _: None
@@ -62,6 +69,18 @@ class Outbox:
     def execution(self, account: Account, execution: Execution) -> None:
         if account.listeners:
             self._of(account).executions.append(execution)
+
+    def position(self, account: Account, position: Position) -> None:
+        """The position may have changed; its state at the end of the command is told, once."""
+        if account.listeners:
+            positions = self._of(account).positions
+            if not any(known is position for known in positions):
+                positions.append(position)
+
+    def position_now(self, account: Account, position: Position) -> None:
+        """Tell the present state of a position in a record of its own."""
+        if account.listeners:
+            self._of(account).positions.append(position_row(account, position, self._margin, stream=True))
 
     def coin(self, account: Account, coin: str) -> None:
         if account.listeners:
@@ -86,20 +105,48 @@ class Outbox:
     def _frames(self, account: Account, changed: _Changes) -> list[Frame]:
         now_ms = self._now_ms()
         frames: list[Frame] = []
-        frame_id = str(UUID(int=self._random.getrandbits(128), version=4))
-        if changed.executions:
-            last = changed.executions[-1]
-            frame_id = f"{account.uid}_{last.instrument.symbol_id}_{last.seq}"
-            symbol = last.instrument.symbol
-            category = last.instrument.category
-            fast = [fast_execution_row(execution) for execution in changed.executions]
-            full = [execution_row(execution, stream=True) for execution in changed.executions]
-            frames.append(Frame("execution.fast", category, account, fast, now_ms, "", symbol))
-            frames.append(Frame("execution", category, account, full, now_ms, frame_id, symbol))
-        if changed.orders:
-            rows = [row if isinstance(row, dict) else order_row(row, stream=True) for row in changed.orders]
-            frames.append(Frame("order", rows[0]["category"], account, rows, now_ms, frame_id, rows[0]["symbol"]))
+        executions = _by_category(changed.executions, lambda execution: execution.instrument.category)
+        rows = [row if isinstance(row, dict) else order_row(row, stream=True) for row in changed.orders]
+        orders = _by_category(rows, lambda row: str(row["category"]))
+        for category in {**executions, **orders}:
+            frames += self._match_frames(
+                account, category, executions.get(category, []), orders.get(category, []), now_ms
+            )
+        if changed.positions:
+            told = [
+                row if isinstance(row, dict) else position_row(account, row, self._margin, stream=True)
+                for row in changed.positions
+            ]
+            frame_id = f"{account.uid}_position_{now_ms}"
+            frames.append(Frame("position", "linear", account, told, now_ms, frame_id, told[0]["symbol"]))
         if changed.coins:
-            wallet = wallet_row(account, changed.coins, self._in_usd)
+            wallet = wallet_row(account, changed.coins, self._margin)
             frames.append(Frame("wallet", "", account, [wallet], now_ms, f"{account.uid}_wallet_{now_ms}"))
         return frames
+
+    def _match_frames(
+        self, account: Account, category: str, executions: list[Execution], orders: list[Row], now_ms: int
+    ) -> list[Frame]:
+        """Executions and orders of one category, under one frame id."""
+        frames: list[Frame] = []
+        frame_id = str(UUID(int=self._random.getrandbits(128), version=4))
+        if executions:
+            last = executions[-1]
+            number = last.instrument.symbol if category == "linear" else last.instrument.symbol_id
+            frame_id = f"{account.uid}_{number}_{last.seq}"
+            symbol = last.instrument.symbol
+            fast = [fast_execution_row(fill) for fill in executions if fill.exec_type == "Trade"]
+            full = [execution_row(fill, stream=True) for fill in executions]
+            if fast:
+                frames.append(Frame("execution.fast", category, account, fast, now_ms, "", symbol))
+            frames.append(Frame("execution", category, account, full, now_ms, frame_id, symbol))
+        if orders:
+            frames.append(Frame("order", category, account, orders, now_ms, frame_id, orders[0]["symbol"]))
+        return frames
+
+
+def _by_category(records: Iterable[T], category_of: Callable[[T], str]) -> dict[str, list[T]]:
+    found: dict[str, list[T]] = {}
+    for record in records:
+        found.setdefault(category_of(record), []).append(record)
+    return found

@@ -16,6 +16,8 @@ from urllib.parse import quote, unquote
 from .accounts import ALL_STATUSES, CLOSED_STATUSES, Account, Order
 from .book import Book
 from .executions import Execution
+from .instruments import Instrument
+from .linear.contracts import HOUR_MS, Contract
 from .money import wire
 from .paging import Cursor, Timeline
 from .requests import category_of, order_filter_of
@@ -48,21 +50,21 @@ PLAIN = View()
 def realtime(account: Account, query: Query, now_ms: int, view: View = PLAIN) -> Row:
     """``GET /v5/order/realtime``: open orders, or the recently closed ones still in the cache."""
     category = category_of(query)
-    _refuse_settle_coin(query)
-    limit = _limit(query, 20, 50)
+    _check_scope(query, category, required=not (query.get("orderId") or query.get("orderLinkId")))
+    limit = page_limit(query, 20, 50)
     order_filter = order_filter_of(query, None)
     cached = account.closed_cache.get(category, ())
     order_id, link_id = query.get("orderId"), query.get("orderLinkId")
     if order_id or link_id:
         found = account.find(category, order_id, link_id)
         candidates = [found] if found is not None and (found.is_open or found in cached) else []
-    elif _integer(query, "openOnly") == 1:
+    elif integer(query, "openOnly") == 1:
         candidates = list(cached)
     else:
         candidates = list(account.open_orders.values())
         if view.lag_ms:
             candidates += list(cached)  # what closed just now is still open in a stale view
-    only_closed = _integer(query, "openOnly") == 1
+    only_closed = integer(query, "openOnly") == 1
     hides = view.hides_conditionals and order_filter is None
 
     def keep(order: Order) -> Row | None:
@@ -75,15 +77,15 @@ def realtime(account: Account, query: Query, now_ms: int, view: View = PLAIN) ->
             return None
         return order_row(seen, stream=False)
 
-    timeline = Timeline((order.created_ms, int(order.order_id), order) for order in candidates)
+    timeline = Timeline((order.created_ms, order.number, order) for order in candidates)
     return _orders(category, timeline, keep, limit, query, view)
 
 
 def history(account: Account, query: Query, now_ms: int, view: View = PLAIN) -> Row:
     """``GET /v5/order/history``: final orders, the fill-less ones for a day only, the others for two years."""
     category = category_of(query)
-    _refuse_settle_coin(query)
-    limit = _limit(query, 20, 50)
+    _check_scope(query, category)
+    limit = page_limit(query, 20, 50)
     order_filter = order_filter_of(query, None)
     status = query.get("orderStatus")
     if status and status not in ALL_STATUSES:
@@ -91,7 +93,7 @@ def history(account: Account, query: Query, now_ms: int, view: View = PLAIN) -> 
     if status and status not in CLOSED_STATUSES:
         raise Refusal(181017)
     order_id, link_id = query.get("orderId"), query.get("orderLinkId")
-    start_ms, end_ms = _window(query, now_ms)
+    start_ms, end_ms = window(query, now_ms)
     timeline = account.order_timeline
     if order_id or link_id:
         found = account.find(category, order_id, link_id)
@@ -118,9 +120,9 @@ def history(account: Account, query: Query, now_ms: int, view: View = PLAIN) -> 
 def executions(account: Account, query: Query, now_ms: int, view: View = PLAIN) -> Row:
     """``GET /v5/execution/list``: fills, newest first, at most seven days per question."""
     category = category_of(query)
-    _refuse_settle_coin(query)
-    limit = _limit(query, 50, 100)
-    start_ms, end_ms = _window(query, now_ms)
+    _check_scope(query, category)
+    limit = page_limit(query, 50, 100)
+    start_ms, end_ms = window(query, now_ms)
     order_id, link_id = query.get("orderId"), query.get("orderLinkId")
     symbol, base, kind = query.get("symbol"), query.get("baseCoin"), query.get("execType")
     visible_until_ms = now_ms - view.lag_ms if view.lag_ms else None
@@ -138,7 +140,8 @@ def executions(account: Account, query: Query, now_ms: int, view: View = PLAIN) 
             fill.instrument.category != category
             or (symbol and fill.instrument.symbol != symbol)
             or (base and not symbol and fill.instrument.base != base)
-            or (kind and kind != "Trade")
+            or not (symbol or base or _settles_in(fill.instrument, query.get("settleCoin")))
+            or (kind and kind != fill.exec_type)
         ):
             return None
         return execution_row(fill, stream=False)
@@ -170,20 +173,32 @@ def _aged_out(order: Order, now_ms: int) -> bool:
 
 def _matches(order: Order, query: Query, order_filter: str | None) -> bool:
     symbol, base = query.get("symbol"), query.get("baseCoin")
+    if order.instrument.category != query.get("category"):
+        return False
     if symbol:
         if order.instrument.symbol != symbol:
             return False
-    elif base and order.instrument.base != base:
+    elif base:
+        if order.instrument.base != base:
+            return False
+    elif order.is_linear and query.get("settleCoin") and order.contract.settle != query["settleCoin"]:
         return False
     return order_filter is None or order_filter == order.order_filter
 
 
-def _refuse_settle_coin(query: Query) -> None:
-    if query.get("settleCoin") and query.get("category") == "spot":
+def _settles_in(instrument: Instrument, coin: str | None) -> bool:
+    return not coin or (isinstance(instrument, Contract) and instrument.settle == coin)
+
+
+def _check_scope(query: Query, category: str, *, required: bool = False) -> None:
+    """Spot knows no settle coin; a listing of contracts needs one of symbol, base coin and settle coin."""
+    if category == "spot" and query.get("settleCoin"):
         raise parameter_error("params error: settleCoin is not supported for spot")
+    if category == "linear" and required and not any(query.get(name) for name in ("symbol", "baseCoin", "settleCoin")):
+        raise parameter_error("params error: symbol, baseCoin or settleCoin is required")
 
 
-def _integer(query: Query, name: str) -> int | None:
+def integer(query: Query, name: str) -> int | None:
     value = query.get(name)
     if value in (None, ""):
         return None
@@ -193,8 +208,8 @@ def _integer(query: Query, name: str) -> int | None:
         raise parameter_error(f"params error: {name} invalid") from None
 
 
-def _limit(query: Query, default: int, most: int) -> int:
-    value = _integer(query, "limit")
+def page_limit(query: Query, default: int, most: int) -> int:
+    value = integer(query, "limit")
     if value is None:
         return default
     if value < 1:
@@ -202,8 +217,8 @@ def _limit(query: Query, default: int, most: int) -> int:
     return min(value, most)
 
 
-def _window(query: Query, now_ms: int) -> tuple[int, int]:
-    start_ms, end_ms = _integer(query, "startTime"), _integer(query, "endTime")
+def window(query: Query, now_ms: int) -> tuple[int, int]:
+    start_ms, end_ms = integer(query, "startTime"), integer(query, "endTime")
     if start_ms is None and end_ms is None:
         return now_ms - WEEK_MS, now_ms + DAY_MS
     if start_ms is None:
@@ -241,7 +256,7 @@ def _orders(
 
 
 def tickers(books: list[Book]) -> list[Row]:
-    """Spot ticker rows (docs v5/market/tickers)."""
+    """Ticker rows; contracts have funding and mark price in addition (docs v5/market/tickers)."""
     return [
         {
             "symbol": book.instrument.symbol,
@@ -256,10 +271,36 @@ def tickers(books: list[Book]) -> list[Row]:
             "lowPrice24h": padded(book.low, book.instrument.tick),
             "turnover24h": wire(book.turnover),
             "volume24h": wire(book.volume),
-            "usdIndexPrice": wire(book.last_price) if book.instrument.quote in ("USDT", "USDC") else "",
+            **_category_fields(book),
         }
         for book in books
     ]
+
+
+def _category_fields(book: Book) -> Row:
+    instrument = book.instrument
+    if not isinstance(instrument, Contract):
+        return {"usdIndexPrice": wire(book.last_price) if instrument.quote in ("USDT", "USDC") else ""}
+    return {
+        "indexPrice": padded(book.index_price, instrument.tick),
+        "markPrice": padded(book.mark_price, instrument.tick),
+        "prevPrice1h": padded(book.opening_price, instrument.tick),
+        "openInterest": wire(book.open_interest),
+        "openInterestValue": wire(book.open_interest * book.mark_price),
+        "fundingRate": wire(book.funding_rate),
+        "nextFundingTime": str(book.next_funding_ms),
+        "fundingIntervalHour": str(instrument.funding_interval_ms // HOUR_MS),
+        "fundingCap": wire(instrument.max_funding_rate),
+        "predictedDeliveryPrice": "",
+        "basisRate": "",
+        "deliveryFeeRate": "",
+        "deliveryTime": "0",
+        "basis": "",
+        "basisRateYear": "",
+        "preOpenPrice": "",
+        "preQty": "",
+        "curPreListingPhase": "",
+    }
 
 
 def parse_query(raw: str) -> dict[str, Any]:

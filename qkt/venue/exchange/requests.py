@@ -15,6 +15,7 @@ from typing import Any
 from .accounts import ORDER_FILTERS, Account, Order
 from .book import Book
 from .instruments import Instrument
+from .linear.requests import contract_book
 from .money import ZERO, is_multiple, parse
 from .retcodes import Refusal, parameter_error
 
@@ -31,6 +32,7 @@ _EXIT_PRICES = {
     "tpLimitPrice": "tp_limit_price",
     "slLimitPrice": "sl_limit_price",
 }
+TRADED = ("spot", "linear")
 _MAX_OPEN = 500
 _MAX_CONDITIONAL_PER_SYMBOL = 30
 
@@ -72,12 +74,19 @@ def category_of(body: Body) -> str:
         raise parameter_error("params error: Category is required")
     if category not in ("spot", "linear", "inverse", "option"):
         raise parameter_error("params error: Invalid category")
-    if category != "spot":
-        raise parameter_error(f"Illegal category: the simulated venue trades spot only, not {category}")
+    if category not in TRADED:
+        raise parameter_error(f"Illegal category: the simulated venue trades spot and linear, not {category}")
     return str(category)
 
 
 def book_of(body: Body, books: Books, category: str) -> Book:
+    """The spot pair or contract a request names.
+
+    Raises:
+        Refusal: 170105 or 170121 on spot, 10001 for a contract.
+    """
+    if category == "linear":
+        return contract_book(body, books)
     symbol = body.get("symbol")
     if not symbol:
         raise Refusal(170105, "symbol")
@@ -339,7 +348,7 @@ def _check_tpsl(order: Order) -> None:
 
 
 def price_band(book: Book) -> tuple[Decimal, Decimal]:
-    """The lowest price one may sell at and the highest one may buy at.
+    """The lowest price one may sell at and the highest one may buy at on spot.
 
     The real venue measures from an index; this one has none and takes the last price.
     """

@@ -8,17 +8,17 @@ is a client that fails in production.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from .accounts import STOP_ORDER_TYPE, Account, Order
 from .executions import Execution
+from .linear import rows as linear_rows
+from .linear.margin import ISOLATED, Margin
 from .money import ZERO, average, wire
-from .wallets import Balance
 
 Row = dict[str, Any]
-PriceInUsd = Callable[[str], Decimal]
 
 
 def padded(value: Decimal, step: Decimal) -> str:
@@ -31,6 +31,8 @@ def padded(value: Decimal, step: Decimal) -> str:
 
 def order_row(order: Order, *, stream: bool) -> Row:
     """An order record; the stream's has ``category`` and ``feeCurrency`` in addition."""
+    if order.is_linear:
+        return linear_rows.order_row(order, stream=stream)
     instrument = order.instrument
     tick, unset = instrument.tick, instrument.no_price
     cancelled = order.status in ("Cancelled", "PartiallyFilledCanceled", "Deactivated", "Rejected")
@@ -105,12 +107,16 @@ def _leaves_value(order: Order) -> Decimal:
 
 
 def stop_order_type(order: Order) -> str:
+    if order.is_linear:
+        return order.stop_kind
     return STOP_ORDER_TYPE.get(order.order_filter, order.order_filter)
 
 
 def execution_row(execution: Execution, *, stream: bool) -> Row:
     """An execution record; spot rows leave the derivatives' fields empty."""
     instrument = execution.instrument
+    if instrument.category == "linear":
+        return linear_rows.execution_row(execution, stream=stream)
     row: Row = {
         "symbol": instrument.symbol,
         "orderType": execution.order_type,
@@ -168,22 +174,24 @@ def fast_execution_row(execution: Execution) -> Row:
     }
 
 
-def coin_row(coin: str, balance: Balance, in_usd: PriceInUsd) -> Row:
-    total = wire(balance.total)
+def coin_row(account: Account, coin: str, margin: Margin) -> Row:
+    balance = account.balance(coin)
+    profit = margin.coin_profit(account, coin)
+    equity = balance.total + profit
     return {
         "coin": coin,
-        "equity": total,
-        "usdValue": wire(round(balance.total * in_usd(coin), 8)),
-        "walletBalance": total,
+        "equity": wire(round(equity, 18)),
+        "usdValue": wire(round(equity * margin.in_usd(coin), 8)),
+        "walletBalance": wire(balance.total),
         "availableToWithdraw": "",
         "availableToBorrow": "",
         "borrowAmount": "0",
         "accruedInterest": "0",
-        "totalOrderIM": "0",
-        "totalPositionIM": "0",
-        "totalPositionMM": "0",
-        "unrealisedPnl": "0",
-        "cumRealisedPnl": "0",
+        "totalOrderIM": wire(round(balance.order_margin, 8)),
+        "totalPositionIM": wire(round(margin.coin_initial(account, coin), 8)),
+        "totalPositionMM": wire(round(margin.coin_maintenance(account, coin), 8)),
+        "unrealisedPnl": wire(round(profit, 18)),
+        "cumRealisedPnl": wire(account.realised.get(coin, ZERO)),
         "bonus": "0",
         "collateralSwitch": True,
         "marginCollateral": True,
@@ -194,26 +202,32 @@ def coin_row(coin: str, balance: Balance, in_usd: PriceInUsd) -> Row:
     }
 
 
-def wallet_row(account: Account, coins: Iterable[str], in_usd: PriceInUsd) -> Row:
-    """The account row with the coins asked for; its USD sums are over all coins."""
-    equity = sum((balance.total * in_usd(coin) for coin, balance in account.wallet.items()), ZERO)
-    locked = sum((balance.locked * in_usd(coin) for coin, balance in account.wallet.items() if balance.locked), ZERO)
-    total = wire(round(equity, 8))
+def wallet_row(account: Account, coins: Iterable[str], margin: Margin) -> Row:
+    """The account row with the coins asked for; its USD sums are over all coins, and empty in isolated margin."""
+    summary = margin.summary(account)
+    isolated = account.margin_mode == ISOLATED
+
+    def usd(value: Decimal) -> str:
+        return "" if isolated else wire(round(value, 8))
+
+    def rate(value: Decimal) -> str:
+        return usd(round(value / summary.balance, 4)) if summary.balance > 0 else usd(ZERO)
+
     return {
         "accountType": "UNIFIED",
-        "accountIMRate": "0",
-        "accountMMRate": "0",
-        "accountIMRateByMp": "0",
-        "accountMMRateByMp": "0",
-        "totalEquity": total,
-        "totalWalletBalance": total,
-        "totalMarginBalance": total,
-        "totalAvailableBalance": wire(round(equity - locked, 8)),
-        "totalPerpUPL": "0",
-        "totalInitialMargin": "0",
-        "totalMaintenanceMargin": "0",
-        "totalInitialMarginByMp": "0",
-        "totalMaintenanceMarginByMp": "0",
+        "accountIMRate": rate(summary.initial),
+        "accountMMRate": rate(summary.maintenance),
+        "accountIMRateByMp": rate(summary.initial),
+        "accountMMRateByMp": rate(summary.maintenance),
+        "totalEquity": wire(round(summary.balance, 8)),
+        "totalWalletBalance": usd(summary.wallet),
+        "totalMarginBalance": usd(summary.balance),
+        "totalAvailableBalance": usd(summary.available),
+        "totalPerpUPL": usd(summary.profit),
+        "totalInitialMargin": usd(summary.initial),
+        "totalMaintenanceMargin": usd(summary.maintenance),
+        "totalInitialMarginByMp": usd(summary.initial),
+        "totalMaintenanceMarginByMp": usd(summary.maintenance),
         "accountLTV": "0",
-        "coin": [coin_row(coin, account.balance(coin), in_usd) for coin in coins],
+        "coin": [coin_row(account, coin, margin) for coin in coins],
     }

@@ -1,4 +1,4 @@
-"""The balance of one coin: how much there is, and how much of it open spot orders hold back."""
+"""The balance of one coin: how much there is, and how much of it open orders hold back."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from .money import ZERO
 class Balance:
     total: Decimal = ZERO
     locked: Decimal = ZERO
+    order_margin: Decimal = ZERO
+    """Initial margin of open contract orders settled in this coin."""
 
     @property
     def available(self) -> Decimal:

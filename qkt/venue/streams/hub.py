@@ -107,7 +107,7 @@ class StreamHub:
             if (topics := frozenset(topic for topic in session.topics if topic.startswith("dcp")))
         ]
 
-    def note(self, event: str, session: Session, **details: str) -> None:
+    def note(self, event: str, session: Session, **details: Any) -> None:
         """Write a journal entry about a connection."""
         with self.exclusive():
             self._exchange.journal.note(event, session.account.key if session.account else "", **details)

@@ -168,7 +168,7 @@ class TradeSession(Session):
         with self._hub.exclusive():
             answer = self._gateway.handle_order_entry(self.account, path, message.get("header"), parameters)
         code = answer.envelope["retCode"] if answer.envelope else ""
-        self._hub.note("request", self, method="WS", path=path, status=str(answer.status), retCode=code)
+        self._hub.note("request", self, method="WS", path=path, status=answer.status, retCode=code)
         return answer
 
     async def _order_request_with_faults(self, path: str, message: Message, parameters: Any) -> None:

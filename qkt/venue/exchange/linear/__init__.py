@@ -1,0 +1,1 @@
+"""Perpetual contracts: positions, margin, funding, protection and liquidation on top of the matching engine."""
