@@ -273,6 +273,55 @@ class TestUnmodifiedCcxt:
         order = whole.create_order("BTC/USDT", kind, side, amount, price, params)
         assert order["id"] in {row["orderId"] for row in venue.truth()["orders"]}
 
+    @pytest.mark.parametrize(
+        ("kind", "side", "amount", "price", "params"),
+        [
+            ("market", "buy", 0.01, None, {}),
+            ("limit", "buy", 0.01, 55000, {"postOnly": True}),
+            ("limit", "buy", 0.01, 55000, {"timeInForce": "IOC"}),
+            ("limit", "sell", 0.01, 65000, {"reduceOnly": True}),
+            ("limit", "buy", 0.01, 61000, {"triggerPrice": 61000, "triggerDirection": "ascending"}),
+            ("market", "sell", 0.01, None, {"triggerPrice": 59000, "triggerDirection": "descending"}),
+            ("market", "sell", 0.01, None, {"stopLossPrice": 59000}),
+            ("market", "sell", 0.01, None, {"takeProfitPrice": 62000}),
+            ("limit", "buy", 0.01, 59000, {"stopLoss": {"triggerPrice": 58000}, "takeProfit": {"triggerPrice": 62000}}),
+        ],
+    )
+    def test_it_creates_an_order_of_every_kind_on_a_contract(
+        self,
+        venue: SimulatedBybit,
+        whole: Any,
+        kind: str,
+        side: str,
+        amount: float,
+        price: float,
+        params: dict[str, Any],
+    ) -> None:
+        whole.set_leverage(5, "BTC/USDT:USDT")
+        whole.create_order("BTC/USDT:USDT", "market", "buy", 0.01)
+        order = whole.create_order("BTC/USDT:USDT", kind, side, amount, price, params)
+        assert order["id"] in {row["orderId"] for row in venue.truth()["orders"]}
+        assert whole.fetch_position("BTC/USDT:USDT")["contracts"] > 0
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "fetch_ticker",
+            "fetch_ohlcv",
+            "fetch_mark_ohlcv",
+            "fetch_index_ohlcv",
+            "fetch_premium_index_ohlcv",
+            "fetch_funding_rate",
+            "fetch_open_interest",
+            "fetch_market_leverage_tiers",
+            "fetch_leverage",
+            "fetch_position",
+            "fetch_trading_fee",
+        ],
+    )
+    def test_it_reads_a_contract(self, whole: Any, name: str) -> None:
+        assert getattr(whole, name)("BTC/USDT:USDT")
+
     def test_it_creates_several_and_cancels_all(self, venue: SimulatedBybit, whole: Any) -> None:
         order = {"symbol": "BTC/USDT", "type": "limit", "side": "buy", "amount": 0.001, "price": 59000}
         assert len(whole.create_orders([order] * 3)) == 3
@@ -299,12 +348,28 @@ class TestPybitExamples:
         assert pybit_http.get_order_history(category="spot", limit=1000)["retCode"] == 0
         assert [row["orderStatus"] for row in venue.truth()["orders"]] == ["PartiallyFilledCanceled", "Filled"]
 
-    def test_over_the_public_streams(self, venue: SimulatedBybit, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_over_http_on_contracts(self, venue: SimulatedBybit, pybit_http: Any) -> None:
+        assert pybit_http.get_orderbook(category="linear", symbol="BTCUSDT")["result"]["s"] == "BTCUSDT"
+        market = {"category": "linear", "symbol": "BTCUSDT", "side": "Buy", "orderType": "Market", "qty": "0.001"}
+        order_id = pybit_http.place_order(**market)["result"]["orderId"]
+        (instrument,) = pybit_http.get_instruments_info(category="linear", symbol="BTCUSDT")["result"]["list"]
+        assert float(instrument["leverageFilter"]["maxLeverage"]) > 1
+        assert len(pybit_http.get_kline(category="linear", symbol="BTCUSDT", interval=60)["result"]["list"]) == 200
+        assert pybit_http.get_open_orders(category="linear", symbol="ETHUSDT")["result"]["list"] == []
+        assert pybit_http.get_positions(category="linear", symbol="BTCUSDT")["result"]["list"][0]["size"] == "0.001"
+        assert [row["orderId"] for row in venue.truth()["orders"]] == [order_id]
+
+    @pytest.mark.parametrize("category", ["spot", "linear"])
+    def test_over_the_public_streams(
+        self, venue: SimulatedBybit, monkeypatch: pytest.MonkeyPatch, category: str
+    ) -> None:
         unified_trading = pytest.importorskip("pybit.unified_trading")
         monkeypatch.setattr(unified_trading, "PUBLIC_WSS", venue.public_ws_url("{CHANNEL_TYPE}"))
-        venue.faults.add("control_delay", delay_ms=30)
+        # pybit registers a subscription after sending it, and fails on what arrives sooner.
+        for name in ("control_delay", "frame_delay"):
+            venue.faults.add(name, delay_ms=30)
         heard: queue.Queue[dict[str, Any]] = queue.Queue()
-        socket = unified_trading.WebSocket(testnet=True, channel_type="spot", retries=2)
+        socket = unified_trading.WebSocket(testnet=True, channel_type=category, retries=2)
         try:
             socket.orderbook_stream(50, "BTCUSDT", heard.put)
             socket.ticker_stream("BTCUSDT", heard.put)

@@ -70,13 +70,14 @@ def bybit_api(pytestconfig: pytest.Config) -> Path:
     return folder
 
 
-def freqtrade_config(venue: SimulatedBybit, folder: Path) -> Path:
+def freqtrade_config(venue: SimulatedBybit, folder: Path, mode: str, pair: str) -> Path:
     parts = ("spot", "futures", "v2", "public", "private")
     book = {"price_side": "other", "use_order_book": True, "order_book_top": 1}
     config = {
         "dry_run": False,
         "initial_state": "running",
-        "trading_mode": "spot",
+        "trading_mode": mode,
+        "margin_mode": "isolated" if mode == "futures" else "",
         "max_open_trades": 1,
         "stake_currency": "USDT",
         "stake_amount": 200,
@@ -87,7 +88,7 @@ def freqtrade_config(venue: SimulatedBybit, folder: Path) -> Path:
             "key": "key",
             "secret": "secret",
             "enable_ws": False,
-            "pair_whitelist": ["BTC/USDT"],
+            "pair_whitelist": [pair],
             "ccxt_config": {"urls": {"api": dict.fromkeys(parts, venue.rest_url)}, "enableRateLimit": False},
         },
         "pairlists": [{"method": "StaticPairList"}],
@@ -140,16 +141,20 @@ def first_trade(database: Path) -> tuple[str, int] | None:
     return rows[0] if rows else None
 
 
-def test_freqtrade_trades_live_and_books_what_the_venue_holds(freqtrade: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("mode", "pair"), [("spot", "BTC/USDT"), ("futures", "BTC/USDT:USDT")])
+def test_freqtrade_trades_live_and_books_what_the_venue_holds(
+    freqtrade: Path, tmp_path: Path, mode: str, pair: str
+) -> None:
     with SimulatedBybit(seed=1, market="live", balances={"USDT": 10_000}) as venue:
-        log = run_freqtrade(
-            freqtrade, freqtrade_config(venue, tmp_path), until="- Pair BTC/USDT"
-        )  # locked after a trade
+        config = freqtrade_config(venue, tmp_path, mode, pair)
+        log = run_freqtrade(freqtrade, config, until="- Pair BTC/USDT")  # which it locks after a trade
         orders = venue.truth()["orders"]
     assert len(orders) >= 2, "".join(log[-60:])
     bought, sold = orders[:2]
     assert [(row["side"], row["orderStatus"]) for row in (bought, sold)] == [("Buy", "Filled"), ("Sell", "Filled")]
-    assert Decimal(bought["cumExecQty"]) > Decimal(sold["cumExecQty"]) > Decimal("0.003")  # the fee is paid in BTC
+    paid_in_btc = Decimal(bought["cumExecQty"]) - Decimal(sold["cumExecQty"])  # the fee of a spot buy
+    assert paid_in_btc > 0 if mode == "spot" else paid_in_btc == 0
+    assert Decimal(sold["cumExecQty"]) >= Decimal("0.003")
     assert first_trade(tmp_path / "trades.sqlite") == ("round trip", 0)
     assert refusals(venue) == []
 

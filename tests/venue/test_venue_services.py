@@ -165,6 +165,21 @@ class TestDisconnectProtection:
         self.settle(stepped)
         assert (order in self.open_ids(desk)) is ping
 
+    def test_each_product_has_its_own_topic_and_orders(
+        self, stepped: SimulatedBybit, clock: VirtualClock, desk: Any, order: str, connect: Callable[..., Any]
+    ) -> None:
+        desk.post("/v5/order/disconnected-cancel-all", product="DERIVATIVES", timeWindow=self.WINDOW_S)
+        assert desk.create(category="linear", price="59000")["retCode"] == 0
+        connect("dcp.future", venue=stepped)
+        self.settle(stepped)
+        stepped.cut_streams()
+        self.settle(stepped)
+        clock.advance_ms(self.WINDOW_S * 1000)
+        self.settle(stepped)
+        assert self.open_ids(desk) == [order]
+        (row,) = [row for row in stepped.truth()["orders"] if row["category"] == "linear"]
+        assert row["cancelType"] == "CancelByDCP"
+
     def test_without_the_topic_nothing_is_cancelled(
         self, stepped: SimulatedBybit, clock: VirtualClock, desk: Any, order: str, connect: Callable[..., Any]
     ) -> None:
@@ -193,6 +208,23 @@ class TestPreCheck:
         assert rest.post("/v5/order/pre-check", **{**ORDER, **changed})["retCode"] == code
 
 
+class TestContractMarketData:
+    @pytest.mark.parametrize("kind", ["mark-price", "index-price", "premium-index-price"])
+    def test_candles_of_derived_prices_have_no_volume(self, rest: Any, kind: str) -> None:
+        rows = rest.get(f"/v5/market/{kind}-kline", symbol="BTCUSDT", interval=60, limit=30)["result"]["list"]
+        assert [len(row) for row in rows] == [5] * 30
+        assert rest.get(f"/v5/market/{kind}-kline", category="spot", symbol="BTCUSDT", interval=60)["retCode"] == 10001
+
+    def test_open_interest_counts_both_sides_and_one(self, rest: Any) -> None:
+        rest.create(category="linear", orderType="Market", qty="0.5", price=None)
+        query = {"category": "linear", "symbol": "BTCUSDT", "intervalTime": "1h"}
+        (row,) = rest.get("/v5/market/open-interest", **query)["result"]["list"]
+        assert float(row["openInterest"]) == 2 * float(row["singleOpenInterest"]) >= 1
+
+    def test_candles_are_of_contracts_when_no_category_is_named(self, rest: Any) -> None:
+        assert rest.get("/v5/market/kline", symbol="BTCUSDT", interval=60)["result"]["category"] == "linear"
+
+
 class TestAssets:
     def test_coins_have_their_precision_and_a_chain(self, rest: Any) -> None:
         rows = rest.get("/v5/asset/coin/query-info")["result"]["rows"]
@@ -208,6 +240,12 @@ class TestAssets:
             "availableWithdrawalMap": {"USDT": "41000", "BTC": "10"},
         }
         assert rest.get("/v5/account/withdrawal")["retCode"] == 10001
+
+    def test_what_is_needed_as_margin_is_not_transferable(self, rest: Any) -> None:
+        before = rest.get("/v5/account/withdrawal", coinName="USDT")["result"]["availableWithdrawal"]
+        rest.create(category="linear", orderType="Market", qty="1", price=None)
+        after = rest.get("/v5/account/withdrawal", coinName="USDT")["result"]["availableWithdrawal"]
+        assert 0 <= float(after) <= float(before)
 
     def test_balances_are_those_of_the_unified_account(self, rest: Any) -> None:
         path = "/v5/asset/transfer/query-account-coins-balance"

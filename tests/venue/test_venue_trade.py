@@ -52,6 +52,18 @@ def test_create_amend_and_cancel_do_what_they_do_over_rest(venue: SimulatedBybit
     assert venue.truth()["orders"][0]["orderStatus"] == "Cancelled"
 
 
+def test_it_trades_contracts_too(venue: SimulatedBybit, trade: Any) -> None:
+    contract = {**ORDER, "category": "linear", "orderLinkId": "a"}
+    created = trade.request(args=[contract])
+    assert (created["retCode"], created["data"]["orderLinkId"]) == (0, "a")
+    name = {"category": "linear", "symbol": "BTCUSDT", "orderLinkId": "a"}
+    assert trade.request("order.amend", args=[{**name, "qty": "0.02"}])["retCode"] == 0
+    assert trade.request("order.cancel", args=[name])["retCode"] == 0
+    assert trade.request("order.cancel", args=[name])["retCode"] == 110001
+    (row,) = venue.truth()["orders"]
+    assert (row["category"], row["qty"], row["orderStatus"]) == ("linear", "0.02", "Cancelled")
+
+
 def test_a_request_without_id_is_answered_without_one(trade: Any) -> None:
     assert "reqId" not in trade.request()
 
@@ -81,6 +93,7 @@ def test_a_refusal_has_the_code_of_rest_and_empty_data(trade: Any) -> None:
     [
         ({"op": "order.unknown"}, 10404),
         ({"args": [{**ORDER, "category": "nonsense"}]}, 10404),
+        ({"args": [{**ORDER, "category": "inverse"}]}, 10404),
         ({"header": {}}, 10001),
         ({"args": []}, 10001),
         ({"args": [ORDER, ORDER]}, 10001),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..exchange.accounts import Account
 from ..exchange.exchange import Exchange
-from ..exchange.money import wire
+from ..exchange.money import ZERO, wire
 from ..exchange.queries import Query
 from ..exchange.retcodes import parameter_error
 from ..exchange.rows import Row
@@ -36,7 +36,8 @@ class AssetEndpoints:
         coins = [coin for coin in str(query.get("coinName") or "").split(",") if coin]
         if not 1 <= len(coins) <= _MOST_COINS:
             raise parameter_error(f"params error: coinName needs 1 to {_MOST_COINS} coins")
-        amounts = {coin: wire(account.available(coin)) for coin in coins}
+        margin = self._exchange.engine.margin
+        amounts = {coin: wire(max(ZERO, margin.spendable(account, coin))) for coin in coins}
         return {"availableWithdrawal": amounts[coins[0]], "availableWithdrawalMap": amounts}
 
     def balances(self, account: Account, query: Query) -> Row:

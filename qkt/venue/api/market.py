@@ -5,9 +5,11 @@ A category without markets on this venue is answered with an empty list, as clie
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..exchange import queries
 from ..exchange.book import Book
-from ..exchange.candles import INTERVALS
+from ..exchange.candles import HOUR_MS, INTERVALS, Candle
 from ..exchange.exchange import Exchange
 from ..exchange.linear import reports
 from ..exchange.linear.requests import price_band as linear_price_band
@@ -71,15 +73,53 @@ class MarketEndpoints:
         return {"category": book.instrument.category, "list": rows}
 
     def kline(self, query: Query) -> Row:
-        book = self._one_book(query)
+        """``GET /v5/market/kline``: candles of the traded prices; linear by default."""
+        book = self._one_book({"category": "linear", **query})
+        return _candle_answer(book, [candle.row() for candle in self._candles(book, query)])
+
+    def contract_kline(self, query: Query) -> Row:
+        """``mark-price-kline`` and ``index-price-kline``: both prices follow the trades, so these are their candles.
+
+        A mark or index price set by a test is not recorded in them.
+        """
+        book = self._contract_book(query)
+        return _candle_answer(book, [candle.row()[:5] for candle in self._candles(book, query)])
+
+    def premium_kline(self, query: Query) -> Row:
+        """``premium-index-price-kline``: zero, because the index follows the trades."""
+        book = self._contract_book(query)
+        return _candle_answer(book, [[str(candle.start_ms), *["0"] * 4] for candle in self._candles(book, query)])
+
+    def open_interest(self, query: Query) -> Row:
+        """``GET /v5/market/open-interest``: the present value only; no history is kept."""
+        book = self._contract_book(query)
+        now_ms = self._exchange.now_ms()
+        one_side = book.open_interest
+        row = {
+            "openInterest": wire(2 * one_side),
+            "singleOpenInterest": wire(one_side),
+            "timestamp": str(now_ms - now_ms % HOUR_MS),
+        }
+        return {**_candle_answer(book, [row]), "nextPageCursor": ""}
+
+    def account_ratio(self, query: Query) -> Row:
+        """``GET /v5/market/account-ratio``: no rows, no statistics of accounts are kept."""
+        self._contract_book(query)
+        return {"list": [], "nextPageCursor": ""}
+
+    def _contract_book(self, query: Query) -> Book:
+        category = market_category({"category": "linear", **query})
+        if category == "spot":
+            raise parameter_error("params error: Invalid category")
+        return self._one_book({**query, "category": category})
+
+    def _candles(self, book: Book, query: Query) -> list[Candle]:
         interval = str(query.get("interval") or "")
         if interval not in INTERVALS:
             raise parameter_error("params error: interval invalid")
         start_ms, end_ms = _stamp(query, "start", 0), _stamp(query, "end", self._exchange.now_ms())
         until_ms = min(end_ms, self._exchange.now_ms())
-        candles = book.tape.candles(interval, start_ms, until_ms, _limit(query, 200, _MOST_CANDLES))
-        symbol, category = book.instrument.symbol, book.instrument.category
-        return {"symbol": symbol, "category": category, "list": [candle.row() for candle in candles]}
+        return book.tape.candles(interval, start_ms, until_ms, _limit(query, 200, _MOST_CANDLES))
 
     def announcements(self, _query: Query) -> Row:
         """``GET /v5/announcements/index``; there are none."""
@@ -92,15 +132,15 @@ class MarketEndpoints:
         now_ms = self._exchange.now_ms()
         return {"symbol": book.instrument.symbol, "buyLmt": wire(highest), "sellLmt": wire(lowest), "ts": str(now_ms)}
 
-    def nothing(self, query: Query) -> Row:
-        """The answer of a list that has no rows on this venue."""
-        return {"category": market_category(query), "list": [], "nextPageCursor": ""}
-
     def _one_book(self, query: Query) -> Book:
         category = market_category(query)
         if not query.get("symbol"):
             raise parameter_error("params error: symbol is required")
         return books_of(self._exchange, query, category)[0]
+
+
+def _candle_answer(book: Book, rows: list[Any]) -> Row:
+    return {"symbol": book.instrument.symbol, "category": book.instrument.category, "list": rows}
 
 
 def market_category(query: Query) -> str:

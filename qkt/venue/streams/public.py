@@ -90,7 +90,11 @@ class PublicSession(Session):
         answer["conn_id"] = self.conn_id
         if message.get("req_id"):
             answer["req_id"] = message["req_id"]
-        self.push(to_json(answer))
+        struck = self._hub.faults.take("answer", path=self.path) if self._hub.faults.armed("answer") else []
+        if struck:
+            self.push_later(to_json(answer), max(int(fault["delay_ms"]) for fault in struck))
+        else:
+            self.push(to_json(answer))
 
 
 class PublicFeed:

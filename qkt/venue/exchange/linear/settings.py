@@ -130,11 +130,13 @@ class Settings:
         self._adopt(account, contract, hedged)
 
     def _switch_coin(self, account: Account, coin: str, hedged: bool, contracts: list[Contract]) -> None:
-        """Symbols with a position or orders keep their mode and are set apart from the coin's."""
+        """Symbols with a position or orders keep their mode; it is a success when nothing changes.
+
+        The docs do not say what an unchanged coin answers. Inferred from freqtrade, which sends it at every start and
+        does not start when it is refused.
+        """
         if hedged and coin != "USDT":
             raise Refusal(110029)
-        if all(account.is_hedged(contract) == hedged for contract in contracts):
-            raise Refusal(110025)
         for contract in contracts:
             held = any(position.size for position in account.positions.values() if position.contract is contract)
             if held or _has_orders(account, contract):
