@@ -91,6 +91,8 @@ class EventBus:
         self._worker: threading.Thread | None = None
         self._worker_may_stop = False
         self._high_water = 0
+        self._handler_errors = 0
+        self._last_handler_error = ""
 
     # -- subscribing -------------------------------------------------------------------------------------------------
 
@@ -199,6 +201,9 @@ class EventBus:
                 self._report(error, event, receiver.handler)
 
     def _report(self, error: Exception, event: BrokerEvent, handler: Callable[[Any], object]) -> None:
+        self._handler_errors += 1  # one drainer at a time
+        name = getattr(handler, "__qualname__", type(handler).__name__)
+        self._last_handler_error = f"{name} raised {type(error).__name__} on {type(event).__name__}"
         try:
             self._on_handler_error(error, event, handler)
         except Exception:
@@ -268,6 +273,16 @@ class EventBus:
     def queue_depth(self) -> int:
         """How many events wait for delivery now."""
         return len(self._queue)
+
+    @property
+    def handler_errors(self) -> int:
+        """How many calls of a handler have raised so far."""
+        return self._handler_errors
+
+    @property
+    def last_handler_error(self) -> str:
+        """The last handler that raised, its exception's class and the event's class; "" when none has."""
+        return self._last_handler_error
 
     def __repr__(self) -> str:
         active = sum(len(signal.receivers) for signal in self._signals.values())

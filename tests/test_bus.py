@@ -356,3 +356,16 @@ def test_the_repr_says_what_the_bus_is_doing():
     bus.enqueue([accepted()])
 
     assert repr(bus) == "<EventBus subscriptions=1 queued=1 most_queued=1 last_sequence_id=1>"
+
+
+def test_the_bus_counts_handler_errors_and_names_the_last() -> None:
+    bus = EventBus(on_handler_error=lambda error, event, handler: None)
+
+    def sizes_the_next_order(event: BrokerEvent) -> None:
+        raise KeyError("BTCUSDT")
+
+    bus.subscribe(BrokerEvent, sizes_the_next_order)
+    bus.publish(BrokerEvent())
+
+    assert bus.handler_errors == 1
+    assert bus.last_handler_error.endswith("sizes_the_next_order raised KeyError on BrokerEvent")

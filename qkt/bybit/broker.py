@@ -11,8 +11,10 @@ from typing import TypeVar
 
 from qkt.broker.order_queries import OrderQueries
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck
+from qkt.bus import EventBus
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.bybit.stream_handler import BybitUpkeep
+from qkt.bybit.transport.protocol import BybitTransport
 from qkt.errors import InvalidRequestError, VenueUnavailableError
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import OrderModification, OrderRequest
@@ -184,6 +186,16 @@ class BybitBroker(OrderQueries, BybitUpkeep):
     def name(self) -> str:
         """The broker's name in logs and events."""
         return self.source
+
+    @property
+    def client(self) -> BybitTransport:
+        """The connection this broker works on; never closed by the broker."""
+        return self._client
+
+    @property
+    def bus(self) -> EventBus:
+        """The bus that this broker's events go to."""
+        return self._bus
 
     def capabilities_for(self, symbol: str) -> frozenset[OrderTypeCapability]:
         """What can be done on ``symbol``; empty when it is not served."""

@@ -88,6 +88,11 @@ class LocalBroker(OrderQueries):
         """Who this is in logs and events."""
         return self._name
 
+    @property
+    def bus(self) -> EventBus:
+        """The bus that this broker's events go to."""
+        return self._bus
+
     def submit(self, request: OrderRequest) -> SubmitAck:
         """Take an order; the market answers before this returns, and its events may precede the ack.
 

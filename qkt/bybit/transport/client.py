@@ -330,6 +330,8 @@ class BybitClient(BaseBybitTransport):
             rest_round_trip_ms=rest.last_round_trip_ms,
             requests_in_5_s=requests_used,
             connections_in_5_min=connections_used,
+            request_limit_in_5_s=self._address.request_limit,
+            shut_out_ms=self._address.shut_out_ms,
         )
 
     def __repr__(self) -> str:

@@ -33,3 +33,5 @@ class ClientStats:
     rest_round_trip_ms: int | None
     requests_in_5_s: int
     connections_in_5_min: int
+    request_limit_in_5_s: int
+    shut_out_ms: int

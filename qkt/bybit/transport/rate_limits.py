@@ -174,6 +174,11 @@ class AddressBudget:
         with self._lock:
             return self._requests.closed_ms(self._clock.monotonic_ms())
 
+    @property
+    def request_limit(self) -> int:
+        """How many requests this process sends in 5 s at most."""
+        return self._requests.limit
+
     def connection_wait_ms(self) -> int:
         """Count a new stream connection if there is room for it (0), or say in how many milliseconds there is."""
         now_ms = self._clock.monotonic_ms()
