@@ -220,6 +220,11 @@ def linear(venue: SimulatedBybit) -> LinearRest:
 
 
 @pytest.fixture(scope="session")
+def linear_rest() -> Callable[..., LinearRest]:
+    return LinearRest
+
+
+@pytest.fixture(scope="session")
 def new_rest() -> Callable[..., Rest]:
     return Rest
 

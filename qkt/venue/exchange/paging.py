@@ -8,7 +8,7 @@ read from the new end, so a page costs what it shows and not what the account ha
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 from urllib.parse import unquote
@@ -31,6 +31,10 @@ class Timeline(Generic[T]):
             self._entries.append(entry)
         else:
             insort(self._entries, entry, key=_key)
+
+    def __iter__(self) -> Iterator[T]:
+        """All records, oldest first."""
+        return (entry[2] for entry in self._entries)
 
     def page(
         self,

@@ -20,6 +20,7 @@ from .positions import Position
 
 ISOLATED = "ISOLATED_MARGIN"
 CROSS = "REGULAR_MARGIN"
+_CENT = Decimal("0.00000001")
 Books = Mapping[tuple[str, str], Book]
 
 
@@ -83,7 +84,7 @@ class Margin:
         price = order.price or (book.best_ask() if order.is_buy else book.best_bid())
         leverage = account.position(order.contract, order.position_idx).leverage
         value = opening * price
-        return value / leverage + value * account.linear_taker_rate * 2
+        return (value / leverage + value * account.linear_taker_rate * 2).quantize(_CENT, rounding=ROUND_CEILING)
 
     # Sums.
 
@@ -169,10 +170,13 @@ class Margin:
             price = mark - buffer / slope
         if not position.contract.min_price < price < position.contract.max_price:
             return None
-        return on_tick(price, position.contract, up=position.is_long)
+        return on_tick(price, position.contract, up=not position.is_long)
 
     def bankruptcy_price(self, account: Account, position: Position) -> Decimal:
-        """The price at which closing the position uses up its whole margin, never better than the mark price allows."""
+        """The price at which closing the position, fee included, uses up the margin that stands behind it.
+
+        After a gap it lies beyond the mark price, and whoever takes the position over makes a loss.
+        """
         mark = self.mark(position.contract)
         if account.margin_mode == ISOLATED:
             value = abs(position.entry_value)
@@ -181,7 +185,8 @@ class Margin:
             summary = self.summary(account)
             usd = self.in_usd(position.contract.settle)
             share = self.maintenance(account, position) * usd / summary.maintenance
-            price = mark - max(ZERO, summary.balance) * share / usd / position.size
+            fee = position.quantity * account.linear_taker_rate
+            price = (position.size * mark - summary.balance * share / usd) / (position.size - fee)
         return max(position.contract.tick, on_tick(price, position.contract, up=position.is_long))
 
 
