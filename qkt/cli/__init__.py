@@ -7,6 +7,7 @@ qkt is one sentence on stderr.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -22,6 +23,7 @@ COMMANDS = {
     "watch": ("qkt.cli.watch:run", "orders, fills, balances and health, live"),
     "orders": ("qkt.cli.listings:run_orders", "the open orders"),
     "fills": ("qkt.cli.listings:run_fills", "what has traded lately"),
+    "positions": ("qkt.cli.listings:run_positions", "the open positions of perpetuals"),
     "balances": ("qkt.cli.listings:run_balances", "what the account holds"),
     "submit": ("qkt.cli.submit:run", "send one order and say what became of it"),
     "modify": ("qkt.cli.modify_cancel:run_modify", "change the terms of a working order"),
@@ -62,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    if arguments[:1] == ["help"] and arguments[1:2] and arguments[1] in COMMANDS:
+        arguments = [arguments[1], "--help"]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         listed = "\n".join(f"  {name:<11} {what}" for name, (_, what) in COMMANDS.items())
         print(_USAGE.format(commands=listed))
@@ -70,7 +74,9 @@ def _dispatch(arguments: list[str]) -> int:
         print(f"qkt {__version__}")
         return exit_codes.OK
     if arguments[0] not in COMMANDS:
-        complain("qkt", f"there is no command {arguments[0]!r}; there are: {', '.join(COMMANDS)}")
+        near = difflib.get_close_matches(arguments[0], COMMANDS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        complain("qkt", f"there is no command {arguments[0]!r}; {hint}There are: {', '.join(COMMANDS)}")
         return exit_codes.USAGE
     module, _, function = COMMANDS[arguments[0]][0].partition(":")
     code = getattr(importlib.import_module(module), function)(arguments[1:])

@@ -10,10 +10,10 @@ from qkt.errors import InvalidRequestError
 
 
 def add_sending_options(parser: argparse.ArgumentParser) -> None:
-    """``--dry-run``, ``--yes`` and ``--wait-ms``."""
+    """``--dry-run``, ``--yes`` and ``--wait``."""
     parser.add_argument("--dry-run", action="store_true", help="check everything and show it; send nothing")
     parser.add_argument("--yes", action="store_true", help="do not ask; needed where nobody can answer")
-    parser.add_argument("--wait-ms", type=int, default=30_000, help="how long to wait for the outcome (default 30000)")
+    parser.add_argument("--wait", default="30s", help="how long to wait for the outcome (default 30s)")
 
 
 def is_confirmed(options: argparse.Namespace, screen: Screen, question: str) -> bool:

@@ -49,7 +49,7 @@ def run(argv: Sequence[str]) -> int:
     parser = command_parser(
         "doctor", "Check the key, the clock, the connections and the account; change nothing.", epilog=KEYS_HELP
     )
-    add_account_options(parser, has_category=False)
+    add_account_options(parser)
     return run_command(parser, argv, _doctor)
 
 

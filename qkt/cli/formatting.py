@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import attrs
 
+from qkt.cli.screen import Line
 from qkt.cli.session import bare_symbol
+from qkt.cli.tables import table
 from qkt.model.orders import OrderView
 from qkt.money import to_wire
 
@@ -55,6 +57,11 @@ def short_reason(reason: str) -> str:
 def clock_time(at_ms: int) -> str:
     """A moment in UTC, to the second."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%m-%d %H:%M:%S")
+
+
+def date_time(at_ms: int) -> str:
+    """A moment in UTC with its year, to the second."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def time_of_day(at_ms: int) -> str:
@@ -106,3 +113,12 @@ def order_row(view: OrderView) -> list[str]:
         number(view.cum_quantity),
         "unresolved" if view.is_unresolved else _SHORT.get(view.status.value, view.status.value.lower()),
     ]
+
+
+def order_table(views: Sequence[OrderView], ages: Sequence[str] | None = None, width: int = 0) -> list[Line]:
+    """Orders as a table, with an AGE column if ``ages`` are given, fitted to ``width`` (0: not fitted)."""
+    columns = ORDER_COLUMNS if ages is None else (*ORDER_COLUMNS, ">AGE")
+    rows = [order_row(view) for view in views]
+    if ages is not None:
+        rows = [[*row, age] for row, age in zip(rows, ages, strict=True)]
+    return table(columns, rows, width=width, keep=("STATUS", ">AGE", "ID"))

@@ -15,7 +15,7 @@ import attrs
 from qkt.broker.protocol import SubmitAck, SubmitOutcome
 from qkt.cli import exit_codes
 from qkt.cli.confirm import add_sending_options, is_confirmed
-from qkt.cli.formatting import ORDER_COLUMNS, counted, number, order_row, plain, terms
+from qkt.cli.formatting import counted, number, order_table, plain, terms
 from qkt.cli.progress import progress
 from qkt.cli.runner import command_parser, run_command
 from qkt.cli.screen import Screen
@@ -23,13 +23,14 @@ from qkt.cli.session import (
     KEYS_HELP,
     Session,
     add_account_options,
+    check_symbol,
     find_order,
-    full_symbol,
     ids_of,
+    matches,
     session,
+    span_ms,
 )
 from qkt.cli.submit import decimal_of
-from qkt.cli.tables import table
 from qkt.errors import InvalidRequestError, VenueUnavailableError, WaitTimeoutError
 from qkt.model.orders import OrderModification, OrderStatus, OrderView
 
@@ -50,7 +51,7 @@ def run_modify(argv: Sequence[str]) -> int:
     parser.add_argument("--quantity", help="the new total quantity, executed part included")
     parser.add_argument("--limit", metavar="PRICE", help="the new limit price")
     parser.add_argument("--stop", metavar="PRICE", help="the new stop price")
-    add_account_options(parser)
+    add_account_options(parser, categories="both")
     add_sending_options(parser)
     return run_command(parser, argv, _modify)
 
@@ -59,7 +60,7 @@ def run_cancel(argv: Sequence[str]) -> int:
     """``qkt cancel``."""
     parser = command_parser("cancel", "Cancel orders, and wait until each has ended.", epilog=KEYS_HELP)
     parser.add_argument("ids", nargs="+", metavar="id", help="client order ids or the venue's order ids")
-    add_account_options(parser)
+    add_account_options(parser, categories="both")
     add_sending_options(parser)
     return run_command(parser, argv, _cancel)
 
@@ -67,10 +68,12 @@ def run_cancel(argv: Sequence[str]) -> int:
 def run_cancel_all(argv: Sequence[str]) -> int:
     """``qkt cancel-all``."""
     parser = command_parser(
-        "cancel-all", "Cancel every open order of the account, whoever placed it.", epilog=KEYS_HELP
+        "cancel-all",
+        "Cancel every open order of the account, spot and linear, whoever placed it.",
+        epilog=KEYS_HELP,
     )
     parser.add_argument("--symbol", help="only this symbol, e.g. BTCUSDT")
-    add_account_options(parser)
+    add_account_options(parser, categories="both")
     add_sending_options(parser)
     return run_command(parser, argv, _cancel_all)
 
@@ -81,7 +84,7 @@ def run_cancel_all(argv: Sequence[str]) -> int:
 def _modify(options: argparse.Namespace, screen: Screen) -> int:
     changes = _changes(options)
     with session(options, screen) as account:
-        view = find_order(account.broker, options.id)
+        view = find_order(account, options.id)
         what = f"{options.id}: {number(view.quantity)} at {terms(view)}, to become {_wanted(changes)}"
         if options.dry_run:
             screen.result({"dry_run": True, "order": plain(view), "changes": plain(changes)})
@@ -89,9 +92,9 @@ def _modify(options: argparse.Namespace, screen: Screen) -> int:
             return exit_codes.OK
         if not is_confirmed(options, screen, f"{what} at {account.place}: send it?"):
             return exit_codes.NO
-        with progress(screen, "waiting for the outcome", expected_s=options.wait_ms / 1000):
+        with progress(screen, "waiting for the outcome", expected_s=span_ms(options.wait) / 1000):
             ack = account.broker.modify(**ids_of(view), changes=changes)
-            now = _after_modify(account, view, changes, ack, options.wait_ms)
+            now = _after_modify(account, view, changes, ack, span_ms(options.wait))
     outcome, code = _modify_outcome(changes, ack, now)
     screen.result({"outcome": outcome, "reason": ack.reject_reason or now.reason, "order": plain(now)})
     why = f": {ack.reject_reason}" if ack.reject_reason else ""
@@ -155,35 +158,35 @@ def _modify_outcome(changes: OrderModification, ack: SubmitAck, now: OrderView) 
 
 def _cancel(options: argparse.Namespace, screen: Screen) -> int:
     with session(options, screen) as account:
-        views = [find_order(account.broker, name) for name in options.ids]
+        views = [find_order(account, name) for name in options.ids]
         return _cancel_these(account, views, options, screen)
 
 
 def _cancel_all(options: argparse.Namespace, screen: Screen) -> int:
     with session(options, screen) as account:
-        views = account.broker.open_orders()
-        if options.symbol:
-            wanted = full_symbol(options.symbol, options.category)
-            views = [view for view in views if view.symbol == wanted]
-        return _cancel_these(account, views, options, screen)
+        check_symbol(account, options.symbol)
+        views = [view for view in account.broker.open_orders() if matches(view.symbol, options.symbol)]
+        code = _cancel_these(account, views, options, screen)
+        screen.lines(account.unread_lines())
+        return max(code, exit_codes.UNAVAILABLE) if account.unread else code
 
 
 def _cancel_these(account: Session, views: list[OrderView], options: argparse.Namespace, screen: Screen) -> int:
     if not views:
         screen.result({"orders": [], "still_open": 0, "other_open_orders": 0})
-        screen.line(f"no open orders to cancel at {account.place}")
+        screen.line(f"no open orders to cancel in {account.scope} at {account.place}")
         return exit_codes.OK
     if options.dry_run or not options.yes:
-        screen.lines(table(ORDER_COLUMNS, [order_row(view) for view in views]))
+        screen.lines(order_table(views))
     if options.dry_run:
         screen.result({"dry_run": True, "orders": plain(views)})
-        screen.line(f"{len(views)} would be cancelled at {account.place}; nothing sent (--dry-run)")
+        screen.line(f"{len(views)} of {account.scope} would be cancelled at {account.place}; not sent (--dry-run)")
         return exit_codes.OK
-    if not is_confirmed(options, screen, f"cancel {len(views)} at {account.place}?"):
+    if not is_confirmed(options, screen, f"cancel {len(views)} in {account.scope} at {account.place}?"):
         return exit_codes.NO
-    with progress(screen, f"cancelling {len(views)}", expected_s=options.wait_ms / 1000):
+    with progress(screen, f"cancelling {len(views)}", expected_s=span_ms(options.wait) / 1000):
         asked = [(view, _ask(account, view)) for view in views]
-        deadline = time.monotonic() + options.wait_ms / 1000  # one for all of them
+        deadline = time.monotonic() + span_ms(options.wait) / 1000  # one for all of them
         endings = [
             _ending(account, view, answer, max(1, round((deadline - time.monotonic()) * 1000)))
             for view, answer in asked

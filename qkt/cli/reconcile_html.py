@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 from qkt._version import __version__
-from qkt.cli.findings import Findings
-from qkt.cli.formatting import ORDER_COLUMNS, clock_time, number, order_row, span
-from qkt.reconcile.report import Discrepancy, ReconcileReport
+from qkt.cli.findings import Findings, nothing_differed
+from qkt.cli.formatting import ORDER_COLUMNS, date_time, number, order_row, span
+from qkt.reconcile.report import ReconcileReport
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
@@ -17,6 +17,7 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 table { border-collapse: collapse; width: 100%; } caption { text-align: left; color: #555; padding: .3rem 0; }
 th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+.wide { overflow-x: auto; }
 .good { color: #14692e; } .bad { color: #a31515; } .doubt { color: #8a5a00; }
 @media (prefers-color-scheme: dark) {
   body { color: #e6e6e6; background: #181818; } th, td { border-color: #3a3a3a; } caption { color: #aaa; }
@@ -28,16 +29,20 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 def page(findings: Findings) -> str:
     """The whole page."""
     first = findings.reports[0]
-    verdict = {0: ("good", "Everything was read and nothing is unresolved."), 3: ("bad", "Not everything was read.")}
+    verdict = {
+        0: ("good", "Everything was read, nothing differed and nothing is unresolved."),
+        1: ("doubt", "Everything was read and nothing is unresolved; something had differed, see below."),
+        3: ("bad", "Not everything was read."),
+    }
     style, sentence = verdict.get(findings.code, ("doubt", "Something is unresolved."))
     return "\n".join(
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
             f"<title>qkt reconcile {escape(findings.place)}</title><style>{_STYLE}</style></head><body>",
-            f"<h1>{escape(first.source)} at {escape(findings.place)}, {clock_time(first.started_ms)} UTC</h1>",
+            f"<h1>{escape(findings.scope)} at {escape(findings.place)}, {date_time(first.started_ms)} UTC</h1>",
             f'<p class="{style}"><strong>{sentence}</strong></p>',
-            _discrepancies(findings.discrepancies),
+            _discrepancies(findings),
             _unresolved(findings.unresolved),
             _rounds(findings.reports),
             _orders(findings),
@@ -47,9 +52,10 @@ def page(findings: Findings) -> str:
     )
 
 
-def _discrepancies(found: Sequence[Discrepancy]) -> str:
+def _discrepancies(findings: Findings) -> str:
+    found = findings.discrepancies
     if not found:
-        return "<h2>What differed</h2><p>Nothing: every fact was told before a round had to find it.</p>"
+        return f"<h2>What differed</h2><p>{escape(nothing_differed(findings).capitalize())}.</p>"
     rows = [
         [
             one.kind,
@@ -85,7 +91,9 @@ def _rounds(reports: Iterable[ReconcileReport]) -> str:
             ]
             for path in report.paths
         ]
-        caption = f"{report.trigger}, {report.duration_ms} ms, asked about {report.lookups_made} orders by id"
+        caption = (
+            f"{report.source}, {report.trigger}, {report.duration_ms} ms, {report.lookups_made} orders looked up by id"
+        )
         tables.append(_table(("Path", "Read", ">Rows", ">Pages", ">ms", "Problems"), rows, caption=caption))
     return "<h2>Rounds</h2>" + "".join(tables)
 
@@ -117,4 +125,4 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, caption: st
         for row in rows
     )
     titled = f"<caption>{escape(caption)}</caption>" if caption else ""
-    return f"<table>{titled}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+    return f'<div class="wide"><table>{titled}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

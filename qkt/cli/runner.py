@@ -21,6 +21,8 @@ from qkt.errors import (
 _CODES = """exit codes: 0 done, 1 the answer is no, 2 wrong call, 3 venue not reachable,
 4 outcome unknown, 130 Ctrl-C"""
 
+_KEY_CODES = frozenset({10003, 10004, 10005, 10007, 10008, 10010, 33004, -2015})
+
 Action = Callable[[argparse.Namespace, Screen], int]
 
 
@@ -39,6 +41,8 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str], action: Ac
 
 def code_of(error: QktError) -> int:
     """What the caller can do about an error, as an exit code."""
+    if _is_about_the_key(error):
+        return exit_codes.USAGE
     match error:
         case InvalidRequestError():
             return exit_codes.USAGE
@@ -48,6 +52,16 @@ def code_of(error: QktError) -> int:
             return exit_codes.UNKNOWN
         case _:
             return exit_codes.UNAVAILABLE
+
+
+def _is_about_the_key(error: BaseException) -> bool:
+    """True when the venue refused the key itself, so that trying again cannot help (docs v5/error)."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, BybitApiError) and seen.ret_code in _KEY_CODES:
+            return True
+        seen = seen.__cause__
+    return False
 
 
 def command_parser(name: str, description: str, *, epilog: str = "") -> argparse.ArgumentParser:

@@ -1,31 +1,36 @@
-"""The account a command works on: keys from the environment, testnet unless ``--live``, opened and closed once.
+"""The account that a command works on: keys from the environment, testnet unless ``--live``, opened and closed once.
 
-Keys are never arguments: what is typed ends up in shell histories and process lists.
+Keys are never arguments, since arguments are kept in shell histories and process lists.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
 
+from qkt.broker.composite import CompositeBroker
+from qkt.broker.protocol import Broker
+from qkt.broker.symbol_pattern import SymbolPattern
 from qkt.bus import EventBus
 from qkt.bybit.broker import BybitBroker
 from qkt.bybit.transport.client import BybitClient
 from qkt.cli.progress import progress
-from qkt.cli.screen import Screen
+from qkt.cli.screen import Line, Screen
 from qkt.clock import SystemClock
-from qkt.errors import InvalidRequestError
+from qkt.errors import BybitApiError, InvalidRequestError, ReconcileError
 from qkt.events import BrokerEvent
 from qkt.model.orders import OrderView
 
 PREFIXES = {"spot": "BYBIT_SPOT:", "linear": "BYBIT_LINEAR:"}
 _LIVE_HOSTS = ("api.bybit.", "api.bytick.", "api.bybitgeorgia.", "api.manepa.")
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 KEYS_HELP = """Keys come from BYBIT_API_KEY and BYBIT_API_SECRET. Testnet unless --live;
 BYBIT_REST_URL and BYBIT_WS_URL point elsewhere, e.g. at `qkt venue`."""
@@ -33,23 +38,44 @@ BYBIT_REST_URL and BYBIT_WS_URL point elsewhere, e.g. at `qkt venue`."""
 
 @attrs.frozen(kw_only=True)
 class Session:
-    """A connected account. ``place`` says where, for people: ``testnet``, ``LIVE`` or a host."""
+    """A connected account.
+
+    ``place`` names the venue: ``testnet``, ``LIVE`` or a host. ``brokers`` is category -> broker, for the categories
+    that could be read; ``unread`` is category -> reason for those that could not.
+    """
 
     client: BybitClient
-    broker: BybitBroker
+    broker: Broker
+    brokers: Mapping[str, BybitBroker]
+    unread: Mapping[str, str]
     bus: EventBus
     place: str
 
+    @property
+    def scope(self) -> str:
+        """The categories that were read, for a sentence: ``spot``, ``spot and linear``."""
+        return " and ".join(self.brokers)
+
+    @property
+    def unresolved(self) -> tuple[str, ...]:
+        """Orders without a definite answer, over all categories."""
+        return tuple(name for broker in self.brokers.values() for name in broker.health.unresolved)
+
+    def unread_lines(self) -> list[Line]:
+        """A line for each category that could not be read."""
+        return [[(f"{category} was not read: {reason}", "bold red")] for category, reason in self.unread.items()]
+
     def now_ms(self) -> int:
-        """This machine's wall time, which dates what brokers tell."""
+        """This machine's wall time in ms; brokers date events with it."""
         return SystemClock().now_ms()
 
 
-def add_account_options(parser: argparse.ArgumentParser, *, has_category: bool = True) -> None:
-    """``--live`` and, where no symbol tells it, ``--category``."""
+def add_account_options(parser: argparse.ArgumentParser, *, categories: str = "") -> None:
+    """``--live`` and, with ``categories`` (the default choice), ``--category``."""
     parser.add_argument("--live", action="store_true", help="the real venue with real money; testnet otherwise")
-    if has_category:
-        parser.add_argument("--category", choices=tuple(PREFIXES), default="spot", help="default: spot")
+    if categories:
+        choices = (*PREFIXES, "both") if categories == "both" else tuple(PREFIXES)
+        parser.add_argument("--category", choices=choices, default=categories, help=f"default: {categories}")
 
 
 def new_client(options: argparse.Namespace, **client_options: Any) -> BybitClient:
@@ -68,7 +94,7 @@ def new_client(options: argparse.Namespace, **client_options: Any) -> BybitClien
 
 
 def place_of(options: argparse.Namespace) -> str:
-    """Where a command acts, for a person to see before it does."""
+    """Name of the venue that a command acts on."""
     rest_url = os.environ.get("BYBIT_REST_URL")
     if rest_url:
         return urlsplit(rest_url).netloc or rest_url
@@ -83,29 +109,47 @@ def session(
     hear: Callable[[BrokerEvent], object] | None = None,
     **broker_options: Any,
 ) -> Iterator[Session]:
-    """Connect, read the account's whole state, and close everything again.
+    """Connect, read the account's whole state in the chosen categories, and close everything at the end.
 
-    ``hear`` is subscribed before the first round, so that it hears what the round finds.
+    ``hear`` is subscribed before the first round, so that it receives what the round finds. With both categories, one
+    that cannot be read is reported in ``Session.unread`` as long as the other can.
     Raises BybitConnectError or ReconcileError when the venue cannot be reached or read.
     """
-    place = place_of(options)
+    place, chosen = place_of(options), getattr(options, "category", "spot")
     client, bus = new_client(options), EventBus()
     if hear is not None:
         bus.subscribe(BrokerEvent, hear)
-    try:
+    with ExitStack() as stack:
+        stack.callback(client.close)
         with progress(screen, f"connecting to {place}"):
             client.connect()
-            broker = _broker_class(options)(client, bus, **broker_options)
+            brokers, unread = _open_brokers(chosen, client, bus, stack, broker_options)
+        routes = [(SymbolPattern.prefix(PREFIXES[category]), broker) for category, broker in brokers.items()]
+        broker: Broker = next(iter(brokers.values())) if len(brokers) == 1 else CompositeBroker(routes)
+        yield Session(client=client, broker=broker, brokers=brokers, unread=unread, bus=bus, place=place)
+
+
+def _open_brokers(
+    chosen: str, client: BybitClient, bus: EventBus, stack: ExitStack, options: Mapping[str, Any]
+) -> tuple[dict[str, BybitBroker], dict[str, str]]:
+    brokers: dict[str, BybitBroker] = {}
+    unread: dict[str, str] = {}
+    failure: Exception | None = None
+    for category in PREFIXES if chosen == "both" else (chosen,):
         try:
-            yield Session(client=client, broker=broker, bus=bus, place=place)
-        finally:
-            broker.close()
-    finally:
-        client.close()
+            broker = _broker_class(category)(client, bus, **options)
+        except (ReconcileError, BybitApiError) as error:
+            failure, unread[category] = error, str(error)
+            continue
+        stack.callback(broker.close)
+        brokers[category] = broker
+    if not brokers and failure is not None:
+        raise failure
+    return brokers, unread
 
 
-def _broker_class(options: argparse.Namespace) -> type[BybitBroker]:
-    if getattr(options, "category", "spot") == "linear":
+def _broker_class(category: str) -> type[BybitBroker]:
+    if category == "linear":
         from qkt.bybit.linear import BybitLinearBroker
 
         return BybitLinearBroker
@@ -124,18 +168,49 @@ def bare_symbol(symbol: str) -> str:
     return symbol.partition(":")[2] or symbol
 
 
-def find_order(broker: BybitBroker, name: str) -> OrderView:
+def category_of(symbol: str) -> str:
+    """``spot`` or ``linear``, from a symbol's prefix."""
+    return next((category for category, prefix in PREFIXES.items() if symbol.startswith(prefix)), "")
+
+
+def matches(symbol: str, wanted: str | None) -> bool:
+    """True when a symbol is the wanted one, given with or without its prefix; None takes all."""
+    return wanted is None or symbol == wanted or bare_symbol(symbol) == wanted.upper()
+
+
+def check_symbol(account: Session, wanted: str | None) -> None:
+    """Raise InvalidRequestError for a symbol that no read category lists, so that a typo is not an empty list."""
+    if wanted is None:
+        return
+    if ":" in wanted:
+        candidates = [wanted]
+    else:
+        candidates = [PREFIXES[category] + wanted.upper() for category in account.brokers]
+    if not any(account.broker.rules(symbol) for symbol in candidates):
+        raise InvalidRequestError(f"{account.place} lists no symbol {wanted!r} in {account.scope}")
+
+
+def find_order(account: Session, name: str) -> OrderView:
     """The open order with this client or broker order id; raises InvalidRequestError when there is none."""
-    for view in broker.open_orders():
+    for view in account.broker.open_orders():
         if name and name in (view.client_order_id, view.broker_order_id):
             return view
     raise InvalidRequestError(
-        f"no open order has the id {name!r}: `qkt orders` lists them, `qkt fills` shows what has traded"
+        f"no open order has the id {name!r} in {account.scope}: `qkt orders` lists them, `qkt fills` shows what has "
+        "traded"
     )
 
 
 def ids_of(view: OrderView) -> dict[str, Any]:
-    """How the broker wants an order named: by exactly one id."""
+    """Keyword arguments that name an order to a broker: exactly one id."""
     if view.broker_order_id:
         return {"broker_order_id": view.broker_order_id}
     return {"client_order_id": view.client_order_id}
+
+
+def span_ms(text: str) -> int:
+    """``500ms``, ``30s``, ``5m``, ``12h``, ``7d`` in milliseconds; raises InvalidRequestError for anything else."""
+    match = re.fullmatch(r"(\d+)(ms|s|m|h|d)", text)
+    if match is None:
+        raise InvalidRequestError(f"a span is a number and one of ms, s, m, h, d, e.g. 12h; got {text!r}")
+    return int(match[1]) * _UNITS_MS[match[2]]

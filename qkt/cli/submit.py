@@ -23,7 +23,7 @@ from qkt.cli.formatting import number, plain, terms
 from qkt.cli.progress import progress
 from qkt.cli.runner import command_parser, run_command
 from qkt.cli.screen import Screen
-from qkt.cli.session import KEYS_HELP, Session, add_account_options, bare_symbol, full_symbol, session
+from qkt.cli.session import KEYS_HELP, Session, add_account_options, bare_symbol, full_symbol, session, span_ms
 from qkt.errors import InvalidRequestError, WaitTimeoutError
 from qkt.ids import new_client_order_id
 from qkt.model.orders import (
@@ -68,7 +68,7 @@ def run(argv: Sequence[str]) -> int:
         "--tif", choices=[tif.name for tif in TimeInForce if tif is not TimeInForce.DAY], help="default: GTC"
     )
     parser.add_argument("--id", help="your own client order id; generated otherwise")
-    add_account_options(parser)
+    add_account_options(parser, categories="spot")
     add_sending_options(parser)
     return run_command(parser, argv, _submit)
 
@@ -148,9 +148,9 @@ def _show(request: OrderRequest, what: str, screen: Screen) -> int:
 
 
 def _send(account: Session, request: OrderRequest, options: argparse.Namespace, screen: Screen) -> int:
-    with progress(screen, "waiting for the outcome", expected_s=options.wait_ms / 1000):
+    with progress(screen, "waiting for the outcome", expected_s=span_ms(options.wait) / 1000):
         ack = account.broker.submit(request)
-        outcome, view = _outcome(account, request, options.wait_ms)
+        outcome, view = _outcome(account, request, span_ms(options.wait))
     reason = ack.reject_reason if outcome is SubmitOutcome.UNKNOWN else view.reason or ack.reject_reason
     screen.result(
         {

@@ -1,7 +1,7 @@
 """``qkt watch``: the account as qkt knows it, live, with the age of every number; it changes nothing.
 
 On a terminal a page that follows its size; piped, a line per event; with ``--json`` a JSON line per event and per
-state. It stays through lost connections and shows them. Exit codes: 0 the time given by ``--for-s`` is over, 2 wrong
+state. It stays through lost connections and shows them. Exit codes: 0 the time given by ``--for`` is over, 2 wrong
 call, 3 the venue could not be reached at the start, 130 Ctrl-C.
 """
 
@@ -22,9 +22,8 @@ from qkt.cli import exit_codes
 from qkt.cli.formatting import plain
 from qkt.cli.runner import command_parser, run_command
 from qkt.cli.screen import Line, Screen
-from qkt.cli.session import KEYS_HELP, Session, add_account_options, session
-from qkt.cli.watch_view import Memory, event_line, page
-from qkt.errors import InvalidRequestError
+from qkt.cli.session import KEYS_HELP, Session, add_account_options, session, span_ms
+from qkt.cli.watch_view import Memory, discrepancies_of, event_line, page, positions_of
 from qkt.events import BrokerEvent
 
 _AT_LEAST_EVERY_S, _AT_MOST_EVERY_S = 1.0, 0.2
@@ -35,19 +34,16 @@ def run(argv: Sequence[str]) -> int:
     parser = command_parser(
         "watch", "Watch orders, fills, balances and health live; change nothing. Ctrl-C ends it.", epilog=KEYS_HELP
     )
-    add_account_options(parser)
+    add_account_options(parser, categories="both")
     parser.add_argument("--once", action="store_true", help="one page, then the end")
-    parser.add_argument("--for-s", type=float, metavar="SECONDS", help="end after so long; default: until Ctrl-C")
-    parser.add_argument("--poll-ms", type=int, default=5_000, help="the time between two rounds (default 5000)")
-    parser.add_argument(
-        "--since-ms", type=int, default=300_000, help="how far back fills are read (default 300000: 5 minutes)"
-    )
+    parser.add_argument("--for", dest="duration", metavar="SPAN", help="end after so long; default: until Ctrl-C")
+    parser.add_argument("--poll", default="5s", help="the time between two rounds (default 5s)")
+    parser.add_argument("--since", default="5m", help="how far back fills are read (default 5m)")
     return run_command(parser, argv, _watch)
 
 
 def _watch(options: argparse.Namespace, screen: Screen) -> int:
-    if options.for_s is not None and options.for_s < 0:
-        raise InvalidRequestError("--for-s must not be negative")
+    duration_ms = None if options.duration is None else span_ms(options.duration)
     memory = Memory()
     woken = threading.Event()
     untold: deque[BrokerEvent] = deque()
@@ -58,12 +54,16 @@ def _watch(options: argparse.Namespace, screen: Screen) -> int:
         woken.set()
 
     with session(
-        options, screen, hear=hear, poll_interval_ms=options.poll_ms, recovery_window_ms=options.since_ms
+        options,
+        screen,
+        hear=hear,
+        poll_interval_ms=span_ms(options.poll),
+        recovery_window_ms=span_ms(options.since),
     ) as account:
         if options.once:
             _once(account, memory, screen)
             return exit_codes.OK
-        until = None if options.for_s is None else time.monotonic() + options.for_s
+        until = None if duration_ms is None else time.monotonic() + duration_ms / 1000
         if screen.is_json:
             _every_turn(woken, until, lambda: _print_json(account, untold))
         elif sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
@@ -124,16 +124,18 @@ def _print_json(account: Session, untold: deque[BrokerEvent]) -> None:
 
 
 def _state(account: Session) -> dict[str, object]:
-    broker, stats = account.broker, account.client.stats
+    stats = account.client.stats
     return {
         "place": account.place,
-        "health": plain(broker.health),
+        "health": {category: plain(broker.health) for category, broker in account.brokers.items()},
         "frame_age_ms": stats.frame_age_ms,
         "losses": stats.losses,
-        "orders": plain(broker.open_orders()),
+        "orders": plain(account.broker.open_orders()),
+        "positions": plain(positions_of(account)),
         "balances": plain(account.client.wallet.coins),
         "balances_as_of_ms": account.client.wallet.as_of_ms,
-        "discrepancies": plain([found for report in broker.reports for found in report.discrepancies]),
+        "discrepancies": plain(discrepancies_of(account)),
+        "unread": dict(account.unread),
     }
 
 

@@ -6,10 +6,11 @@ import threading
 from collections import deque
 from typing import Any
 
-from qkt.cli.formatting import ORDER_COLUMNS, counted, number, order_row, short_reason, span, time_of_day
+from qkt.bybit.linear import BybitLinearBroker
+from qkt.cli.formatting import counted, number, order_table, short_reason, span, time_of_day
 from qkt.cli.listings import fill_row
 from qkt.cli.screen import Line
-from qkt.cli.session import Session
+from qkt.cli.session import Session, bare_symbol, category_of
 from qkt.cli.tables import table
 from qkt.events import (
     BalancesUpdated,
@@ -19,6 +20,8 @@ from qkt.events import (
     HealthRestored,
     OrderEvent,
 )
+from qkt.model.orders import OrderView
+from qkt.reconcile.report import Discrepancy
 
 _KEPT = 200
 
@@ -46,15 +49,18 @@ class Memory:
 
 
 def page(account: Session, memory: Memory, *, width: int, height: int) -> list[Line]:
-    """Everything, cut to the terminal's size."""
-    room = max(2, (height - 12) // 4)
+    """Everything, fitted to the terminal: problems first, then orders, positions, balances, fills and events."""
+    room = max(2, (height - 14) // 4)
+    fixed = [_head(account), _problems(account), _positions(account), _balances(account)]
+    spare = height - sum(len(section) + 1 for section in fixed if section)
     fills, events = memory.latest(room)
+    orders = _orders(account, max(room, spare - 2 * room - 4), width)
     sections = [
-        _head(account),
-        _health(account),
-        _orders(account, room),
-        _balances(account),
-        _fills(fills),
+        fixed[0],
+        fixed[1],
+        orders,
+        *fixed[2:],
+        _fills(fills, width),
         _discrepancies(account, room),
         _events(events),
     ]
@@ -63,60 +69,87 @@ def page(account: Session, memory: Memory, *, width: int, height: int) -> list[L
 
 
 def _head(account: Session) -> list[Line]:
-    health, stats = account.broker.health, account.client.stats
-    stream_style = "green" if health.stream == "live" else "bold red"
+    stats = account.client.stats
     lost = f", lost {counted(stats.losses, 'time')}" if stats.losses else ""
-    return [
-        [
-            (f"{health.source} at {account.place}", "bold"),
-            ("   stream ", "dim"),
-            (health.stream, stream_style),
-            (lost, ""),
-        ],
-        [
-            ("age of  ", "dim"),
-            ("orders ", "dim"),
-            (f"{span(health.orders):<8}", _age_style(health.orders)),
-            ("executions ", "dim"),
-            (f"{span(health.executions):<8}", _age_style(health.executions)),
-            ("balances ", "dim"),
-            (f"{span(health.balances):<8}", _age_style(health.balances)),
-            ("last frame ", "dim"),
-            (span(stats.frame_age_ms), ""),
-        ],
+    lines: list[Line] = []
+    for category, broker in account.brokers.items():
+        health = broker.health
+        style = "green" if health.stream == "live" else "bold red"
+        ages: list[tuple[str, str]] = []
+        for domain, age_ms in health.ages_ms.items():
+            if age_ms is not None or domain != "positions":
+                ages += [(f"  {domain} ", "dim"), (span(age_ms), _age_style(age_ms))]
+        lines.append([(f"{category:<7}", "bold"), (" stream ", "dim"), (health.stream, style), *ages])
+    place: Line = [
+        (f"{account.scope} at {account.place}", "bold"),
+        ("   last frame ", "dim"),
+        (span(stats.frame_age_ms), ""),
+        (lost, ""),
     ]
+    return [place, *lines]
 
 
 def _age_style(age_ms: int | None) -> str:
     return "bold red" if age_ms is None or age_ms > 60_000 else "yellow" if age_ms > 15_000 else ""
 
 
-def _health(account: Session) -> list[Line]:
-    health = account.broker.health
-    lines: list[Line] = [
-        [(f"degraded {domain}: {short_reason(why)}", "bold red")] for domain, why in health.degraded.items()
-    ]
-    if health.unresolved:
-        lines.append([(f"unresolved: {', '.join(health.unresolved)}; do not send again", "bold yellow")])
+def _problems(account: Session) -> list[Line]:
+    lines: list[Line] = account.unread_lines()
+    for category, broker in account.brokers.items():
+        lines += [
+            [(f"{category} degraded {domain}: {short_reason(why)}", "bold red")]
+            for domain, why in broker.health.degraded.items()
+        ]
+    if account.unresolved:
+        lines.append([(f"unresolved: {', '.join(account.unresolved)}; do not send again", "bold yellow")])
     return lines
 
 
-def _orders(account: Session, room: int) -> list[Line]:
+def _orders(account: Session, room: int, width: int) -> list[Line]:
     views = sorted(account.broker.open_orders(), key=lambda view: -view.created_ms)
     if not views:
         return [[("no open orders", "dim")]]
-    rows = [[*order_row(view), span(_age_of(account, view.updated_ms))] for view in views[:room]]
-    more = len(views) - room
-    rest: list[Line] = [[(f"and {more} more open orders", "dim")]] if more > 0 else []
-    return [*table((*ORDER_COLUMNS, ">AGE"), rows), *rest]
+    shown = views[:room]
+    ages = [span(_age_of(account, view)) for view in shown]
+    more = len(views) - len(shown)
+    rest: list[Line] = [[(f"and {counted(more, 'more open order')}", "dim")]] if more > 0 else []
+    return [*order_table(shown, ages, width=width), *rest]
 
 
-def _age_of(account: Session, updated_ms: int) -> int | None:
-    """How long ago a number last moved or was confirmed."""
-    confirmed = account.broker.health.orders
-    since_change = account.now_ms() - updated_ms if updated_ms else None
+def _age_of(account: Session, view: OrderView) -> int | None:
+    """Time since a view last changed or was confirmed by a complete read, whichever is shorter."""
+    broker = account.brokers.get(category_of(view.symbol))
+    confirmed = None if broker is None else broker.health.orders
+    since_change = account.now_ms() - view.updated_ms if view.updated_ms else None
     known = [age for age in (confirmed, since_change) if age is not None]
     return max(0, min(known)) if known else None
+
+
+def positions_of(account: Session) -> list[dict[str, Any]]:
+    """The open positions, as rows with symbol, position index, quantity, entry price and profit."""
+    broker = account.brokers.get("linear")
+    if not isinstance(broker, BybitLinearBroker):
+        return []
+    return [
+        {"symbol": symbol, "position_index": index, "position": position}
+        for (symbol, index), position in sorted(broker.positions().items())
+    ]
+
+
+def discrepancies_of(account: Session) -> list[Discrepancy]:
+    """The differences that the kept reports of all categories found."""
+    return [found for broker in account.brokers.values() for report in broker.reports for found in report.discrepancies]
+
+
+def _positions(account: Session) -> list[Line]:
+    held = positions_of(account)
+    if not held:
+        return []
+    rows = [
+        [bare_symbol(row["symbol"]), number(row["position"].quantity), number(row["position"].avg_price)]
+        for row in held
+    ]
+    return table(("POSITION", ">QUANTITY", ">ENTRY"), rows)
 
 
 def _balances(account: Session) -> list[Line]:
@@ -124,19 +157,24 @@ def _balances(account: Session) -> list[Line]:
     if not coins:
         return [[("no balances", "dim")]]
     rows = [[coin, number(held.total), number(held.locked), number(held.available)] for coin, held in coins.items()]
-    age = span(account.broker.health.balances)
+    age = span(min((broker.health.balances or 0 for broker in account.brokers.values()), default=None))
     return table(("COIN", ">TOTAL", ">LOCKED", ">AVAILABLE", ">AGE"), [[*row, age] for row in rows])
 
 
-def _fills(fills: list[FillEvent]) -> list[Line]:
+def _fills(fills: list[FillEvent], width: int) -> list[Line]:
     if not fills:
         return [[("no fills yet", "dim")]]
     rows = [fill_row(fill, time_of_day(fill.exec_time_ms)) for fill in fills]
-    return table(("FILLS (UTC)", "ID", "SYMBOL", "SIDE", ">QUANTITY", ">PRICE", ">FEE"), rows)
+    return table(
+        ("FILLS (UTC)", "ID", "SYMBOL", "SIDE", ">QUANTITY", ">PRICE", ">FEE"),
+        rows,
+        width=width,
+        keep=("FILLS (UTC)", ">FEE"),
+    )
 
 
 def _discrepancies(account: Session, room: int) -> list[Line]:
-    found = [one for report in account.broker.reports for one in report.discrepancies][-room:]
+    found = discrepancies_of(account)[-room:]
     if not found:
         return []
     lines: list[Line] = [[("HEALED", "bold")]]
@@ -189,6 +227,9 @@ def _cut(line: Line, width: int) -> Line:
     pieces: list[Any] = [(line, "")] if isinstance(line, str) else list(line)
     kept, left = [], width
     for text, style in pieces:
-        kept.append((text[:left], style))
-        left -= len(kept[-1][0])
+        if len(text) > left:
+            kept.append((text[: max(0, left - 1)] + "…" * (left > 0), style))
+            break
+        kept.append((text, style))
+        left -= len(text)
     return kept

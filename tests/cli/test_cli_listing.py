@@ -40,7 +40,7 @@ def test_fills_lists_what_has_traded_oldest_first(venue, qkt, qkt_json):
     assert (code, [fill["symbol"] for fill in told["fills"]]) == (0, ["BYBIT_SPOT:BTCUSDT", "BYBIT_SPOT:ETHUSDT"])
     record = venue.truth()["executions"]
     assert [fill["exec_id"] for fill in told["fills"]] == [row["execId"] for row in record]
-    assert "1 fill in the last 1h" in qkt("fills", "--symbol", "ETHUSDT").text
+    assert "1 fill of spot and linear in the last 1h" in qkt("fills", "--symbol", "ETHUSDT").text
 
 
 def test_balances_shows_what_is_there_and_what_is_locked(venue, qkt, qkt_json):
@@ -107,7 +107,7 @@ def test_the_live_host_in_the_environment_needs_the_word_live(qkt, monkeypatch):
 def test_a_wrong_secret_is_said_in_a_sentence(qkt, qkt_json, monkeypatch):
     monkeypatch.setenv("BYBIT_API_SECRET", "wrong-one")
     code, told = qkt_json("balances")
-    assert (code, told["exit_code"], told["error"]) == (3, 3, "BybitConnectError")
+    assert (code, told["exit_code"], told["error"]) == (2, 2, "BybitConnectError")
     assert "10004" in told["message"]
     assert "wrong-one" not in told["message"]
 

@@ -27,7 +27,6 @@ from qkt.cli.findings import Findings
 from qkt.cli.reconcile import _lines as lines_of
 from qkt.cli.reconcile_html import page
 from qkt.cli.screen import Screen
-from qkt.health import Health
 from qkt.model.balances import Wallet
 from qkt.reconcile.report import Discrepancy, ReconcileReport
 from tests.support.cli_rig import end, environment, many_on_a_terminal, on_a_terminal, start
@@ -37,8 +36,8 @@ SEEN = {
     "fills": ("fills",),
     "balances": ("balances",),
     "doctor": ("doctor",),
-    "reconcile": ("reconcile", "--report", "--interval-ms", "0"),
-    "watch": ("watch", "--for-s", "0"),
+    "reconcile": ("reconcile", "--report", "--interval", "0s"),
+    "watch": ("watch", "--for", "0s"),
     "version": ("version",),
     "submit": ("submit", "buy", "1", "SOLUSDT", "--limit", "100", "--yes"),
     "modify": ("modify", "to-modify", "--limit", "49000", "--yes"),
@@ -161,11 +160,11 @@ def test_what_the_account_is(status, colour):
 
 def test_reconcile_reads_everything_and_finds_nothing(venue, qkt, qkt_json):
     venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.1", price="50000")
-    code, told = qkt_json("reconcile", "--interval-ms", "0")
+    code, told = qkt_json("reconcile", "--interval", "0s")
     assert (code, told["ok"], told["discrepancies"], told["unresolved"]) == (0, True, [], [])
-    assert len(told["reports"]) == 2
+    assert [report["source"] for report in told["reports"]] == ["BYBIT_SPOT", "BYBIT_LINEAR"] * 2
     assert len(told["open_orders"]) == 1
-    assert "what differed" in qkt("reconcile", "--interval-ms", "0").text
+    assert "what differed" in qkt("reconcile", "--interval", "0s").text
 
 
 class _Page(HTMLParser):
@@ -194,7 +193,7 @@ def test_reconcile_writes_a_page_of_its_own(venue, qkt, tmp_path):
     assert qkt("reconcile", "--report", "--html", str(target), "--rounds", "1").code == 0
     page = _Page(target.read_text())
     assert page.open == []
-    assert "Everything was read and nothing is unresolved." in page.words
+    assert "Everything was read, nothing differed and nothing is unresolved." in page.words
     assert "a-resting-order" in page.words
     assert "<script" not in target.read_text()
 
@@ -215,12 +214,12 @@ def test_reconcile_finds_what_the_stream_did_not_tell(venue, venue_env):
     """A fill whose frames are dropped, older than what a healthy stream would still be about to tell."""
     venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.1", price="50000", orderLinkId="quiet")
     venue.faults.add("stream_mute")
-    process = start("reconcile", "--json", "--rounds", "2", "--interval-ms", "4000", env=venue_env)
+    process = start("reconcile", "--json", "--rounds", "2", "--interval", "4s", env=venue_env)
     wait_for_the_first_round(venue)
     venue.fill("quiet", "0.04")
     ended = end(process)
     told = json.loads(ended.out)
-    assert (ended.code, [found["kind"] for found in told["discrepancies"]][:1]) == (0, ["missed_fill"])
+    assert (ended.code, [found["kind"] for found in told["discrepancies"]][:1]) == (1, ["missed_fill"])
     assert told["discrepancies"][0]["client_order_id"] == "quiet"
 
 
@@ -253,10 +252,11 @@ def test_a_discrepancy_is_shown_with_its_evidence():
     )
     findings = Findings(
         place="testnet",
+        scope="spot",
         reports=(report,),
         orders=(),
         wallet=Wallet(),
-        health=Health(source="BYBIT_SPOT", unresolved=("lost",)),
+        unresolved=("lost",),
     )
     text = "\n".join(
         line if isinstance(line, str) else "".join(t for t, _ in line) for line in lines_of(findings, in_detail=True)
@@ -277,17 +277,21 @@ def test_watch_shows_orders_fills_balances_and_the_age_of_each(venue, qkt, qkt_j
     seen = qkt("watch", "--once")
     assert seen.code == 0
     assert "stream live" in seen.text
-    assert [word for word in ("AGE", "age of", "orders", "executions", "balances") if word not in seen.text] == []
+    assert [
+        word for word in ("AGE", "spot", "linear", "orders", "executions", "balances") if word not in seen.text
+    ] == []
     assert "0.04" in next(line for line in seen.lines if line.startswith("watched"))
 
     code, told = qkt_json("watch", "--once")
-    assert (code, told["health"]["stream"]) == (0, "live")
-    assert all(told["health"][domain] is not None for domain in ("orders", "executions", "balances"))
+    assert (code, set(told["health"])) == (0, {"spot", "linear"})
+    for health in told["health"].values():
+        assert health["stream"] == "live"
+        assert all(health[domain] is not None for domain in ("orders", "executions", "balances"))
 
 
 def test_watch_stays_through_a_lost_stream_and_shows_it(venue, venue_env):
     venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.1", price="50000", orderLinkId="watched")
-    process = start("watch", "--json", "--poll-ms", "500", env=venue_env)
+    process = start("watch", "--json", "--poll", "500ms", env=venue_env)
     told = (json.loads(line) for line in process.stdout)
     assert any("state" in each for each in told)
     venue.cut_streams()

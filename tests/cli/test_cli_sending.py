@@ -79,10 +79,10 @@ def test_a_lost_reply_is_looked_up_and_accepted(venue, qkt_json):
 
 def test_an_outcome_nobody_knows_is_exit_code_four_and_is_not_sent_again(venue, qkt, qkt_json):
     lost = venue.faults.add("ret_code", path=CREATE, code=10016)
-    code, told = qkt_json("submit", "buy", "0.01", "BTCUSDT", "--limit", "59000", "--yes", "--wait-ms", "100")
+    code, told = qkt_json("submit", "buy", "0.01", "BTCUSDT", "--limit", "59000", "--yes", "--wait", "100ms")
     assert (code, told["outcome"], lost.hits) == (4, "UNKNOWN", 1)
 
-    seen = qkt("submit", "buy", "0.01", "BTCUSDT", "--limit", "59000", "--yes", "--wait-ms", "100")
+    seen = qkt("submit", "buy", "0.01", "BTCUSDT", "--limit", "59000", "--yes", "--wait", "100ms")
     assert seen.code == 4
     assert "Do not send it again" in seen.text
 
@@ -185,7 +185,7 @@ def test_modify_says_when_it_is_refused_or_unknown(venue, qkt_json):
     assert (code, told["outcome"]) == (1, "REJECTED")
     refused.remove()
     venue.faults.add("ret_code", path=AMEND, code=10016)
-    code, told = qkt_json("modify", "resting", "--limit", "49000", "--yes", "--wait-ms", "100")
+    code, told = qkt_json("modify", "resting", "--limit", "49000", "--yes", "--wait", "100ms")
     assert (code, told["outcome"]) == (4, "UNKNOWN")
 
 
@@ -220,9 +220,9 @@ def test_an_order_that_fills_before_its_cancel_is_said_to_have_filled(venue, qkt
 def test_a_cancel_nobody_answers_is_exit_code_four(venue, qkt, qkt_json):
     rest(venue)
     venue.faults.add("ret_code", path=CANCEL, code=10016)
-    code, told = qkt_json("cancel", "resting", "--yes", "--wait-ms", "100")
+    code, told = qkt_json("cancel", "resting", "--yes", "--wait", "100ms")
     assert (code, told["still_open"]) == (4, 1)
-    assert "may still be open" in qkt("cancel", "resting", "--yes", "--wait-ms", "100").text
+    assert "may still be open" in qkt("cancel", "resting", "--yes", "--wait", "100ms").text
 
 
 def test_cancel_all_ends_every_open_order(venue, qkt, qkt_json):
@@ -231,7 +231,7 @@ def test_cancel_all_ends_every_open_order(venue, qkt, qkt_json):
     rest(venue, "three", orderType="Market", side="Sell", qty="1", triggerPrice="40000", orderFilter="StopOrder")
 
     shown = qkt("cancel-all", "--dry-run")
-    assert "3 would be cancelled" in shown.text
+    assert "3 of spot and linear would be cancelled" in shown.text
     code, told = qkt_json("cancel-all", "--symbol", "ETHUSDT", "--yes")
     assert (code, len(told["orders"])) == (0, 1)
     assert qkt("cancel-all", "--yes").code == 0
@@ -248,3 +248,20 @@ def test_ctrl_c_at_the_worst_moment_leaves_no_thread(venue, qkt, monkeypatch):
     monkeypatch.setattr("qkt.cli.submit.is_confirmed", interrupted)
     assert qkt("submit", "buy", "0.01", "BTCUSDT", "--market").code == 130
     assert placed(venue) == []
+
+
+def test_cancel_all_ends_linear_orders_too_and_says_so(venue, qkt, qkt_json):
+    venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.1", price="50000", category="linear")
+    assert "1 open order in spot and linear" in qkt("orders").text
+    code, told = qkt_json("cancel-all", "--yes")
+    assert (code, [each["outcome"] for each in told["orders"]]) == (0, ["cancelled"])
+    assert "no open orders to cancel in spot and linear" in qkt("cancel-all", "--yes").text
+
+
+def test_a_symbol_that_no_category_lists_is_a_wrong_call(qkt):
+    ended = qkt("orders", "--symbol", "NOPE")
+    assert (ended.code, "lists no symbol 'NOPE'" in ended.err) == (2, True)
+
+
+def test_a_misspelt_command_is_answered_with_the_nearest(qkt):
+    assert "did you mean 'orders'?" in qkt("order").err
