@@ -7,8 +7,8 @@
         venue.faults.add("reply_lost", path="/v5/order/create", count=1)
         venue.truth()
 
-Needs the extra ``qkt[venue]``. Nothing here imports the SDK, and the SDK imports nothing from here: they check each
-other.
+Needs the extra ``qkt[venue]``. It does not import the SDK and the SDK does not import it, so that a mistake of one is
+not repeated by the other.
 """
 
 from .clock import RealClock, VirtualClock
@@ -16,7 +16,7 @@ from .exchange.retcodes import Refusal
 from .faults import KINDS, Fault, Faults
 from .venue import DEFAULT_BALANCES, SimulatedBybit
 
-SimulatedVenue = SimulatedBybit  # the same class, by the name of what it is
+SimulatedVenue = SimulatedBybit  # a second name of the same class
 
 __all__ = [
     "DEFAULT_BALANCES",

@@ -1,10 +1,10 @@
 """``qkt venue`` and ``python -m qkt.venue``: the simulated Bybit as a program of its own.
 
-Prints where it listens, then one line per event; ends cleanly on Ctrl-C. A story file (TOML) arms faults and lets
-things happen at given times, so that a bot in any language can be put through the same bad night twice.
+Prints where it listens, then one line per event; ends cleanly on Ctrl-C. A story file (TOML) arms faults and makes
+events happen at given times, so that the same sequence can be repeated for a bot in any language.
 """
 
-# ruff: noqa: T201 - a program for the terminal: printing is its business
+# ruff: noqa: T201 - a program for the terminal prints
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def _timer(venue: SimulatedBybit, event: Mapping[str, Any]) -> threading.Timer:
 
 
 def describe(entry: Entry) -> str:
-    """A journal entry as a line for a person."""
+    """A journal entry as one readable line."""
     stamp = datetime.fromtimestamp(entry["t"] / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
     told = {name: value for name, value in entry.items() if name not in _QUIET and str(value) not in _DULL}
     details = " ".join(f"{name}={value}" for name, value in told.items())

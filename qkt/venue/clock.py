@@ -19,7 +19,7 @@ class Clock(Protocol):
 
 
 class RealClock:
-    """Wall time."""
+    """The system clock."""
 
     def now_ms(self) -> int:
         return time.time_ns() // 1_000_000
@@ -67,7 +67,7 @@ class SkewedClock:
         self.offset_ms = 0
 
     def jump(self, fault: Fault) -> None:
-        """Move the offset as a ``clock_jump`` says, and keep the sum for the day the fault is removed."""
+        """Move the offset as a ``clock_jump`` says, and keep the sum in the fault, whose removal takes it back."""
         self.offset_ms += int(fault["ms"])
         fault.memory = (fault.memory or 0) + int(fault["ms"])
 

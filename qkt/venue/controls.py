@@ -1,4 +1,4 @@
-"""What a test does to the venue: accounts, money, prices, fills and cancels from outside, and the truth afterwards."""
+"""The commands of a test: accounts, money, prices, fills and cancels from outside the API, and the true state."""
 
 from __future__ import annotations
 

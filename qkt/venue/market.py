@@ -1,9 +1,8 @@
-"""A market that lives: prices that wander and counterparties that trade, decided by the seed alone.
+"""A live market: a seeded price process and counterparties that trade with resting orders.
 
-Each step of a market's time moves every price by a random return and lets a random volume trade on the way there.
-Resting orders are met best first; an order larger than the volume fills in part and holds the price where it stands,
-so a bot sees partial fills, then whole ones, then none. The same seed and the same steps give the same market, whether
-the steps come from a real clock or from a test that advances a virtual one.
+Each step moves every price by a random return, and a random volume trades on the way. Resting orders fill best price
+first; an order larger than the volume fills in part and stops the price there. The same seed and the same steps give
+the same market, whether the steps come from the real clock or from a virtual one.
 """
 
 from __future__ import annotations
@@ -43,10 +42,10 @@ class LiveMarket:
         self.steps = 0
 
     def advance(self, now_ms: int, *, at_most: int | None = None) -> None:
-        """Make the steps that are due; under the venue's lock.
+        """Make the steps that are due; called under the venue's lock.
 
         Args:
-            at_most: after a longer absence (a suspended host, a jump of the clock) skip what is beyond so many steps.
+            at_most: how many steps to make when the clock jumped ahead; the others are skipped.
         """
         if at_most is not None:
             self._next_ms = max(self._next_ms, now_ms - at_most * self._step_ms)
@@ -55,7 +54,7 @@ class LiveMarket:
             self.step()
 
     def step(self) -> None:
-        """Move every market once."""
+        """Make one step in every market."""
         self.steps += 1
         books = self._exchange.books
         for (category, _), book in books.items():

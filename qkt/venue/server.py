@@ -1,7 +1,7 @@
 """The thread and the event loop in which the venue listens.
 
-Started and stopped from any thread; `start` returns when the port is open. Refusing connections is a state of this
-room: the listening socket really closes, and opens again on the same port.
+Started and stopped from any thread; `start` returns when the port is open. To refuse connections the listening socket
+is closed, and opened again on the same port.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _HOUSEKEEPING_S = 0.02
 
 
 class ServerThread:
-    """An HTTP server on a loop of its own, in a daemon thread named ``qkt-venue``."""
+    """An HTTP server with its own event loop in a daemon thread named ``qkt-venue``."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class ServerThread:
         if loop is None:
             return
         if threading.current_thread() is self._thread:
-            self._task = loop.create_task(job())  # kept, or the loop might drop it unfinished
+            self._task = loop.create_task(job())  # kept: the loop itself holds only a weak reference
             return
         asyncio.run_coroutine_threadsafe(job(), loop).result(timeout_s)
 
@@ -104,13 +104,13 @@ class ServerThread:
         self.run(run)
 
     async def listen(self) -> None:
-        """Open the port (again)."""
+        """Open the port, for the first time or again."""
         if self._site is None and self._runner is not None:
             self._site = web.TCPSite(self._runner, self._host, self.port, reuse_address=True, backlog=512)
             await self._site.start()
 
     async def stop_listening(self, *, cut: bool) -> None:
-        """Close the port; connections already made live on unless cut."""
+        """Close the port; existing connections stay open unless ``cut``."""
         if self._site is not None:
             await self._site.stop()
             self._site = None

@@ -1,1 +1,1 @@
-"""The REST face of the venue, without sockets: from a signed request to an envelope."""
+"""The REST API of the venue without sockets: from a signed request to an envelope."""

@@ -19,7 +19,7 @@ _FUTURE_MS = 1000
 
 
 class Unauthenticated(Exception):
-    """The authentication headers are missing: HTTP 401, not a retCode."""
+    """Raised when an authentication header is missing; answered with HTTP 401, not with a retCode."""
 
 
 def sign(secret: str, text: str) -> str:

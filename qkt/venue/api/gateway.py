@@ -248,7 +248,7 @@ def _items(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def _scalar(name: str, field: Any) -> Any:
-    """Parameters are strings, numbers or booleans: nothing nested.
+    """The value of a parameter, which must be a string, a number or a boolean.
 
     Raises:
         Refusal: 10001 naming the parameter.

@@ -1,7 +1,7 @@
 """The trading endpoints: create, amend, cancel, and their batches.
 
-A reply here is an acknowledgement only. The faults that live between the acknowledgement and the truth (a fill that
-beats a cancel, a rejection after the yes) are played here, because only here both are known.
+A reply is an acknowledgement only. The faults between an acknowledgement and its effect (a fill before a cancel, a
+rejection after the acknowledgement) are applied here, where both are known.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _BATCH_MOST = {"spot": 10, "linear": 20}
 
 
 class OrderEndpoints:
-    """Create, amend, cancel, one by one or in batches."""
+    """Answers create, amend and cancel, one by one or in batches."""
 
     def __init__(self, exchange: Exchange, faults: Faults, later: Later) -> None:
         self._exchange = exchange
@@ -130,7 +130,10 @@ class OrderEndpoints:
             self._later(int(fault["delay_ms"]), lambda: self._exchange.cancel_outside(order, str(fault["cancel_type"])))
 
     def _fill_before_cancel(self, order: Order) -> None:
-        """Filled, and Filled again: the second frame tells that the cancel failed (docs websocket/private/order)."""
+        """Fill the order and send `Filled` twice; the second frame reports the failed cancel.
+
+        Source: docs websocket/private/order.
+        """
         self._exchange.fill(order, None, None)
         outbox = self._exchange.outbox
         outbox.order_now(order, cancelType="CancelByUser", rejectReason="EC_OrigClOrdIDDoesNotExist")
@@ -146,7 +149,7 @@ class OrderEndpoints:
     def _batch(
         self, body: Body, granted: int, one: Callable[[Body], Row], failed: Callable[[Body], Row]
     ) -> tuple[Row, Row]:
-        """Each item on its own: ``result.list`` and ``retExtInfo.list`` pair by index (docs v5/order/batch-place)."""
+        """Run each item alone; ``result.list`` and ``retExtInfo.list`` pair by index (docs v5/order/batch-place)."""
         category = category_of(body)
         items = batch_items(body)
         rows: list[Row] = []

@@ -121,7 +121,7 @@ class ReadEndpoints:
         }
 
     def spot_borrow_check(self, account: Account, query: Query) -> Row:
-        """What one could trade in cash; nothing can be borrowed here, so the margin numbers are the same."""
+        """``GET /v5/order/spot-borrow-check``: the amounts without borrowing, which the venue does not offer."""
         category = category_of(query)
         side = query.get("side")
         if side not in ("Buy", "Sell"):
@@ -192,7 +192,7 @@ class ReadEndpoints:
 
 
 def _without(rows: list[Row], fault: Fault) -> list[Row]:
-    """Leave out the row at an index, or every row in which a field has a value."""
+    """The rows without the one at an index, or without those in which a field has a value."""
     name = str(fault["field"])
     if name:
         return [row for row in rows if str(row.get(name)) != str(fault["value"])]

@@ -1,1 +1,1 @@
-"""The pure exchange: books, matching, orders, wallets, queries. No I/O, no threads; time and chance come in."""
+"""The exchange without I/O and threads: books, matching, orders, wallets, queries. Clock and seed are arguments."""

@@ -1,10 +1,10 @@
 """Accounts and their orders, as the matching engine knows them.
 
-Orders are the one mutable thing on the venue: the engine changes them, and keeps a copy of each state so that a reader
-can be served the past (the stale snapshots that real clients meet). An order belongs to its account and an account
-lists its orders, so both live in one module. The venue is closed: every coin that leaves one account arrives in
-another, the fee pot and the counterparties' house account included, so that the sum over all accounts equals what was
-ever deposited. Locks are kept per order and summed per coin.
+The engine changes orders in place and keeps a copy of each state, so that a query can return an earlier one (the stale
+answers of the real venue). An order refers to its account and an account lists its orders, so both are in one module.
+Every coin that leaves one account arrives in another, the account of collected fees and the account of the synthetic
+counterparties (the house) included: the sum over all accounts equals the deposits. Locked amounts are kept per order
+and summed per coin.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Order:
 
     @property
     def leaves_quantity(self) -> Decimal:
-        """Base quantity still to trade; zero once closed. A quote-sized order has no base quantity to leave."""
+        """Base quantity still to trade; zero once closed, and for an order sized in quote coin."""
         if self.in_quote or not self.is_open:
             return ZERO
         return self.quantity - self.cum_quantity
@@ -137,7 +137,7 @@ class Order:
         return self.instrument.quote if self.is_buy else self.instrument.base
 
     def remember(self, now_ms: int) -> None:
-        """Keep a copy of the present state, so that `as_of` can serve it later."""
+        """Keep a copy of the present state for `as_of`."""
         past = object.__new__(Order)
         for name in _SLOTS:  # copy.copy() of a slotted object takes five times as long, and this is done per change
             setattr(past, name, getattr(self, name))
@@ -146,7 +146,7 @@ class Order:
         self.versions.append((now_ms, past))
 
     def as_of(self, when_ms: int) -> Order | None:
-        """The state a reader saw at a past moment; None before the order existed."""
+        """The state at an earlier time; None before the order existed."""
         for stamped_ms, past in reversed(self.versions):
             if stamped_ms <= when_ms:
                 return past
@@ -158,7 +158,7 @@ _SLOTS: tuple[str, ...] = tuple(Order.__slots__)
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """One UID: its keys, fees, wallet, orders and executions, and the cache of what it closed lately.
+    """One UID: its key, fees, wallet, orders and executions, and the cache of its recently closed orders.
 
     ``closed_cache`` holds, per category, the 500 last closed orders that ``realtime`` still serves; the docs say a
     restart of the service wipes it, and then only ``order/history`` knows them.
@@ -233,12 +233,12 @@ class Account:
         return self.transaction_count
 
     def deposit(self, coin: str, amount: Decimal) -> None:
-        """Money from outside (negative: a withdrawal); the only way the venue's total changes."""
+        """Add money from outside, or withdraw a negative amount; only this changes the total of the venue."""
         self.deposits[coin] = self.deposits.get(coin, ZERO) + amount
         self.balance(coin).total += amount
 
     def lock(self, order: Order, amount: Decimal) -> None:
-        """Set what an order holds back to exactly ``amount``: coins on spot, margin for a contract."""
+        """Set the locked amount of an order: coins on spot, margin for a contract."""
         if order.is_linear:
             self.balance(order.lock_coin).order_margin += amount - order.locked
         else:

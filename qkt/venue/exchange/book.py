@@ -1,9 +1,8 @@
-"""The order book of one market: who stands at which price, and what a taker would meet.
+"""The order book of one market: resting orders, synthetic liquidity, and the plan of a match.
 
-Real orders rest here in price-time order. Around the last price stand synthetic counterparties, a tick away on either
-side and a fixed quantity on each tick, refilled for every taker: a still market in which an order trades at once, and
-always at the same price. `sweep` only plans; nothing moves until the engine settles the trades it returns, so a
-fill-or-kill order can ask first.
+Orders rest in price-time order. Synthetic counterparties offer a fixed quantity on every tick from one tick beyond the
+last price, and are refilled for every taker: in a still market an order trades at once, always at the same price.
+`sweep` only plans; the engine settles the trades it returns, so a fill-or-kill order can be checked first.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Trade:
 
 @dataclass(slots=True)
 class Sweep:
-    """What a taker would get: the trades, the resting orders self-match prevention removes, and whether it stops it."""
+    """The plan of a match: its trades, and the effects of self-match prevention."""
 
     trades: list[Trade] = field(default_factory=list)
     cancelled_makers: list[Order] = field(default_factory=list)
@@ -73,7 +72,7 @@ class Book:
 
     @property
     def mark_price(self) -> Decimal:
-        """What positions are valued at: the last price, unless it was set."""
+        """The price that values positions: the last price, unless it was set."""
         return self.last_price if self.pinned_mark is None else self.pinned_mark
 
     @property
@@ -96,7 +95,7 @@ class Book:
         return [entry[2] for entry in (self._bids if side == "Buy" else self._asks)]
 
     def crossed(self, price: Decimal) -> list[Order]:
-        """Resting orders that a trade at this price touches or passes, in the order in which they are met."""
+        """Resting orders at this price or better, in the order of matching."""
         bids = [entry[2] for entry in self._bids if entry[2].price >= price]
         asks = [entry[2] for entry in self._asks if entry[2].price <= price]
         return bids + asks
@@ -113,7 +112,7 @@ class Book:
         return price >= self.best_ask() if side == "Buy" else price <= self.best_bid()
 
     def levels(self, side: str, depth: int) -> list[tuple[Decimal, Decimal]]:
-        """The public view of one side: price -> quantity, real and synthetic together, best first."""
+        """One side as (price, quantity), real and synthetic summed, best first."""
         sums: dict[Decimal, Decimal] = {}
         for price, quantity, _ in self._offers(side):
             if price not in sums and len(sums) == depth:
@@ -122,7 +121,7 @@ class Book:
         return list(sums.items())
 
     def sweep(self, order: Order, limit: Decimal | None, *, base: Decimal | None, quote: Decimal | None) -> Sweep:
-        """Plan what an order would trade against, up to a limit price and a budget in base or in quote coin."""
+        """Plan the trades of an order, up to a limit price and an amount of base or of quote coin."""
         plan = Sweep()
         step = self.instrument.base_step
         for price, offered, maker in self._offers("Sell" if order.is_buy else "Buy"):

@@ -1,4 +1,4 @@
-"""Orders that wait for a price: conditional orders, TP/SL orders, and the TP/SL attached to a spot limit order.
+"""Spot orders that wait for a price: conditional orders, TP/SL orders, and TP/SL attached to a limit order.
 
 A ``StopOrder`` holds nothing until it triggers and is cancelled if it cannot be paid then; a ``tpslOrder`` holds its
 funds from the start (docs v5/order/create-order). On trigger the order keeps its id, passes through ``Triggered`` and
@@ -17,14 +17,14 @@ from .money import ZERO, floor_to_step
 
 
 class Conditionals:
-    """Watches prices for the engine."""
+    """Triggers waiting spot orders."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         engine.on_closed = self._after_close
 
     def check(self, book: Book, accounts: list[Order]) -> None:
-        """Trigger every waiting order the last price has reached, oldest first."""
+        """Trigger every waiting order whose price the last price has reached, oldest first."""
         for order in accounts:
             if order.is_conditional and order.instrument is book.instrument:
                 self._check_one(order, book)
@@ -51,7 +51,7 @@ class Conditionals:
             self._become(order, order.sl_order_type, order.sl_limit_price)
 
     def _become(self, order: Order, order_type: str, limit_price: Decimal) -> None:
-        """The leg that was reached: a limit order at its own price, or a market order."""
+        """Turn an order into its triggered leg: a limit order at its own price, or a market order."""
         if order_type == "Limit" and limit_price:
             order.order_type, order.time_in_force, order.price = "Limit", "GTC", limit_price
         else:
@@ -73,7 +73,7 @@ class Conditionals:
         engine.activate(order)
 
     def _after_close(self, order: Order) -> None:
-        """A filled limit order with TP/SL leaves its exit behind."""
+        """Place the exit of a filled limit order with TP/SL."""
         if order.is_linear:
             return
         if order.status == "Filled" and (order.take_profit or order.stop_loss) and order.order_filter == "Order":

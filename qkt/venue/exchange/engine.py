@@ -1,8 +1,8 @@
 """The matching engine: the only place where orders, books and wallets change.
 
-Every command runs to its end at once, under the venue's lock: settle the trades, update locks, close what is done,
-note it in the journal, and put what changed into the outbox. Time, ids and chance come from outside or from the seed,
-so the same commands give the same venue. What a client may *see*, and when, is decided elsewhere.
+A command runs to its end under the venue's lock: it settles trades, updates locked amounts, closes finished orders,
+writes the journal and passes the changes to the outbox. Clock and seed are arguments, so the same commands give the
+same venue. What a client can read, and when, is decided in `queries` and by the faults.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from .retcodes import Refusal
 from .rows import stop_order_type
 
 _PROTECTION = Decimal("0.05")
-_ID_STEP = 256  # a generated spot link id is orderId + 1, so neighbours must keep their distance
+_ID_STEP = 256  # a generated spot link id is orderId + 1, so ids must be further apart than that
 
 
 class Engine:
-    """Books, accounts and the rules by which orders meet."""
+    """Matches orders and settles trades."""
 
     def __init__(self, now_ms: Callable[[], int], seed: int, instruments: Sequence[Instrument]) -> None:
         self.now_ms = now_ms
@@ -53,10 +53,8 @@ class Engine:
         self.ledgers: dict[str, Ledger] = {}
         self.on_closed: Callable[[Order], None] = lambda _: None
 
-    # -- commands ------------------------------------------------------------------------------------------------
-
     def place(self, order: Order) -> None:
-        """Accept a validated order: hold its funds, give it an id, and let it wait or match.
+        """Accept a validated order: lock its funds, give it an id, then match it or let it wait.
 
         Raises:
             Refusal: 170131 or 110007 when the wallet cannot pay for it.
@@ -103,7 +101,7 @@ class Engine:
         )
 
     def activate(self, order: Order) -> None:
-        """Bring an order to the market: match what it meets, rest or cancel what remains."""
+        """Match an order, then rest or cancel the remainder."""
         book = self.books[order.instrument.key]
         order.status = "New"
         if order.time_in_force in ("PostOnly", "RPI") and book.would_take(order.side, order.price):
@@ -128,7 +126,7 @@ class Engine:
             self.rest(order)
 
     def rest(self, order: Order) -> None:
-        """Put an order (back) on the book and hold what it may have to pay."""
+        """Put an order on the book and lock its funds."""
         self._priority += 1
         order.priority = self._priority
         order.status = "PartiallyFilled" if order.cum_quantity else "New"
@@ -137,7 +135,7 @@ class Engine:
         self.changed(order)
 
     def cancel(self, order: Order, *, cancel_type: str, reject_reason: str = "EC_PerCancelRequest") -> None:
-        """End an open order; what it becomes depends on what it had done."""
+        """Cancel an open order; its final status depends on its fills and its kind."""
         if order.is_conditional:
             status = "Deactivated"
         else:
@@ -146,7 +144,7 @@ class Engine:
         self.close(order, status, cancel_type=cancel_type, reject_reason=reject_reason)
 
     def amend(self, order: Order, *, quantity: Decimal, price: Decimal, trigger_price: Decimal) -> None:
-        """Change an open order to absolute values; it may now cross, and then it takes.
+        """Change an open order to absolute values; when it now crosses the book it trades as taker.
 
         Raises:
             Refusal: 170131 or 110007 when the wallet cannot pay for the larger order.
@@ -182,7 +180,7 @@ class Engine:
             self.rest(order)
 
     def fill(self, order: Order, quantity: Decimal, price: Decimal) -> None:
-        """A counterparty trades with a resting order."""
+        """Fill a resting order against the house."""
         ledger = self.ledger_of(order)
         quantity = ledger.fillable(order, quantity)
         if quantity <= 0:
@@ -208,17 +206,15 @@ class Engine:
             if order.is_open:
                 price = order.price
                 break
-        if volume:  # what no client's order took, counterparties trade among themselves
+        if volume:  # the volume that no client order took is traded between counterparties
             self.told_trade(book, "Buy" if price >= book.last_price else "Sell", price, volume)
         book.last_price = price
         book.high, book.low = max(book.high, price), min(book.low, price)
         book.update_id += 1
         book.tape.price(self.now_ms(), price)
 
-    # -- the parts of a command ----------------------------------------------------------------------------------
-
     def plan(self, order: Order) -> Sweep:
-        """What the order would trade right now."""
+        """The plan of the order against the present book."""
         book = self.books[order.instrument.key]
         limit = order.price if order.order_type == "Limit" else self.protective_price(order)
         if order.in_quote:
@@ -240,7 +236,7 @@ class Engine:
         return self.ledgers[order.instrument.category]
 
     def funds_needed(self, order: Order) -> Decimal:
-        """What an order must hold back in its lock coin."""
+        """The amount an order locks, in its lock coin."""
         return self.ledger_of(order).needs(order)
 
     def hold(self, order: Order, amount: Decimal) -> None:
@@ -249,7 +245,7 @@ class Engine:
             self.outbox.coin(order.account, order.lock_coin)
 
     def changed(self, order: Order) -> None:
-        """Stamp, remember and tell a new state."""
+        """Set the time of a change, keep a copy of the state and queue its frame."""
         now_ms = self.now_ms()
         order.updated_ms = now_ms
         order.remember(now_ms)
@@ -286,7 +282,7 @@ class Engine:
         return book.last_price if book else ZERO
 
     def _execute(self, order: Order, plan: Sweep) -> bool:
-        """Settle what was planned; True when a maker could give less than planned, so that more must be planned."""
+        """Settle a plan; True when a maker had less than planned, so that another plan is needed."""
         fell_short = False
         for maker in plan.cancelled_makers:
             self.cancel(maker, cancel_type="CancelBySmp", reject_reason="EC_BySelfMatch")
@@ -321,7 +317,7 @@ class Engine:
         self.ledger_of(order).after_fill(order)
 
     def _close_remainder(self, order: Order, plan: Sweep) -> None:
-        """What an immediate order could not get: for want of quantity, or because the rest was too dear."""
+        """Cancel the remainder of an immediate order, with the reason: no quantity left, or none within the limit."""
         too_dear = plan.reached_limit and order.order_type == "Market"
         if order.cum_quantity:
             reason = "EC_ReachRiskPriceLimit" if too_dear else "EC_CancelForNoFullFill"
@@ -348,7 +344,7 @@ class Engine:
         closed_size: Decimal = ZERO,
         profit: Decimal = ZERO,
     ) -> Execution:
-        """Write down an execution of an order, as its account will read it."""
+        """Add an execution to the account of an order."""
         book = self.books[order.instrument.key]
         execution = Execution(
             exec_id=self._new_exec_id(order),
@@ -403,7 +399,7 @@ class Engine:
         return str(self._exec_number)
 
     def new_uuid(self) -> str:
-        """An id of the kind contracts use, from the seed."""
+        """A UUID from the seed; contracts use them as ids."""
         return str(UUID(int=self._uuids.getrandbits(128), version=4))
 
     def told_trade(self, book: Book, taker_side: str, price: Decimal, quantity: Decimal) -> None:

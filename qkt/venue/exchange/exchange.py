@@ -1,7 +1,7 @@
-"""The venue's commands, as clients, the market and the hand of God give them.
+"""The commands of the venue, from request parameters to results.
 
-One `Exchange` is one venue: accounts, books, and every command from request parameters to result. Not thread-safe and
-without I/O: the shell around it holds the lock, keeps the time and moves the bytes.
+Commands come from clients, from the market and from tests. Not thread-safe and without I/O: the caller holds the lock,
+supplies the clock and transports the bytes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _FIRST_UID = 90_210_077
 
 
 class Exchange:
-    """Accounts and markets behind one set of commands."""
+    """One venue: its accounts, its markets and their commands."""
 
     def __init__(self, now_ms: Callable[[], int], seed: int, instruments: Sequence[Instrument]) -> None:
         self.now_ms = now_ms
@@ -84,11 +84,9 @@ class Exchange:
         )
 
     def finish(self) -> None:
-        """End a command: what follows from its trades is done, and its frames leave."""
+        """End a command: carry out what follows from its trades and send its frames."""
         self.linear.settle_down()
         self.outbox.flush()
-
-    # What clients ask for.
 
     def create(self, account: Account, body: Body, *, outside: bool = False) -> Order:
         """``POST /v5/order/create``: the order, already resting, filled or refused by the market.
@@ -239,8 +237,6 @@ class Exchange:
         self.linear.trading_stop.set(account, body, self.linear.book_of(body))
         self.finish()
 
-    # What happens to clients.
-
     def find(self, name: str) -> Order:
         """An order of any account by orderId or orderLinkId.
 
@@ -256,7 +252,7 @@ class Exchange:
         raise LookupError(f"no order {name!r} on this venue")
 
     def fill(self, order: Order, quantity: Decimal | None, price: Decimal | None) -> None:
-        """A counterparty trades with a resting order, at its own price unless told otherwise."""
+        """Fill a resting order, at its own price by default."""
         if not order.is_open or order.is_conditional:
             raise ValueError(f"order {order.order_id} is {order.status}: nothing rests that could be filled")
         wanted = order.leaves_quantity if quantity is None else min(quantity, order.leaves_quantity)
@@ -269,7 +265,7 @@ class Exchange:
         self.finish()
 
     def cancel_outside(self, order: Order, cancel_type: str) -> None:
-        """Someone else ends an order: the user's app, self-match prevention, a dead man's switch, the venue."""
+        """Cancel an order from outside the API: the app, self-match prevention, disconnect protection, the venue."""
         if not order.is_open:
             raise ValueError(f"order {order.order_id} is {order.status}: nothing to cancel")
         reason = "EC_PerCancelRequest" if cancel_type == "CancelByUser" else "EC_Others"
@@ -277,7 +273,7 @@ class Exchange:
         self.finish()
 
     def move_price(self, book: Book, price: Decimal, volume: Decimal | None = None) -> None:
-        """The market trades at a price: fills what it passes, triggers what waited for it."""
+        """Move the market to a price: orders it passes fill, orders waiting for it trigger."""
         if price <= 0:
             raise ValueError("a price is positive")
         self.engine.move_price(book, price, volume)
@@ -346,13 +342,13 @@ class Exchange:
         return floor_to_step(quantity, book.instrument.base_step)
 
     def restart(self) -> None:
-        """The matching service restarts: what it kept in memory about closed orders is gone."""
+        """Restart the matching service: its cache of closed orders is emptied."""
         for account in self.accounts.values():
             account.closed_cache.clear()
         self.journal.note("restart")
 
     def truth(self, account: Account) -> Row:
-        """Every order, execution and balance of an account, whatever the API would still show."""
+        """Every order, execution and balance of an account, including those the API no longer shows."""
         return {
             "orders": [
                 {**order_row(order, stream=True), "leavesQty": wire(order.leaves_quantity), "outside": order.outside}
@@ -397,5 +393,5 @@ def _set_exits(order: Order, values: Amendment) -> None:
 
 
 def _listed_as(order: Order) -> str:
-    """The filter an order answers to: its own while it waits, ``Order`` once it is on the market."""
+    """The ``orderFilter`` that selects an order: its own while it waits, ``Order`` afterwards."""
     return order.order_filter if order.is_conditional else "Order"

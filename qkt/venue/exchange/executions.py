@@ -1,4 +1,4 @@
-"""The record of one execution, complete with everything its row shows."""
+"""The record of one execution."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .money import ZERO
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
-    """One fill of one order: a record, complete with everything its row must say."""
+    """One fill of one order, with all values of its row."""
 
     exec_id: str
     number: int

@@ -1,8 +1,7 @@
-"""What is traded, in which steps, within which bounds.
+"""The spot pairs: steps and bounds of prices and quantities.
 
-Values follow the venue's own ``instruments-info`` of spot pairs in shape, and in size where it matters to a test
-(steps, minimum order, price band). Linear contracts would be further instruments of another category: nothing outside
-this room assumes that a symbol alone names a market.
+Shapes follow Bybit's ``instruments-info`` of spot pairs; sizes too where tests depend on them (steps, minimum order,
+price band). A market is named by category and symbol together; contracts are in ``linear.contracts``.
 """
 
 from __future__ import annotations
@@ -104,7 +103,7 @@ _QUOTES = ("USDT", "USDC", "EUR", "BTC", "ETH")
 
 
 def instrument_for(symbol: str, symbol_id: int) -> Instrument:
-    """The catalogue's instrument, or a plausible one for a pair it does not know (opening at 100)."""
+    """The instrument of the catalogue, or one with default steps and an opening price of 100 for another pair."""
     if symbol in CATALOGUE:
         return CATALOGUE[symbol]
     quote = next((coin for coin in _QUOTES if symbol.endswith(coin) and symbol != coin), None)

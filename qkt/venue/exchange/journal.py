@@ -1,7 +1,7 @@
-"""Everything that ever happened, in order: the record against which a client is judged.
+"""The record of all events of the venue, in order; tests compare a client with it.
 
-Nothing ages out of it and no fault touches it. An entry is a plain dict (``n``, ``t`` in ms, ``event``, details as
-strings), so that it can be printed, filtered and compared without knowing the venue's types.
+Entries are never removed and not affected by faults. An entry is a plain dict (``n``, ``t`` in ms, ``event``, details
+as strings), so that it can be printed, filtered and compared without the venue's types.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Journal:
             listener(entry)
 
     def entries(self, account: str | None = None) -> list[Entry]:
-        """All entries, or those of one account and of nobody in particular."""
+        """All entries, or those of one account and those without an account."""
         if account is None:
             return list(self._entries)
         return [entry for entry in self._entries if entry.get("account", account) == account]

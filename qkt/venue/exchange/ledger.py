@@ -1,4 +1,4 @@
-"""How a category pays for its orders: the part of trading that differs between coins and contracts."""
+"""The protocol of settlement: the part of trading that differs between coins and contracts."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from .book import Trade
 
 
 class Ledger(Protocol):
-    """Funds and settlement of one category; the engine matches, the ledger moves the money."""
+    """Funds and settlement of one category; the engine matches, the ledger books the money."""
 
     insufficient: int
     """The retCode of an order that cannot be paid for."""
 
     def needs(self, order: Order) -> Decimal:
-        """How much of the order's lock coin its open remainder must hold back."""
+        """The amount the open remainder of an order locks, in its lock coin."""
 
     def spendable(self, order: Order) -> Decimal:
-        """How much more of the lock coin the account could hold back."""
+        """The amount of the lock coin the account can still lock."""
 
     def prepare(self, order: Order, /) -> bool:
         """Fit an order to the account before it matches; False when the order was closed instead."""

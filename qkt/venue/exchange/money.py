@@ -1,8 +1,8 @@
 """Exact amounts.
 
-The venue's books must balance to the last digit, so nothing here ever touches a float, and every computation runs in
-a decimal context wide enough that a product of price, quantity and fee rate is never rounded. Where the real venue
-rounds (a quantity to its step, an average price), the rounding is spelled out at that place.
+The venue's books must balance to the last digit: no floats are used, and the decimal context has enough digits that a
+product of price, quantity and fee rate is never rounded. Where Bybit rounds (a quantity to its step, an average price),
+the code rounds at that place explicitly.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def parse(text: object) -> Decimal | None:
 
 
 def floor_to_step(value: Decimal, step: Decimal) -> Decimal:
-    """Cut an amount down to a multiple of its step, as the venue does with what one step more could not pay for."""
+    """Round an amount down to a multiple of its step."""
     return (value / step).to_integral_value(rounding=ROUND_DOWN) * step
 
 

@@ -1,8 +1,8 @@
-"""What one command changed, gathered into the frames that tell it.
+"""Collects the changes of one command into frames of the private topics.
 
-The engine reports changes one by one; at the end of the command they leave together: fills and orders of one match
-share one frame id, several records share one frame, the wallet comes last and names only the coins that moved
-(all as captured from the venue). No one listening, no frame built.
+The engine reports changes one by one and the frames are built at the end of the command: fills and orders of one match
+share a frame id, several records share one frame, the wallet comes last and has only the coins that changed (all as
+captured from Bybit). No frames are built for an account without connections.
 """
 
 from __future__ import annotations
@@ -55,14 +55,14 @@ class Outbox:
         self.sink: Callable[[list[Frame]], None] = lambda _: None
 
     def order(self, order: Order) -> None:
-        """The order changed; its state at the end of the command is told, once."""
+        """Report an order whose state at the end of the command is sent, once."""
         if order.account.listeners:
             orders = self._of(order.account).orders
             if not any(known is order for known in orders):
                 orders.append(order)
 
     def order_now(self, order: Order, **changed: object) -> None:
-        """Tell the present state in a record of its own, e.g. an instant the order is about to leave."""
+        """Report the present state of an order in a record of its own, such as a status it is about to leave."""
         if order.account.listeners:
             self._of(order.account).orders.append({**order_row(order, stream=True), **changed})
 
@@ -71,14 +71,14 @@ class Outbox:
             self._of(account).executions.append(execution)
 
     def position(self, account: Account, position: Position) -> None:
-        """The position may have changed; its state at the end of the command is told, once."""
+        """Report a position whose state at the end of the command is sent, once."""
         if account.listeners:
             positions = self._of(account).positions
             if not any(known is position for known in positions):
                 positions.append(position)
 
     def position_now(self, account: Account, position: Position) -> None:
-        """Tell the present state of a position in a record of its own."""
+        """Report the present state of a position in a record of its own."""
         if account.listeners:
             self._of(account).positions.append(position_row(account, position, self._margin, stream=True))
 

@@ -1,8 +1,8 @@
-"""Candles of the two years before the venue was opened, made up from a seed.
+"""Candles of the two years before the venue was opened, generated from a seed.
 
 The same seed, symbol and opening time give the same candles. Hours are a random walk that ends at the opening price;
-the minutes of an hour lead from its open to its close through its high and its low. So candles of any interval agree
-with each other: a longer one is the sum of the shorter ones within it.
+the minutes of an hour lead from its open to its close through its high and its low. A candle of a longer interval is
+the sum of the shorter ones within it.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""What clients may read, and for how long.
+"""The queries of clients: ``order/realtime``, ``order/history`` and ``execution/list``.
 
-Filters, order, page limits, cursors and retention of ``order/realtime``, ``order/history`` and ``execution/list`` as
-documented, including what the docs say only in passing: not found is an empty list; ``openOnly`` is ignored when an id
-is given; an id makes ``execution/list`` ignore every other filter; a cursor comes back with the last page too.
-A `View` is how reality is bent: rows as of an earlier moment, rows not indexed yet, pages cut by position.
+Filters, sorting, page limits, cursors and retention are as documented. An order that is not found is an empty list;
+``openOnly`` is ignored beside an id; ``execution/list`` ignores every other filter beside an id; the last page has a
+cursor too. A `View` alters a query for a fault: rows as of an earlier time, rows not indexed yet, pages by position.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _SHORT_LIVED = frozenset({"Cancelled", "Rejected", "Deactivated"})
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How late and how shakily a reader sees the venue; the default is the plain truth."""
+    """How a query deviates from the true state; by default it does not."""
 
     lag_ms: int = 0
     """Rows are as they were this long ago; younger rows do not exist yet."""
@@ -63,7 +62,7 @@ def realtime(account: Account, query: Query, now_ms: int, view: View = PLAIN) ->
     else:
         candidates = list(account.open_orders.values())
         if view.lag_ms:
-            candidates += list(cached)  # what closed just now is still open in a stale view
+            candidates += list(cached)  # an order closed within the lag is still open in a stale view
     only_closed = integer(query, "openOnly") == 1
     hides = view.hides_conditionals and order_filter is None
 
@@ -304,7 +303,7 @@ def _category_fields(book: Book) -> Row:
 
 
 def parse_query(raw: str) -> dict[str, Any]:
-    """A query string as parameters; a ``+`` stays a plus, as signed requests need it."""
+    """The parameters of a query string; a ``+`` is not decoded to a space, because the string is signed."""
     parameters: dict[str, Any] = {}
     for part in raw.split("&"):
         if part:

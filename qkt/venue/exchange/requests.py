@@ -1,7 +1,7 @@
-"""From a request body to an order, or to the venue's own refusal.
+"""Turns the body of a spot request into an order, or refuses it.
 
-The venue checks a request in a fixed order and answers with the first thing wrong, each with its own code
-(docs ``v5/error``). Nothing here changes anything: a refused request leaves no trace but its reply.
+The parameters are checked in a fixed order and the first wrong one decides the code of the refusal (docs
+``v5/error``). No state is changed here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _MAX_CONDITIONAL_PER_SYMBOL = 30
 
 @dataclass(frozen=True, slots=True)
 class Amendment:
-    """The absolute values an order is to have."""
+    """The values of an order after an amend."""
 
     quantity: Decimal
     price: Decimal
@@ -64,7 +64,7 @@ class Amendment:
 
 
 def category_of(body: Body) -> str:
-    """The category, which every V5 order call needs.
+    """The category of a request, which every order endpoint requires.
 
     Raises:
         Refusal: 10001 when missing, unknown, or not traded on this venue.
@@ -348,7 +348,7 @@ def _check_tpsl(order: Order) -> None:
 
 
 def price_band(book: Book) -> tuple[Decimal, Decimal]:
-    """The lowest price one may sell at and the highest one may buy at on spot.
+    """The lowest sell price and the highest buy price of a spot pair.
 
     The real venue measures from an index; this one has none and takes the last price.
     """

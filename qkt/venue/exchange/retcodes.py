@@ -1,7 +1,7 @@
-"""The venue's own words for what it refuses.
+"""The retCodes of refusals and their texts.
 
-Numbers come from the docs page ``v5/error``; texts follow the replies that clients have captured where those differ.
-A refusal is an exception so that validation reads top to bottom; it never leaves the HTTP shell.
+Codes are those of the docs page ``v5/error``; texts follow captured replies where those differ. A refusal is raised
+as an exception and becomes the answer of the request.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ TEXTS: dict[int, str] = {
 
 
 class Refusal(Exception):
-    """A definite no of the venue: a retCode and its text.
+    """The refusal of a request: a retCode and its text.
 
     Args:
         code: the retCode of the reply.
@@ -132,5 +132,5 @@ class Refusal(Exception):
 
 
 def parameter_error(text: str) -> Refusal:
-    """10001 with the words that say which parameter was wrong."""
+    """The refusal 10001 with a text that names the parameter."""
     return Refusal(10001, text=text)

@@ -1,9 +1,8 @@
 """Records as clients read them: the JSON shapes of orders, executions and wallets.
 
 Field sets follow docs ``v5/order/open-order``, ``v5/order/execution``, ``v5/account/wallet-balance`` and their stream
-twins; habits the docs do not mention (padded quantities beside bare ones, ``leavesQty`` of a cancelled order being
-``"0"`` on the stream and ``""`` over REST) follow captured frames, because a client that copes only with tidy numbers
-is a client that fails in production.
+twins. What the docs do not mention follows captured frames: padded quantities beside unpadded ones, ``leavesQty`` of a
+cancelled order being ``"0"`` on the stream and ``""`` over REST.
 """
 
 from __future__ import annotations
@@ -98,7 +97,7 @@ def _no_average(stream: bool) -> str:
 
 
 def _leaves_value(order: Order) -> Decimal:
-    """What is not spent; a limit buy filled at better prices leaves some although its quantity is done (captured)."""
+    """The value not spent; a limit buy filled at better prices has some left after its last fill (captured)."""
     if order.in_quote:
         return max(ZERO, order.quantity - order.cum_value)
     if order.status == "Filled" and order.is_buy and order.order_type == "Limit":

@@ -1,4 +1,4 @@
-"""Spot settlement: coins change hands, fees are taken from what is received."""
+"""Spot settlement: coins are exchanged, fees are taken from the received coin."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SpotLedger:
         self._engine = engine
 
     def needs(self, order: Order) -> Decimal:
-        """What an order must hold back in its lock coin; fees are taken from what it receives."""
+        """The amount an order locks; fees are not included, they are taken from the received coin."""
         if not order.is_buy:
             return self._engine.plan(order).quantity if order.in_quote else order.quantity - order.cum_quantity
         if order.in_quote:
@@ -70,10 +70,10 @@ class SpotLedger:
         return quantity
 
     def after_fill(self, _order: Order, /) -> None:
-        """Nothing follows from a fill but what the order itself leaves behind."""
+        """Nothing to do on spot."""
 
     def after_change(self, _order: Order, /) -> None:
-        """Nothing else depends on a spot order."""
+        """Nothing to do on spot."""
 
     def cancelled_as(self, order: Order, /) -> str:
         return "PartiallyFilledCanceled" if order.cum_quantity else "Cancelled"

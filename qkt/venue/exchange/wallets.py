@@ -1,4 +1,4 @@
-"""The balance of one coin: how much there is, and how much of it open orders hold back."""
+"""The balance of one coin: total, and locked by open orders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Named, seeded, composable faults: what goes wrong between a client and the venue, on demand."""
+"""Faults on command between a client and the venue: named, seeded, and combined at will."""
 
 from .kinds import KINDS, FaultKind
 from .registry import Fault, Faults

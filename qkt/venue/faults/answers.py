@@ -1,4 +1,4 @@
-"""What the armed faults make of an answer; the same over HTTP and over ``/v5/trade``."""
+"""Replaces or alters answers as the armed faults say, over HTTP and over ``/v5/trade`` alike."""
 
 from __future__ import annotations
 

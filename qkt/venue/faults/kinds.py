@@ -1,8 +1,7 @@
-"""The catalogue of faults: for each, where it strikes, what it does, its parameters, and what makes it real.
+"""The catalogue of faults: where each applies, what it does, its parameters, and its cause at the real venue.
 
-The table is the single source of the reference page (``docs/reference/venue-faults.md`` is generated from it and a
-test compares them). ``where`` names the place in the shell that asks for it; a kind nobody asks for cannot exist,
-a test adds every kind and sees it strike.
+The reference page ``docs/reference/venue-faults.md`` is generated from this table, and a test compares them. ``where``
+names the place in the code that asks for the kind; a test arms every kind and sees it applied.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class FaultKind:
-    """One way to go wrong."""
+    """One kind of fault."""
 
     name: str
     where: str
@@ -65,7 +64,7 @@ _TCP = _group(
     FaultKind(
         "slow_request",
         "request",
-        "The request lies in the network for `delay_ms` before the venue sees it.",
+        "The request reaches the venue `delay_ms` late.",
         "Retransmissions; a request that arrives after its client gave up.",
         {"delay_ms": 1000},
     ),
@@ -104,7 +103,7 @@ _HTTP = _group(
         "reply_lost",
         "reply",
         "The request is carried out, the reply never comes: `mode` `hang` or `reset`.",
-        "The classic: the order is live and the client does not know.",
+        "The order is live and the client does not know it.",
         {"mode": "hang"},
     ),
     FaultKind(
@@ -138,7 +137,7 @@ _HTTP = _group(
     FaultKind(
         "wrong_content_type",
         "reply",
-        "The right JSON, declared as `content_type`.",
+        "The body is unchanged JSON, declared as `content_type`.",
         "Gateways that rewrite headers.",
         {"content_type": "text/html"},
     ),
@@ -222,7 +221,7 @@ _STREAM = _group(
         "subscribe_ack_lost",
         "subscribe",
         "The subscription is not made and no acknowledgement comes.",
-        "A stream node that dies between.",
+        "A stream node fails between request and acknowledgement.",
     ),
     FaultKind(
         "control_delay",
@@ -240,13 +239,13 @@ _STREAM = _group(
     FaultKind(
         "stream_half_open",
         "control",
-        "From the next message of the client on, the connection swallows everything and sends nothing, without FIN.",
+        "From the next message of the client on, the connection ignores all input and sends nothing, without FIN.",
         "NAT timeouts, suspended laptops.",
     ),
     FaultKind(
         "stream_mute",
         "frame",
-        "Data frames are swallowed while pings are still answered.",
+        "Data frames are not sent while pings are still answered.",
         "A stream node that lost its backend: healthy pings, silent topics.",
     ),
     FaultKind("missing_pong", "ping", "A ping gets no pong.", "An overloaded node."),
@@ -305,14 +304,14 @@ _STREAM = _group(
         "close_mid_frame",
         "frame",
         "Half of the frame's bytes, then the connection is gone.",
-        "A node killed while writing.",
+        "A node stopped while it was writing.",
     ),
     FaultKind("invalid_utf8", "frame", "The frame's text is not valid UTF-8.", "Corruption; RFC 6455 makes it fatal."),
     FaultKind("truncated_frame", "frame", "A whole frame with half of its JSON.", "A producer that died."),
     FaultKind(
         "unknown_field",
         "frame",
-        "Every record carries a `field` nobody has heard of.",
+        "Every record carries an undocumented `field`.",
         "The changelog adds fields monthly.",
         {"field": "somethingNew", "value": {"nested": ["value"]}},
     ),
@@ -320,7 +319,7 @@ _STREAM = _group(
         "unknown_status",
         "frame",
         "Order records carry an `orderStatus` that is not in the docs.",
-        "Enums grow.",
+        "New values are added to enums.",
         {"status": "PendingSomethingNew"},
     ),
     FaultKind(
@@ -381,7 +380,7 @@ _VENUE = _group(
     FaultKind(
         "expired_history",
         "read",
-        "`order/history` and `execution/list` know nothing older than `older_than_ms`.",
+        "`order/history` and `execution/list` have no rows older than `older_than_ms`.",
         "Retention: unfilled cancelled orders vanish after a day, demo accounts keep a week.",
         {"older_than_ms": 0},
     ),
@@ -390,7 +389,7 @@ _VENUE = _group(
         "cursor_repeats",
         "read",
         "The next-page cursor is the one the request came with.",
-        "A paging bug that turns a naive loop endless.",
+        "A paging bug; a client that only follows cursors never stops.",
     ),
     FaultKind(
         "cache_wiped",
@@ -409,14 +408,14 @@ _VENUE = _group(
         "fill_after_cancel_ack",
         "cancel",
         "The cancel is acknowledged, then `quantity` (all, when empty) trades, and only then the cancel takes effect.",
-        "The acknowledgement is not the cancel.",
+        "An acknowledged cancel has not happened yet.",
         {"quantity": "", "delay_ms": 20},
     ),
     FaultKind(
         "cancel_ignored",
         "cancel",
         "The cancel is acknowledged and nothing happens.",
-        "Acknowledged is not done: matching may drop it.",
+        "An acknowledgement is no confirmation: matching may drop the request.",
     ),
     FaultKind(
         "fill_wins_amend",
@@ -429,7 +428,7 @@ _VENUE = _group(
         "amend_refused_later",
         "amend",
         "The amend is acknowledged and changes nothing; an order frame with the old values carries `reason`.",
-        "Acknowledged is not done: the refusal comes on the stream, under an unchanged status.",
+        "An acknowledgement is no confirmation: the refusal comes on the stream, under an unchanged status.",
         {"reason": "EC_OrigClOrdIDDoesNotExist"},
     ),
     FaultKind(
@@ -443,20 +442,20 @@ _VENUE = _group(
         "outside_fill",
         "create",
         "`delay_ms` after it rests, a counterparty trades `quantity` (all, when empty) of the order.",
-        "Markets.",
+        "Counterparties trade at any time.",
         {"quantity": "", "delay_ms": 20},
     ),
     FaultKind(
         "outside_order",
         "create",
-        "`delay_ms` after the create, a twin of the order appears on the account, placed by somebody else.",
+        "`delay_ms` after the create, a copy of the order is placed on the account from outside the API.",
         "The user's phone; a second process on the same key.",
         {"delay_ms": 20},
     ),
     FaultKind(
         "outside_cancel",
         "create",
-        "`delay_ms` after it rests, the order is cancelled with `cancel_type` behind the client's back.",
+        "`delay_ms` after it rests, the order is cancelled with `cancel_type` from outside the API.",
         "The user's phone; self-match prevention; a dead man's switch; an administrator.",
         {"cancel_type": "CancelByUser", "delay_ms": 20},
     ),

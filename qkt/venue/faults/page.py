@@ -1,6 +1,6 @@
-"""The reference page of the faults, written from the catalogue so that the two cannot disagree.
+"""Writes the reference page of the faults from the catalogue.
 
-``python -m qkt.venue.faults.page > docs/reference/venue-faults.md`` renews it; a test compares.
+``python -m qkt.venue.faults.page > docs/reference/venue-faults.md`` renews the page; a test compares the two.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from qkt.venue import SimulatedBybit
 
 with SimulatedBybit(seed=1) as venue:
     fault = venue.faults.add("reply_lost", path="/v5/order/create", count=1)
-    print(fault.hits)  # how often it struck: here nobody has sent an order yet
+    print(fault.hits)  # how often it applied: 0, because no order was sent yet
     fault.remove()
 ```
 
@@ -29,7 +29,7 @@ curl localhost:8765/_venue/faults
 curl -X DELETE localhost:8765/_venue/faults/1
 ```
 
-Every fault takes, besides its own parameters:
+Every fault takes these options besides its own parameters:
 
 | Option | Meaning | Default |
 |---|---|---|
@@ -42,7 +42,7 @@ Every fault takes, besides its own parameters:
 | `topic` | only frames (or subscriptions) of that topic, in all its variants | any |
 
 Faults compose: all that match strike, in the order in which they were armed. Each hit is in the journal
-(`event: fault`), and `truth()` is never bent by any of them.
+(`event: fault`), and `truth()` is not altered by any of them.
 
 The faults of requests and replies strike order entry by WebSocket (`/v5/trade`) as well. There `method` is `WS` and
 `path` is that of the REST endpoint with the same effect, for example `/v5/order/create`. An HTTP status has no place in
@@ -51,7 +51,7 @@ that protocol: 429 becomes retCode 10429, 403 becomes 10403, any other 10016.
 
 
 def reference_page() -> str:
-    """The whole page."""
+    """The page as Markdown."""
     parts = [_INTRO]
     group = ""
     for kind in KINDS.values():
@@ -66,7 +66,7 @@ _TITLES = {
     "TCP": "TCP: the connection itself",
     "HTTP": "HTTP: requests and replies",
     "Stream": "Stream: frames and sessions",
-    "Venue": "Venue: answers that are well formed and not true, and events behind a client's back",
+    "Venue": "Venue: answers that are well formed and not true, and events from outside the API",
     "Time": "Time",
 }
 

@@ -1,8 +1,8 @@
-"""Which faults are armed, and whether this request, frame or read is the one they strike.
+"""Keeps the armed faults and decides which of them apply to a request, a frame or a read.
 
-A fault fires by the same rules everywhere: its filters match, its window is open, the first ``after`` matches are
-spared, the seeded die says yes, and fewer than ``count`` hits are done. Added and removed from any thread; asked by
-the shell for each request and frame, so asking costs nothing when nothing is armed.
+A fault applies when its filters match, its window is open, its first ``after`` matches are over, the seeded random
+number is below ``probability``, and it has fewer than ``count`` hits. Faults are added and removed from any thread;
+the question costs nothing while no fault is armed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FILTERS = ("path", "topic", "symbol", "account", "method")
 
 
 class Fault:
-    """One armed fault; read `hits` to know whether it struck, `remove()` to end it."""
+    """One armed fault: `hits` counts how often it applied, `remove()` ends it."""
 
     def __init__(
         self,
@@ -112,11 +112,11 @@ class Faults:
 
         Args:
             name: a kind of `KINDS`.
-            count: strike at most so often; None: whenever it matches.
-            probability: of each match to strike, decided by the venue's seed.
-            after: spare the first so many matches.
-            window_ms: disarm so long after it opened (venue clock).
-            start_ms: open only so long from now.
+            count: how often it may apply; None for no limit.
+            probability: that a match applies, decided by the venue's seed.
+            after: how many matches pass before the first that applies.
+            window_ms: how long it stays open (venue clock); None for ever.
+            start_ms: how long from now it opens.
             **options: filters (``path``, ``topic``, ``symbol``, ``account``, ``method``; ``*`` globs) and the
                 kind's own parameters.
         Raises:
@@ -167,30 +167,30 @@ class Faults:
 
     @property
     def active(self) -> list[Fault]:
-        """Armed faults that may still strike."""
+        """The armed faults that may still apply."""
         now_ms = self._now_ms()
         return [fault for fault in list(self._faults.values()) if fault.is_open(now_ms) or fault.opens_ms > now_ms]
 
     @property
     def all(self) -> list[Fault]:
-        """Everything added and not removed, spent faults included."""
+        """The faults added and not removed, used-up ones included."""
         return list(self._faults.values())
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """Call after every change of what is armed."""
+        """Call a function after every change of the armed faults."""
         self._listeners.append(listener)
 
     def armed(self, where: str) -> bool:
-        """Whether anything at all is armed at a place: the fast path."""
+        """Whether any fault is armed at a place; cheap, for the path without faults."""
         return where in self._by_where
 
     def standing(self, name: str) -> list[Fault]:
-        """Open faults of one kind, without striking: for states that last, such as a skewed clock."""
+        """The open faults of one kind, not counted as hits: for states, such as a skewed clock."""
         now_ms = self._now_ms()
         return [fault for fault in list(self._faults.values()) if fault.name == name and fault.is_open(now_ms)]
 
     def take(self, wheres: str | Iterable[str], names: Iterable[str] | None = None, **context: str) -> list[Fault]:
-        """The faults that strike here and now, in the order in which they were armed; each is counted as a hit."""
+        """The faults that apply now, in the order in which they were armed; each is counted as a hit."""
         if not self._by_where:
             return []
         struck: list[Fault] = []

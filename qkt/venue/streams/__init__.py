@@ -1,1 +1,1 @@
-"""The WebSocket face of the venue: private sessions, public sessions, and the pump that brings frames to them."""
+"""The WebSocket API of the venue: private, public and order-entry connections, and the delivery of frames."""

@@ -1,7 +1,7 @@
-"""The last step of a frame: onto one connection, through whatever stream faults are armed.
+"""Sends one frame to one connection, altered by the armed stream faults.
 
-Private and public frames take the same way, so a fault can strike either. Held-back frames (reordered, merged) wait
-for the frame that releases them, but not forever: a quiet stream lets them go after a moment.
+Private and public frames both pass here. A frame held back to be reordered or merged waits for the frame that releases
+it, at most half a second.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Rows = list[dict[str, Any]]
 
 
 class Delivery:
-    """Pushes frames to sessions, or does to them what the faults say."""
+    """Sends frames to sessions and applies the stream faults to them."""
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
@@ -31,7 +31,7 @@ class Delivery:
     def send(
         self, session: Session, topic: str, symbol: str, account: str, rows: Rows, encode: Callable[[Rows], str]
     ) -> None:
-        """Deliver one frame to one session while faults of the stream are armed."""
+        """Send one frame to one session while stream faults are armed."""
         struck = self._faults.take("frame", topic=topic, symbol=symbol, account=account)
         by_name = {fault.name: fault for fault in struck}
         if "stream_cut" in by_name:
@@ -47,7 +47,7 @@ class Delivery:
             self._send_broken(session, topic, text, by_name)
 
     def push(self, session: Session, topic: str, text: str) -> None:
-        """Send a frame, with what was held back for it: merged into it, or just behind it."""
+        """Send a frame together with the frames it releases: merged into it, or after it."""
         if not session.held:
             session.push(text)
             self.frames_sent += 1
@@ -87,7 +87,7 @@ class Delivery:
         self.push(session, topic, text)
 
     def _let_go(self, session: Session, item: tuple[str, str, str]) -> None:
-        """Nothing came that the frame could have been put behind."""
+        """Send a held-back frame that was not released in time."""
         if item in session.held:
             session.held.remove(item)
             session.push(item[2])

@@ -65,7 +65,7 @@ class PublicSession(Session):
             self._answer({"success": False, "ret_msg": f"unknown op:{operation}", "op": str(operation)}, message)
 
     def on_close(self) -> None:
-        """A public connection leaves nothing behind."""
+        """Nothing to do: no account listens on a public connection."""
 
     def _subscribe(self, message: dict[str, Any]) -> None:
         arguments = message.get("args")

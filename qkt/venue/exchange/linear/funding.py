@@ -56,7 +56,7 @@ class Funding:
         return settled
 
     def settle(self, book: Book, time_ms: int) -> None:
-        """Let every position of a contract pay or receive one funding."""
+        """Book one funding payment on every position of a contract."""
         contract, rate = contract_of(book), book.funding_rate
         self.history.setdefault(contract.symbol, []).append(FundingRate(time_ms, rate))
         self._engine.journal.note("funding", symbol=contract.symbol, rate=wire(rate), markPrice=wire(book.mark_price))

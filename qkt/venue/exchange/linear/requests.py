@@ -1,4 +1,4 @@
-"""From a request body to a contract order, or to the venue's refusal.
+"""Turns the body of a contract request into an order, or refuses it.
 
 Contracts answer with other codes than spot: nearly every malformed parameter is 10001 with a text that names it
 (captured), and the rules of positions, triggers and exits have codes of the 110000 range (docs v5/error).
@@ -204,7 +204,7 @@ def check_limit_exits(mode: str, order_type: str, limit_price: Decimal, leg: str
 
 
 def price_band(book: Book) -> tuple[Decimal, Decimal]:
-    """The lowest price one may sell at and the highest one may buy at (docs v5/market/order-price-limit)."""
+    """The lowest sell price and the highest buy price of a contract (docs v5/market/order-price-limit)."""
     contract, mark, index = contract_of(book), book.mark_price, book.index_price
     premium = book.last_price - index
     highest = min(mark * (1 + contract.band_y), max(index, mark * (1 + contract.band_x) + max(ZERO, premium)))

@@ -147,7 +147,7 @@ class Settings:
         account.hedged[coin] = hedged
 
     def _adopt(self, account: Account, contract: Contract, hedged: bool) -> None:
-        """Leverage survives the switch of modes."""
+        """Switch a contract to a mode; its leverage stays."""
         leverage = account.position(contract, 1 if account.is_hedged(contract) else 0).leverage
         account.hedged[contract.symbol] = hedged
         for index in (1, 2) if hedged else (0,):
