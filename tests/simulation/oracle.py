@@ -162,14 +162,17 @@ class Oracle:
     def submission_of(self, order: VenueOrder) -> Submission | None:
         """Our submission that made an order; None for an outside order."""
         submission = self.submissions.get(order.link_id)
-        if submission is None or submission.order is not order:
-            return None
-        if submission.record.terminal == "REJECTED" and self._venue.now_ms() - submission.sent_ms > DAY_MS - MINUTE_MS:
-            return None  # settled and forgotten before it showed itself: an outside order by now
-        return submission
+        return submission if submission is not None and submission.order is order else None
+
+    def _is_external(self, order: VenueOrder, told: bool) -> bool:
+        """Whether an order is an outside one; ours that was settled and forgotten for a day may be told as either."""
+        submission = self.submission_of(order)
+        if submission is None:
+            return True
+        return told if self._venue.now_ms() - submission.sent_ms > DAY_MS - MINUTE_MS else False
 
     def _judge_order(self, event: OrderEvent, order: VenueOrder | None, record: Record) -> None:
-        if order is not None and event.external != (self.submission_of(order) is None):
+        if order is not None and event.external != self._is_external(order, event.external):
             raise Violation("external", f"{event} about {order}")
         if record.terminal:
             self._judge_after_end(event, order, record)
@@ -385,7 +388,7 @@ class Oracle:
             raise Violation("cum", f"{view.cum_quantity}, missing {view.missing_quantity}, of {order}")
         if view.is_unresolved or view.venue_status != order.status:
             raise Violation("status", f"{view.status}, {view.venue_status!r} is believed of {order}")
-        if view.external != (submission is None):
+        if view.external != self._is_external(order, view.external):
             raise Violation("external", f"external={view.external} of {order}")
 
     def _compare_closed(self, order: VenueOrder, broker: Broker, view: OrderView | None, *, is_final: bool) -> None:

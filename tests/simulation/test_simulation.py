@@ -7,22 +7,15 @@ from collections.abc import Callable
 import pytest
 
 from tests.simulation.failures import OPEN_FAILURES, excused
+from tests.simulation.oracle import Oracle, Violation
 from tests.simulation.report import missing
 from tests.simulation.schedule import make
-from tests.simulation.search import Failure, Tally, explained, play, search, shrink
+from tests.simulation.sdk import OrderCancelled
+from tests.simulation.search import Tally, explained, play, search, shrink
 from tests.simulation.workers import search_in_parallel
-from tests.simulation.world import Setup, Step
 
 SECONDS = 10.0
 MOST_SEEDS_FOR_AN_OPEN_FAILURE = 6_000
-
-LEAVE_OUT_ALL_BUT: list[Step] = [
-    ("submit", 0, 0, "ok", 0),
-    ("outside", 3, 6, 0),
-    ("wait", 0, 300),
-    ("modify", 0, 0, 0, "ok", 2),
-    ("reconcile", 0),
-]
 
 
 def shown(tally: Tally) -> str:
@@ -73,12 +66,15 @@ def test_a_seed_gives_the_same_schedule_and_the_same_events() -> None:
     assert len(first) > len(steps)
 
 
-@pytest.mark.skipif("M9" not in OPEN_FAILURES, reason="needs a failure that is open")
-def test_a_failing_schedule_shrinks_to_the_steps_that_matter() -> None:
-    steps = [*LEAVE_OUT_ALL_BUT, ("submit", 0, 2, "request_lost", 0), ("outside", 0, 2, 0), *LEAVE_OUT_ALL_BUT]
-    failure = Failure(seed=0, law="unseen_beside_doubt", text="", setup=Setup(), steps=steps)
+def test_a_failing_schedule_shrinks_to_the_steps_that_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deny(_oracle: Oracle, event: OrderCancelled, *_details: object) -> None:
+        raise Violation("planted", f"no cancel is believed: {event}")
 
-    shrunk = shrink(failure)
+    monkeypatch.setattr(Oracle, "_judge_cancelled", deny)
+    found = search(range(1_000), excused=excused(), most_failures=1).failures[0]
 
-    assert [step[0] for step in shrunk.steps] == ["submit", "outside", "reconcile"]
-    assert "VIOLATION unseen_beside_doubt" in explained(shrunk)
+    shrunk = shrink(found)
+
+    assert sorted({step[0] for step in shrunk.steps}) in (["cancel", "submit"], ["end", "submit"])
+    assert len(shrunk.steps) == 2
+    assert "VIOLATION planted: no cancel is believed" in explained(shrunk)

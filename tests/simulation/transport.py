@@ -112,7 +112,7 @@ class SimulatedTransport(BaseBybitTransport):
         self.has_interrupted = False
         self.may_interrupt = False
         self.writes = 0
-        self.on_the_way = 0
+        self.on_the_way: list[tuple[str, Mapping[str, Any]]] = []
         self.remembered: set[str] = set()
         self.reached: set[str] = set()
         self.bodies: list[Mapping[str, Any]] = []
@@ -294,8 +294,9 @@ class SimulatedTransport(BaseBybitTransport):
             raise self._silence(fate)
         if fate in ("late", "after_every_deadline"):
             delay_ms = 3_000 if fate == "late" else 40_000
-            self.on_the_way += 1
-            self._scheduler.schedule_once(lambda: self._arrive_late(action, body), delay_ms)
+            request = (action, body)
+            self.on_the_way.append(request)
+            self._scheduler.schedule_once(lambda: self._arrive_late(request), delay_ms)
             raise self._silence(fate)
         code, order = self._carry_out(action, body)
         if self.are_frames_early:
@@ -332,10 +333,16 @@ class SimulatedTransport(BaseBybitTransport):
             ret_code=10016 if fate.startswith("backend") else None,
         )
 
-    def _arrive_late(self, action: str, body: Mapping[str, Any]) -> None:
-        self.on_the_way -= 1
-        self._carry_out(action, body)
-        self.pump()
+    def _arrive_late(self, request: tuple[str, Mapping[str, Any]]) -> None:
+        if request in self.on_the_way:
+            self.on_the_way.remove(request)
+            self._carry_out(*request)
+            self.pump()
+
+    def arrive_all(self) -> None:
+        """Whatever is on the way arrives now."""
+        for request in list(self.on_the_way):
+            self._arrive_late(request)
 
     def _carry_out(self, action: str, body: Mapping[str, Any]) -> tuple[int, VenueOrder | None]:
         """What the venue does with a request: (code of the refusal or 0, the order)."""

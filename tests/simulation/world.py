@@ -452,6 +452,7 @@ class World:
     def sleep(self, for_ms: int) -> None:
         """The host is suspended: time passes and nothing runs."""
         self.transport.disconnect()
+        self.transport.arrive_all()
         self.clock.advance_ms(for_ms)
 
     def wake(self) -> None:
