@@ -40,12 +40,13 @@ HOUSE = (
     ("bybit.account",),
     ("bybit",),
     ("testing",),
-    ("cli",),
+    ("monitoring", "cli"),
 )
 PURE = ("errors", "money", "model", "events", "orders", "reconcile", "health")
 PURE_PARTS = tuple(
     f"journal.{part}" for part in ("intents", "ownership", "postgres_sql", "protocol", "schema", "statements", "verify")
 )
+FOR_MONITORING = {"prometheus_client", "apprise", "waitress"}  # extras `metrics`, `alerts` and `web`
 IMPURE_MODULES = {"threading", "socket", "time", "random", "os", "requests", "websocket", "logging", "blinker", "queue"}
 
 
@@ -151,6 +152,27 @@ def test_nothing_in_the_product_imports_the_test_kit_or_the_command_line() -> No
     assert guilty == []
 
 
+def test_nothing_but_the_command_line_imports_monitoring() -> None:
+    guilty = [
+        f"{path}:{lineno}: {imported}"
+        for name, path in modules()
+        for lineno, imported in imports_of(path)
+        if (own(imported) or "").split(".")[0] == "monitoring" and name.split(".")[0] not in ("monitoring", "cli")
+    ]
+    assert guilty == []
+
+
+def test_monitoring_does_not_import_the_command_line_or_one_venue() -> None:
+    guilty = [
+        f"{path}:{lineno}: {imported}"
+        for name, path in modules()
+        if name.startswith("monitoring")
+        for lineno, imported in imports_of(path)
+        if (own(imported) or "").split(".")[0] in ("cli", "bybit", "testing", "venue")
+    ]
+    assert guilty == []
+
+
 def test_pure_rooms_know_no_thread_no_clock_and_no_socket() -> None:
     guilty = [
         f"{path}:{lineno}: {imported}"
@@ -187,6 +209,7 @@ def test_the_core_imports_only_its_four_packages_and_the_standard_library() -> N
         if imported.split(".")[0] not in allowed
         and not imported.startswith("cryptography")  # extra `rsa`
         and not (name == "journal.postgres_session" and imported.startswith("psycopg"))  # extra `postgres`
+        and not (name.startswith("monitoring.") and imported.split(".")[0] in FOR_MONITORING)
     ]
     assert guilty == []
 
