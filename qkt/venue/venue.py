@@ -337,7 +337,7 @@ class SimulatedBybit(ContractControls):
         if self._protection.is_configured:
             with self._exclusive():
                 self._protection.sweep(self._hub.dcp_connections())
-        if self._feed.has_sessions:
+        if self._feed.sessions:
             with self._exclusive():
                 self._feed.sweep()
         if self._clock.offset_ms or self._refusing or self.faults.armed("clock") or self.faults.armed("listen"):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import websocket
 
 from qkt.venue import SimulatedBybit
 
@@ -239,6 +240,22 @@ class TestFaults:
         venue.faults.add("trade_restarting", count=1)
         assert [trade.request(reqId=str(number))["retCode"] for number in range(2)] == [10019, 10019]
         assert (trade.receive()["reqId"], open_trade().request()["retCode"]) == ("under way", 0)
+
+    def test_the_faults_of_streams_strike_too(self, venue: SimulatedBybit, open_trade: Callable[..., Any]) -> None:
+        venue.faults.add("stream_refused", path="/v5/trade", status=503, count=1)
+        with pytest.raises(websocket.WebSocketBadStatusException):
+            open_trade(login=False)
+        venue.faults.add("auth_refused", path="/v5/trade", text="Params Error", count=1)
+        refused = open_trade(login=False)
+        assert refused.login()["retCode"] == 10001
+        assert refused.is_cut()
+        trade = open_trade()
+        venue.faults.add("missing_pong", path="/v5/trade", count=1)
+        trade.send(op="ping")
+        assert trade.ask(op="ping", reqId="second")["reqId"] == "second"
+        venue.faults.add("stream_half_open", path="/v5/trade", count=1)
+        trade.send(op="ping")
+        assert trade.quiet()
 
     def test_cut_streams_ends_the_connections_of_a_path(self, venue: SimulatedBybit, trade: Any) -> None:
         assert venue.cut_streams(path="/v5/trade") == 1

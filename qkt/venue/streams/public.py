@@ -42,6 +42,7 @@ class PublicSession(Session):
     ) -> None:
         super().__init__(ws, request, conn_id, idle_limit_s)
         self._feed = feed
+        feed.sessions[self] = None
         self._hub = hub
         self.category = self.path.rpartition("/")[2]
         self.sent_books: dict[str, dict[str, dict[str, str]]] = {}
@@ -65,7 +66,7 @@ class PublicSession(Session):
             self._answer({"success": False, "ret_msg": f"unknown op:{operation}", "op": str(operation)}, message)
 
     def on_close(self) -> None:
-        """Nothing to do: no account listens on a public connection."""
+        self._feed.sessions.pop(self, None)
 
     def _subscribe(self, message: dict[str, Any]) -> None:
         arguments = message.get("args")
@@ -103,6 +104,7 @@ class PublicFeed:
     def __init__(
         self, hub: StreamHub, books: dict[tuple[str, str], Book], status: SystemStatus, now_ms: Callable[[], int]
     ) -> None:
+        self.sessions: dict[PublicSession, None] = {}
         self._hub = hub
         self._status = status
         self._books = books
@@ -112,7 +114,7 @@ class PublicFeed:
 
     def on_trade(self, book: Book, taker_side: str, price: Decimal, quantity: Decimal, seq: int) -> None:
         """Keep a trade for the next sweep; called by the engine, under the venue's lock."""
-        if not self.has_sessions:
+        if not self.sessions:
             return
         self._trade_number += 1
         self._trades.setdefault(book.instrument.key, []).append(
@@ -130,10 +132,6 @@ class PublicFeed:
             }
         )
 
-    @property
-    def has_sessions(self) -> bool:
-        return any(isinstance(session, PublicSession) for session in self._hub.sessions)
-
     def problem_with(self, category: str, arguments: object) -> str:
         """Why a subscribe request fails as a whole; empty when it does not."""
         if not isinstance(arguments, list) or not arguments:
@@ -149,9 +147,7 @@ class PublicFeed:
         """Send every public session the changes since the last sweep; under the venue's lock."""
         trades, self._trades = self._trades, {}
         changed = self._status.changed()
-        for session in self._hub.sessions:
-            if not isinstance(session, PublicSession):
-                continue
+        for session in list(self.sessions):
             for topic in list(session.topics):
                 kind, _, rest = topic.partition(".")
                 if kind == "system":
@@ -186,6 +182,10 @@ class PublicFeed:
         """Send the open candle when it changed, and before a new one the closed one with ``confirm``."""
         now_ms = self._now_ms()
         before = session.sent_candles.get(topic)
+        is_open = before is not None and now_ms <= end_ms(interval, before.start_ms)
+        if is_open and session.sent_updates.get(topic) == book.update_id:
+            return
+        session.sent_updates[topic] = book.update_id
         since_ms = begin_ms(interval, now_ms) if before is None else before.start_ms
         for candle in reversed(book.tape.candles(interval, since_ms, now_ms, _MOST_CANDLES)):
             is_closed = end_ms(interval, candle.start_ms) < now_ms
