@@ -161,6 +161,7 @@ class SqliteJournal(JournalStore):
         self, account: str, epoch: int, drafts: Sequence[PermitDraft], tokens: Sequence[str]
     ) -> tuple[Permit, ...] | None:
         self._check_usable()
+        self._check_file()
         fence = {"account": account, "epoch": epoch, "owner": self._owner, "now": self._clock.now_ms()}
         permits: list[Permit] = []
         with self._lock, self._errors(), self._transaction() as run:

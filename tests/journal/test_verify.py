@@ -13,7 +13,7 @@ from qkt.journal.intents import link_id
 from qkt.journal.protocol import EventDraft, JournalFact, JournalSnapshot, PermitDraft, PermitOutcome, Resolution
 from qkt.journal.store import JournalStore
 from qkt.journal.verify import FindingKind, export_lines, parse_lines, verify
-from tests.support.journal_stores import ACCOUNT, TTL_MS, Store, a_draft
+from tests.support.journal_stores import ACCOUNT, TTL_MS, SqliteStore, Store, a_draft
 
 Damage = Callable[[JournalSnapshot], JournalSnapshot]
 
@@ -41,13 +41,20 @@ def derived(intent: str, epoch: int, attempt: int = 1) -> PermitDraft:
     return a_draft(intent, attempt=attempt, link_id=link_id(ACCOUNT, intent, epoch=epoch, attempt=attempt))
 
 
-@pytest.fixture
-def sound(store: Store, journal: JournalStore) -> JournalSnapshot:
+def a_sound_journal(store: Store) -> JournalSnapshot:
+    """A journal of two owners, one after the other."""
+    journal = store.open()
+    journal.acquire(ACCOUNT, ttl_ms=TTL_MS)
     fill(journal, 1)
     other = store.open()
     assert other.take_over(ACCOUNT, ttl_ms=TTL_MS, from_epoch=1).granted
     fill(other, 2)
     return other.snapshot(ACCOUNT)
+
+
+@pytest.fixture
+def sound(sqlite_store: SqliteStore) -> JournalSnapshot:
+    return a_sound_journal(sqlite_store)
 
 
 def with_permit(number: int, **changes: Any) -> Damage:
@@ -107,7 +114,9 @@ DAMAGES: dict[FindingKind, Damage] = {
 }
 
 
-def test_a_sound_journal_has_no_finding(sound: JournalSnapshot) -> None:
+def test_a_sound_journal_has_no_finding(store: Store) -> None:
+    sound = a_sound_journal(store)
+
     assert len(sound.permits) == 6
     assert len(sound.events) == 6
     assert verify(sound) == ()
@@ -125,7 +134,8 @@ def test_every_kind_of_finding_has_a_damage_here() -> None:
     assert set(DAMAGES) == set(get_args(FindingKind))
 
 
-def test_an_export_is_the_journal_in_text(sound: JournalSnapshot) -> None:
+def test_an_export_is_the_journal_in_text(store: Store) -> None:
+    sound = a_sound_journal(store)
     lines = list(export_lines(sound))
 
     assert parse_lines(lines) == sound

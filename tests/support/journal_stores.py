@@ -15,6 +15,7 @@ from qkt.journal import PostgresJournal, SqliteJournal
 from qkt.journal.protocol import PermitDraft
 from qkt.journal.store import JournalStore
 from tests.support.postgres_server import PostgresServer
+from tests.support.transaction_pooler import TransactionPooler
 
 ACCOUNT = "BYBIT:7001"
 TTL_MS = 10_000
@@ -102,9 +103,12 @@ class PostgresStore(_Opened):
 
     name = "postgres"
 
-    def __init__(self, server: PostgresServer, *, own_database: bool = False) -> None:
+    def __init__(
+        self, server: PostgresServer, *, own_database: bool = False, pooler: TransactionPooler | None = None
+    ) -> None:
         super().__init__()
         self.server = server
+        self.pooler = pooler
         self.schema = f"t{uuid.uuid4().hex[:12]}"
         self.database = self.schema if own_database else "postgres"
         if own_database:
@@ -112,13 +116,13 @@ class PostgresStore(_Opened):
 
     @property
     def address(self) -> str:
-        return self.server.dsn(self.database)
+        return (self.pooler or self.server).dsn(self.database)
 
     def open(self, **options: Any) -> JournalStore:
         return self.keep(PostgresJournal(self.address, **{"schema": self.schema, **options}))
 
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        with psycopg.connect(self.address, autocommit=True) as connection:
+        with psycopg.connect(self.server.dsn(self.database), autocommit=True) as connection:
             cursor = connection.execute(statement.format(p=f"{self.schema}.").encode())
             return cursor.fetchall() if cursor.description else []
 

@@ -7,12 +7,14 @@ import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+EMPTY = "''"
 _USERS = ("postgres", "nobody")
 
 
@@ -31,9 +33,12 @@ def server_programs() -> Path:
 
 
 class PostgresServer:
-    """A server that listens on a Unix socket only; commits are synchronous, and fsync is off unless asked for."""
+    """A server on a Unix socket; commits are synchronous, and fsync is off unless asked for.
 
-    def __init__(self, *, fsync: bool = False, programs: Path | None = None) -> None:
+    With ``certificate``, a PEM file with a key and a certificate, it listens on loopback too, with TLS.
+    """
+
+    def __init__(self, *, fsync: bool = False, certificate: Path | None = None, programs: Path | None = None) -> None:
         self.programs = programs or server_programs()
         memory = Path("/dev/shm")
         is_fast = not fsync and os.access(memory, os.W_OK)
@@ -45,13 +50,19 @@ class PostgresServer:
             os.chown(self.folder, user.pw_uid, user.pw_gid)
             self._as_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
         self.folder.chmod(0o755)
-        self._options = [f"fsync={'on' if fsync else 'off'}", "full_page_writes=off", "max_connections=60"]
+        self.port = free_port() if certificate else 5432
+        self._options = [
+            *(f"fsync={'on' if fsync else 'off'}", "full_page_writes=off", "max_connections=60"),
+            *(f"port={self.port}", f"listen_addresses={'127.0.0.1' if certificate else EMPTY}", "shared_buffers=16MB"),
+        ]
         self._run("initdb", "-D", self.data, "-U", "qkt", "-A", "trust", "-N", "-E", "UTF8", "--locale=C")
+        if certificate is not None:
+            self._use_certificate(certificate)
         self.start()
 
     def start(self) -> None:
         """Start the server and wait until it accepts connections."""
-        options = [f"-c {option}" for option in (*self._options, "listen_addresses=''", "shared_buffers=16MB")]
+        options = [f"-c {option}" for option in self._options]
         arguments = " ".join([f"-k {self.folder}", *options])
         self._run("pg_ctl", "-D", self.data, "-l", self.folder / "log", "-w", "-t", "30", "-o", arguments, "start")
 
@@ -69,7 +80,7 @@ class PostgresServer:
 
     def dsn(self, database: str = "postgres") -> str:
         """A connection string for one of its databases."""
-        return f"host={self.folder} user=qkt dbname={database}"
+        return f"host={self.folder} port={self.port} user=qkt dbname={database}"
 
     def close(self) -> None:
         """Stop the server and delete its folder."""
@@ -82,6 +93,14 @@ class PostgresServer:
         return subprocess.Popen(
             arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.folder, **self._as_user
         )
+
+    def _use_certificate(self, certificate: Path) -> None:
+        pem = self.folder / "server.pem"
+        shutil.copy(certificate, pem)
+        pem.chmod(0o600)
+        if self._as_user:
+            os.chown(pem, self._as_user["user"], self._as_user["group"])
+        self._options += ["ssl=on", f"ssl_cert_file={pem}", f"ssl_key_file={pem}"]
 
     def _signal(self, number: int) -> None:
         postmaster = int((self.data / "postmaster.pid").read_text().splitlines()[0])
@@ -105,6 +124,13 @@ class PostgresServer:
             log = self.folder / "log"
             tail = log.read_text()[-2_000:] if log.exists() else ""
             raise subprocess.CalledProcessError(done.returncode, command, stderr=tail)
+
+
+def free_port() -> int:
+    """A port of loopback that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _unprivileged_user() -> pwd.struct_passwd:
