@@ -29,6 +29,17 @@ from typing import Any
 class QktError(Exception):
     """The root: ``except QktError`` catches everything qkt raises on purpose."""
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy text and fields as they are, whatever arguments the class was made with."""
+        return _rebuilt, (type(self), self.args, self.__dict__.copy())
+
+
+def _rebuilt(kind: type[QktError], args: tuple[Any, ...], fields: dict[str, Any]) -> QktError:
+    error = kind.__new__(kind)
+    error.args = args
+    error.__dict__.update(fields)
+    return error
+
 
 class InvalidRequestError(QktError, ValueError):
     """The call itself is wrong; nothing was sent. The message says what, why and what to do."""

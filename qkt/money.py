@@ -6,6 +6,7 @@ into `Decimal` and back, and refuses at once what would silently lose a digit.
 
 from __future__ import annotations
 
+import re
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, Inexact, InvalidOperation
 from typing import Any
 
@@ -32,19 +33,41 @@ def quotient(dividend: Decimal, divisor: Decimal) -> Decimal:
     return SHOWN.divide(dividend, divisor)
 
 
+# Limits of a number from the wire. Real ones stay far inside: tokens have 18 places, amounts about 16 digits before the
+# point.
+MAX_DIGITS = 60
+MAX_PLACES = 40
+MAX_WHOLE_DIGITS = 30
+_ORDINARY = re.compile(r"-?[0-9]{1,24}(?:\.[0-9]{1,24})?").fullmatch
+_NUMERIC = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?").fullmatch
+
+
 def decimal_from_wire(value: Any) -> Decimal:
-    """Read a number the venue sent as text, e.g. ``"0.00100"``; raises ValueError on blanks, NaN, floats and junk."""
-    if isinstance(value, Decimal):
-        number = value
-    elif isinstance(value, str | int) and not isinstance(value, bool):
-        try:
-            number = Decimal(value)
-        except InvalidOperation:
-            raise ValueError(f"not a decimal: {value!r}") from None
-    else:
-        raise ValueError(f"not a decimal string: {value!r}")
-    if not number.is_finite():
-        raise ValueError(f"not a finite decimal: {value!r}")
+    """Read a number the venue sent as text, e.g. ``"0.00100"``, whatever decimal context the calling thread has set.
+
+    Raises:
+        ValueError: blank, NaN, a float, another notation (``1_000``, spaces, non-ASCII digits), or more than 60
+            digits, 40 places or 30 digits before the point.
+    """
+    if isinstance(value, str):
+        if _ORDINARY(value):
+            return Decimal(value)
+        if len(value) > MAX_DIGITS + MAX_PLACES or not _NUMERIC(value):
+            raise ValueError(f"not a decimal: {value[:MAX_DIGITS]!r}")
+        return _of_bounded_size(Decimal(value))
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**MAX_WHOLE_DIGITS:
+        return Decimal(value)
+    if isinstance(value, Decimal) and value.is_finite():
+        return _of_bounded_size(value)
+    raise ValueError(f"not a finite decimal of bounded size: {type(value).__name__}")
+
+
+def _of_bounded_size(number: Decimal) -> Decimal:
+    _sign, digits, exponent = number.as_tuple()
+    if not isinstance(exponent, int) or len(digits) > MAX_DIGITS or exponent < -MAX_PLACES:
+        raise ValueError(f"a decimal of more than {MAX_DIGITS} digits or {MAX_PLACES} places")
+    if number.adjusted() >= MAX_WHOLE_DIGITS:
+        raise ValueError(f"a decimal of more than {MAX_WHOLE_DIGITS} digits before the point")
     return number
 
 

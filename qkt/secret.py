@@ -1,7 +1,7 @@
-"""Keys that cannot be printed by accident, and texts with the keys taken out.
+"""Secrets that are not printed by accident, and texts from the wire without secrets.
 
-The venue itself echoes the API key in its 10004 reply (docs v5/error), so hiding our own copies is not enough: every
-text that comes from the wire goes through `redact` before it may reach a log, an error or a repr.
+The venue itself echoes the API key in its 10004 reply (docs v5/error), so every text from the wire passes `redact`
+before it reaches a log, an error or a repr.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from collections.abc import Iterable
 
 HIDDEN = "***"
 _LONG_HEX = re.compile(r"\b[0-9a-fA-F]{64}\b")
-_ORIGIN = re.compile(r"(origin_string\[)[^\]]*(\])")
+_ORIGIN = re.compile(r"(origin_string\[)[^\]]*(?:\]|\Z)")  # an echo without end is hidden to the end
+_MARGIN = 128
 
 
 class Secret:
@@ -23,7 +24,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """The text itself: for the signer, and nobody else."""
+        """The text itself, for the signer."""
         return self._text
 
     def __bool__(self) -> bool:
@@ -49,10 +50,27 @@ class Secret:
 
 
 def redact(text: str, secrets: Iterable[Secret] = (), *, limit: int = 300) -> str:
-    """The text, at most ``limit`` characters of it, without the given secrets, signatures and 10004's echo."""
-    for secret in secrets:
-        if secret:
-            text = text.replace(secret.reveal(), HIDDEN)
-    text = _ORIGIN.sub(rf"\1{HIDDEN}\2", text)
-    text = _LONG_HEX.sub(HIDDEN, text)
-    return text if len(text) <= limit else f"{text[:limit]}… ({len(text)} characters)"
+    """At most ``limit`` characters of a text from the wire, safe to print, in time linear in ``limit``.
+
+    The given secrets, signatures and the echo of 10004 are replaced; line breaks, escape sequences and other characters
+    that could forge a log line are escaped. A cut text ends with its length.
+    """
+    keys = [secret.reveal() for secret in secrets if secret]
+    margin = max([_MARGIN, *map(len, keys)])
+    window = text[: limit + margin]
+    for key in keys:
+        window = window.replace(key, HIDDEN)
+    window = _LONG_HEX.sub(HIDDEN, _ORIGIN.sub(rf"\1{HIDDEN}]", window))
+    if len(text) > limit + margin:
+        window = window[:-margin]  # a key that the cut went through must not show its first half
+    window = printable(window)
+    return (
+        window
+        if len(window) <= limit and len(text) <= limit + margin
+        else f"{window[:limit]}… ({len(text)} characters)"
+    )
+
+
+def printable(text: str) -> str:
+    """The text with every character that is not printable (line breaks, escapes, direction marks) as an escape."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

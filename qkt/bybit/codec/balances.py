@@ -10,6 +10,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
+from qkt.bybit.codec.bounds import required_text
 from qkt.bybit.codec.envelope import check_envelope, decode
 from qkt.errors import VenueProtocolError
 from qkt.model.balances import CoinBalance
@@ -51,8 +52,8 @@ class BybitBalanceTranslator:
         if not isinstance(rows, list):
             raise VenueProtocolError("the account row has no coin list", path=PATH)
         try:
-            return {str(row["coin"]): _balance(row) for row in rows}
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            return {required_text(row, "coin"): _balance(row) for row in rows}
+        except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
             raise VenueProtocolError(f"a coin row cannot be read: {error!r}", path=PATH) from None
 
 

@@ -1,8 +1,8 @@
-"""From the venue's text to an envelope one can trust, or the error that says what its answer proves.
+"""Decodes and checks REST envelopes: a successful one passes, any other raises the error that it proves.
 
 Every REST answer is ``{"retCode", "retMsg", "result", "retExtInfo", "time"}`` (docs v5/guide) with HTTP 200 for
-business errors too: ``retCode`` is the only authority. The real client and the fake one share this room, so a test
-with the fake meets the same errors as a bot at the venue.
+business errors too: only ``retCode`` decides. `BybitClient` and `FakeBybitClient` both use this module, so a test with
+the fake meets the same errors as a bot at the venue.
 """
 
 from __future__ import annotations
@@ -14,10 +14,12 @@ from typing import Any, NoReturn
 
 from qkt.bybit.codec.retcodes import Operation, Verdict, advice, operation_for, verdict
 from qkt.errors import BybitApiError, BybitRateLimitError, OutcomeUnknownError, VenueProtocolError
+from qkt.money import decimal_from_wire
 from qkt.secret import Secret, redact
 
 Envelope = dict[str, Any]
 
+_EXCERPT_BYTES = 4_096
 _LOOK_IT_UP = "it may have happened: do not resend, look it up by client_order_id"
 
 
@@ -27,14 +29,22 @@ def decode(text: str | bytes, secrets: Iterable[Secret] = ()) -> Envelope:
     Source: docs v5/guide, "Common response parameters".
     """
     try:
-        decoded = json.loads(text, parse_float=Decimal, parse_constant=_refuse_constant)
+        decoded = json.loads(text, parse_float=_fraction, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         decoded = None
     if not isinstance(decoded, dict):
-        shown = text.decode("utf-8", "replace") if isinstance(text, bytes) else text
+        shown = text[:_EXCERPT_BYTES].decode("utf-8", "replace") if isinstance(text, bytes) else text
         # raised outside the handler: a JSONDecodeError carries the whole document, keys and all
         raise VenueProtocolError("the venue's reply is not a JSON object", excerpt=redact(shown, secrets))
     return decoded
+
+
+def _fraction(text: str) -> Decimal | str:
+    """A JSON number with a fraction or exponent; beyond the limits it stays text, which the row's reader refuses."""
+    try:
+        return decimal_from_wire(text)
+    except ValueError:
+        return text
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -63,7 +73,7 @@ def check_envelope(
     secrets = tuple(secrets)
     ret_code = envelope.get("retCode") if isinstance(envelope, dict) else None
     if not isinstance(envelope, dict) or not isinstance(ret_code, int) or isinstance(ret_code, bool):
-        excerpt = redact(str(envelope), secrets)
+        excerpt = redact(str(envelope)[:_EXCERPT_BYTES], secrets)
         if is_write:
             raise OutcomeUnknownError(
                 f"POST {path} was answered with something that is no envelope ({excerpt}); {_LOOK_IT_UP}",
@@ -76,7 +86,7 @@ def check_envelope(
     found = verdict(ret_code, operation)
     if found is Verdict.OK:
         return envelope
-    ret_msg = redact(str(envelope.get("retMsg", "")), secrets)
+    ret_msg = redact(str(envelope.get("retMsg", ""))[:_EXCERPT_BYTES], secrets)
     if found is Verdict.THROTTLED:
         raise BybitRateLimitError(
             f"{path} ret_code={ret_code} ret_msg={ret_msg!r}: {advice(ret_code, operation)}",

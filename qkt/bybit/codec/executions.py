@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from qkt.bybit.codec.orders import required_text
+from qkt.bybit.codec.bounds import integer_from_wire, required_text, text_from_wire, time_ms_from_wire
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderType, Side
@@ -37,27 +37,26 @@ def to_execution(row: Mapping[str, Any], category: str) -> Execution:
     if quantity <= 0:
         raise ValueError(f"execQty is {row['execQty']!r}")
     side = _SIDES[row["side"]]
-    bare = str(row["symbol"])
     fee = optional_from_wire(row.get("execFee")) or ZERO
     order_quantity = positive_from_wire(row.get("orderQty"))
     return Execution(
         exec_id=exec_id,
         broker_order_id=order_id,
-        client_order_id=str(row.get("orderLinkId") or ""),
-        symbol=BybitSymbol.to_qkt(category, bare),
+        client_order_id=text_from_wire(row, "orderLinkId"),
+        symbol=BybitSymbol.to_qkt(category, row["symbol"]),
         side=side,
         price=decimal_from_wire(row["execPrice"]),
         quantity=quantity,
         fee=fee,
-        fee_currency=str(row.get("feeCurrency") or ""),
+        fee_currency=text_from_wire(row, "feeCurrency"),
         is_maker=row.get("isMaker") in (True, "true"),
-        exec_time_ms=int(row.get("execTime") or 0),
+        exec_time_ms=time_ms_from_wire(row.get("execTime")),
         order_quantity=None if row.get("marketUnit") == "quoteCoin" else order_quantity,
         order_price=positive_from_wire(row.get("orderPrice")),
         leaves_quantity=optional_from_wire(row.get("leavesQty")),
         order_type=_TYPES.get(str(row.get("orderType") or ""), OrderType.UNKNOWN),
-        seq=int(row.get("seq") or 0),
-        exec_type=str(row.get("execType") or "Trade"),
+        seq=integer_from_wire(row.get("seq") or 0),
+        exec_type=text_from_wire(row, "execType") or "Trade",
         is_forced=row.get("execType") in _FORCED,
         may_be_quote_sized=(
             category == "spot" and side is Side.BUY and row.get("orderType") == "Market" and not row.get("marketUnit")

@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 
+from qkt.bybit.codec.bounds import time_ms_from_wire
 from qkt.bybit.codec.executions import is_fill, to_execution
 from qkt.bybit.codec.orders import BybitOrderTranslator
 from qkt.bybit.codec.rows import parse_rows
@@ -49,10 +50,10 @@ def execution_facts(frame: Mapping[str, Any], category: str, at_ms: int) -> Fram
 
 
 def created_ms_of(frame: Mapping[str, Any]) -> int:
-    """When the venue made the frame; 0 when it does not say, or not in a way one can read: its rows still stand."""
+    """Venue time at which the frame was made; 0 when it is absent or not a time, so that its rows still count."""
     try:
-        return int(frame.get("creationTime") or 0)
-    except (TypeError, ValueError):
+        return time_ms_from_wire(frame.get("creationTime"))
+    except ValueError:
         return 0
 
 

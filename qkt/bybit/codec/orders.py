@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qkt.bybit.codec.bounds import required_text, text_from_wire, time_ms_from_wire
 from qkt.bybit.codec.order_requests import CONDITIONAL, amend_body, cancel_body, create_body, order_filter_of
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.model.orders import (
@@ -38,21 +39,21 @@ class BybitOrderTranslator:
     @staticmethod
     def to_report(row: Mapping[str, Any], category: str) -> OrderReport:
         """Read one order row; raises ValueError or KeyError when a key field is missing or broken."""
-        raw_status = str(row["orderStatus"])
+        raw_status = required_text(row, "orderStatus")
         status = _STATUSES.get(raw_status, VenueStatus.UNKNOWN)
-        cancel_type, reject_reason = str(row.get("cancelType") or ""), str(row.get("rejectReason") or "")
+        cancel_type, reject_reason = text_from_wire(row, "cancelType"), text_from_wire(row, "rejectReason")
         is_market = row.get("orderType") == "Market"
         trigger_price = positive_from_wire(row.get("triggerPrice"))
-        stop_order_type = str(row.get("stopOrderType") or "")
+        stop_order_type = text_from_wire(row, "stopOrderType")
         return OrderReport(
             broker_order_id=required_text(row, "orderId"),
-            client_order_id=str(row.get("orderLinkId") or ""),
+            client_order_id=text_from_wire(row, "orderLinkId"),
             symbol=BybitSymbol.to_qkt(category, required_text(row, "symbol")),
             side=_SIDES_FROM_WIRE[row["side"]],
             status=status,
             venue_status=raw_status,
             order_type=_order_type(is_market=is_market, is_conditional=trigger_price is not None),
-            time_in_force=str(row.get("timeInForce") or ""),
+            time_in_force=text_from_wire(row, "timeInForce"),
             quantity=positive_from_wire(row.get("qty")),
             quote_sized=_is_quote_sized(row, category, is_market=is_market),
             limit_price=None if is_market else positive_from_wire(row.get("price")),
@@ -65,9 +66,9 @@ class BybitOrderTranslator:
             refusal_reason=_refusal_of(status, reject_reason),
             refuses_cancel=cancel_type == "CancelByUser",
             order_filter=_FILTERS.get(stop_order_type, ""),
-            parent_client_order_id=str(row.get("parentOrderLinkId") or ""),
-            created_ms=int(row.get("createdTime") or 0),
-            updated_ms=int(row.get("updatedTime") or 0),
+            parent_client_order_id=text_from_wire(row, "parentOrderLinkId"),
+            created_ms=time_ms_from_wire(row.get("createdTime")),
+            updated_ms=time_ms_from_wire(row.get("updatedTime")),
         )
 
 
@@ -114,11 +115,3 @@ def _order_type(*, is_market: bool, is_conditional: bool) -> OrderType:
     if is_conditional:
         return OrderType.STOP if is_market else OrderType.STOP_LIMIT
     return OrderType.MARKET if is_market else OrderType.LIMIT
-
-
-def required_text(row: Mapping[str, Any], name: str) -> str:
-    """A key field as text; spot ids are digits (docs v5/order/create-order), and gateways may print them as numbers."""
-    value = row[name]
-    if isinstance(value, bool) or not isinstance(value, str | int) or not value:
-        raise ValueError(f"{name} is {value!r}")
-    return str(value)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from qkt.bybit.codec.bounds import integer_from_wire, time_ms_from_wire
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.money import decimal_from_wire, positive_from_wire
 from qkt.reconcile.positions import VenuePosition
@@ -22,11 +23,11 @@ def to_position(row: Mapping[str, Any], category: str, *, as_of_ms: int) -> Venu
     if size and not sign:
         raise ValueError(f"size is {size} and side is {row.get('side')!r}")
     return VenuePosition(
-        symbol=BybitSymbol.to_qkt(category, str(row["symbol"])),
-        position_idx=int(row.get("positionIdx") or 0),
+        symbol=BybitSymbol.to_qkt(category, row["symbol"]),
+        position_idx=integer_from_wire(row.get("positionIdx") or 0),
         quantity=size * sign,
         avg_price=positive_from_wire(row.get("avgPrice", row.get("entryPrice"))) if size else None,
-        seq=int(row.get("seq", -1)),
-        updated_ms=int(row.get("updatedTime") or 0),
+        seq=integer_from_wire(row.get("seq", -1)),
+        updated_ms=time_ms_from_wire(row.get("updatedTime")),
         as_of_ms=as_of_ms,
     )

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import attrs
 
 from qkt.errors import InvalidRequestError
 
+_is_bare = re.compile(r"[A-Z0-9][A-Z0-9-]{0,39}").fullmatch
+_known: dict[tuple[str, str], str] = {}  # symbols that were checked before
+_MOST_KNOWN = 10_000
 _PREFIXES = {"spot": "BYBIT_SPOT:", "linear": "BYBIT_LINEAR:"}
 
 
@@ -22,7 +27,7 @@ class BybitSymbol:
         for category, prefix in _PREFIXES.items():
             if symbol.startswith(prefix):
                 bare = symbol[len(prefix) :]
-                if not bare.replace("-", "").isalnum() or bare != bare.upper():
+                if not _is_bare(bare):
                     raise InvalidRequestError(
                         f"{symbol!r} is no Bybit symbol: after {prefix!r} comes the venue's name in capitals, "
                         "e.g. BTCUSDT"
@@ -32,9 +37,17 @@ class BybitSymbol:
         raise InvalidRequestError(f"{symbol!r} has no prefix qkt knows; write {examples}")
 
     @staticmethod
-    def to_qkt(category: str, bare: str) -> str:
-        """The qkt symbol for a row of ``category``."""
-        return f"{_PREFIXES[category]}{bare}"
+    def to_qkt(category: str, bare: object) -> str:
+        """The qkt symbol for a row of ``category``; raises ValueError for a name that cannot be Bybit's."""
+        known = _known.get((category, bare)) if isinstance(bare, str) else None
+        if known is not None:
+            return known
+        if not isinstance(bare, str) or not _is_bare(bare):
+            raise ValueError(f"symbol is {str(bare)[:40]!r}")
+        symbol = f"{_PREFIXES[category]}{bare}"
+        if len(_known) < _MOST_KNOWN:
+            _known[category, bare] = symbol
+        return symbol
 
     def __str__(self) -> str:
         return self.to_qkt(self.category, self.bare)
