@@ -1,9 +1,9 @@
-"""What time it is at the venue, measured over a network, on a host whose clock may be wrong or jump.
+"""Venue time, measured over a network, on a host whose wall clock may be wrong or jump.
 
 A server stamp was made between sending and receiving, so it bounds the offset from both sides: half the round trip is
 the best guess, and a guess that still lies between the bounds is kept. Every reply is such a measurement. The wall
-clock is compared with the monotonic one all the while: when they part, somebody stepped the clock or the machine
-slept, and the offset must be measured anew before anything is signed.
+clock is compared with the monotonic one: when their difference changes, the machine slept or the clock was stepped, and
+the offset is measured anew before anything is signed.
 """
 
 from __future__ import annotations
@@ -17,20 +17,25 @@ _BELIEVABLE_MS = 2_000
 
 
 class VenueClock:
-    """Venue time from a local clock and an offset kept fresh by `observe`. Thread-safe."""
+    """Venue time from the monotonic clock and an offset kept fresh by `observe`. Thread-safe.
+
+    A step of the host's wall clock moves nothing: after the first measurement, venue time is monotonic time plus a
+    number. ``clock`` gives both readings.
+    """
 
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._lock = threading.Lock()
-        self._offset_ms = 0
+        self._base_ms = self._drift()  # local time is monotonic time plus this, from construction on
+        self._offset_ms = 0  # venue time minus local time
         self._is_measured = False
         self._is_doubtful = False
-        self._drift_ms = self._drift()
+        self._trusted_drift_ms = self._base_ms
 
     @property
     def offset_ms(self) -> int:
-        """Server time minus local wall time; 0 before the first measurement."""
-        return self._offset_ms
+        """Server time minus local wall time, now; 0 before the first measurement."""
+        return self.now_ms() - self._clock.now_ms() if self._is_measured else 0
 
     @property
     def is_measured(self) -> bool:
@@ -38,29 +43,32 @@ class VenueClock:
         return self._is_measured
 
     def local_ms(self) -> int:
-        """Local wall time."""
-        return self._clock.now_ms()
+        """Local time, by the monotonic clock: the wall time at construction plus what has passed since."""
+        return self._clock.monotonic_ms() + self._base_ms
 
     def now_ms(self) -> int:
-        """Venue time, now."""
-        return self._clock.now_ms() + self._offset_ms
+        """Venue time now; local wall time before the first measurement."""
+        return self.local_ms() + self._offset_ms if self._is_measured else self._clock.now_ms()
 
     @property
     def is_trustworthy(self) -> bool:
-        """False before the first measurement, after a jump of the local clock, or after a stamp that did not fit."""
-        return self._is_measured and not self._is_doubtful and abs(self._drift() - self._drift_ms) < _JUMP_MS
+        """False before the first measurement, after a suspend or a clock step, or after a stamp that did not fit."""
+        return self._is_measured and not self._is_doubtful and not self._has_jumped()
+
+    def _has_jumped(self) -> bool:
+        return abs(self._drift() - self._trusted_drift_ms) >= _JUMP_MS
 
     def measured(self, sent_ms: int, received_ms: int, server_ms: int) -> None:
-        """Take over a deliberate measurement: local times of sending and receiving, and the stamp in between."""
+        """Take over a deliberate measurement: `local_ms` of sending and receiving, and the stamp in between."""
         with self._lock:
             self._offset_ms = server_ms - (sent_ms + received_ms) // 2
             self._is_measured, self._is_doubtful = True, False
-            self._drift_ms = self._drift()
+            self._trusted_drift_ms = self._drift()
 
     def observe(self, sent_ms: int, received_ms: int, server_ms: int) -> None:
         """Follow the stamp of an ordinary reply; one far off only raises doubt, since it may be a stale copy."""
         with self._lock:
-            if not self._is_measured or received_ms < sent_ms or abs(self._drift() - self._drift_ms) >= _JUMP_MS:
+            if not self._is_measured or received_ms < sent_ms or self._has_jumped():
                 return
             least, most = server_ms - received_ms, server_ms + 1 - sent_ms
             if least <= self._offset_ms <= most:

@@ -7,12 +7,13 @@ told about are answered with valid empty pages, writes with a plain acknowledgem
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import itertools
 import json
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
@@ -20,7 +21,7 @@ from typing import Any, Self
 import requests
 
 from qkt.bybit.codec.envelope import Envelope, check_envelope, decode
-from qkt.bybit.transport.protocol import BaseBybitTransport, FrameListener
+from qkt.bybit.transport.protocol import BaseBybitTransport, FrameListener, StreamFault
 from qkt.errors import InvalidRequestError, OutcomeUnknownError, QktError, VenueUnavailableError
 from qkt.model.balances import CoinBalance, Wallet
 
@@ -48,6 +49,37 @@ _READS: dict[str, tuple[str, ...]] = {
     "/v5/account/fee-rate": ("category",),
     "/v5/user/query-api": (),
 }
+
+
+class _Responses(dict[str, Response]):
+    """``responses`` of a fake client: a path that the venue does not have is a typo, and an error."""
+
+    def __init__(self, known: set[str]) -> None:
+        super().__init__()
+        self._known = known
+
+    def __setitem__(self, path: str, response: Response) -> None:
+        if path not in self._known:
+            near = difflib.get_close_matches(path, self._known, n=1)
+            hint = f"; did you mean {near[0]!r}" if near else ""
+            raise InvalidRequestError(
+                f"the fake client knows no path {path!r}{hint}. A path of your own is named at construction: "
+                "FakeBybitClient(extra_paths=[...])"
+            )
+        super().__setitem__(path, response)
+
+    def update(self, *given: Any, **named: Response) -> None:
+        for path, response in dict(*given, **named).items():
+            self[path] = response
+
+    def setdefault(self, path: str, default: Any = None) -> Response:
+        if path not in self:
+            self[path] = default
+        return self[path]
+
+    def __ior__(self, given: Any) -> Self:  # type: ignore[override,misc]
+        self.update(given)
+        return self
 
 
 class RecordedRequest(Mapping[str, Any]):
@@ -87,17 +119,28 @@ class FakeBybitClient(BaseBybitTransport):
     ``responses[path]`` is JSON text, a dict (a whole envelope), an exception to raise, or a callable that returns (or
     raises) one of those; a callable may take the request, which reads like the dict that was sent. A write whose
     response raises a timeout or a connection error becomes `OutcomeUnknownError`, a read `VenueUnavailableError`, as
-    with the real client. ``posts`` and ``gets`` record what was sent; clear them as you like.
+    with the real client. ``symbols`` are the instruments that it lists, all without limits. ``posts`` and ``gets``
+    record what was sent; clear them as you like.
     """
 
     account_type: str = "UNIFIED"
     recv_window_ms: int = 5_000
     clock_offset_ms: int = 0
+    topic_faults: Mapping[str, StreamFault] = MappingProxyType({})
 
-    def __init__(self, *, account_type: str = "UNIFIED", recv_window_ms: int = 5_000, clock_offset_ms: int = 0) -> None:
+    def __init__(
+        self,
+        *,
+        account_type: str = "UNIFIED",
+        recv_window_ms: int = 5_000,
+        clock_offset_ms: int = 0,
+        extra_paths: Iterable[str] = (),
+        symbols: Iterable[str] = ("BTCUSDT", "ETHUSDT", "SOLUSDT"),
+    ) -> None:
+        self.symbols = tuple(symbols)
         self.posts: list[RecordedRequest] = []
         self.gets: list[RecordedRequest] = []
-        self.responses: dict[str, Response] = {}
+        self._responses = _Responses({*_WRITES, *_READS, *extra_paths})
         self.account_type = account_type
         self.recv_window_ms = recv_window_ms
         self.clock_offset_ms = clock_offset_ms
@@ -107,10 +150,10 @@ class FakeBybitClient(BaseBybitTransport):
         self._listeners: dict[str, list[FrameListener]] = {}
         self._disconnect_handlers: list[Callable[[str], None]] = []
         self._reconnect_handlers: list[Callable[[], None]] = []
+        self._fault_handlers: list[Callable[[StreamFault], None]] = []
+        self._gap_handlers: list[Callable[[str], None]] = []
         self._order_ids = itertools.count(1)
         self._is_connected = True
-
-    # -- the transport -----------------------------------------------------------------------------------------------
 
     @property
     def is_connected(self) -> bool:
@@ -160,7 +203,29 @@ class FakeBybitClient(BaseBybitTransport):
         """Call ``handler()`` on `fire_on_reconnect`."""
         self._reconnect_handlers.append(handler)
 
-    # -- what the test does ------------------------------------------------------------------------------------------
+    def forget(self, listener: Callable[..., object]) -> None:
+        """Remove a listener or handler wherever it is registered."""
+        registered: list[list[Any]] = [*self._listeners.values(), self._disconnect_handlers, self._reconnect_handlers]
+        for callbacks in [*registered, self._fault_handlers, self._gap_handlers]:
+            callbacks[:] = [one for one in callbacks if one != listener]
+
+    def on_fault(self, handler: Callable[[StreamFault], None]) -> None:
+        """Call ``handler(fault)`` on `emit_fault`."""
+        self._fault_handlers.append(handler)
+
+    def on_gap(self, handler: Callable[[str], None]) -> None:
+        """Call ``handler(reason)`` on `emit_gap`."""
+        self._gap_handlers.append(handler)
+
+    @property
+    def responses(self) -> dict[str, Response]:
+        """Path -> answer; a path that the venue does not have raises InvalidRequestError."""
+        return self._responses
+
+    @responses.setter
+    def responses(self, given: Mapping[str, Response]) -> None:
+        self._responses.clear()
+        self._responses.update(given)
 
     def emit_ws_frame(self, topic: str, frame: str | Mapping[str, Any] | list[Any]) -> int:
         """Deliver a frame: the whole envelope (text or dict), or just its ``data`` list.
@@ -187,13 +252,23 @@ class FakeBybitClient(BaseBybitTransport):
         for handler in list(self._disconnect_handlers):
             handler(reason)
 
+    def emit_fault(self, fault: StreamFault) -> None:
+        """The venue refuses the login or a topic."""
+        if fault.topic:
+            self.topic_faults = {**self.topic_faults, fault.topic: fault}
+        for handler in list(self._fault_handlers):
+            handler(fault)
+
+    def emit_gap(self, reason: str = "emitted by the test") -> None:
+        """Frames may be missing."""
+        for handler in list(self._gap_handlers):
+            handler(reason)
+
     def fire_on_reconnect(self) -> None:
         """The stream is back and every subscription acknowledged."""
         self._is_connected = True
         for handler in list(self._reconnect_handlers):
             handler()
-
-    # -- answering ---------------------------------------------------------------------------------------------------
 
     def _answer(self, request: RecordedRequest) -> Envelope:
         self._check(request)
@@ -249,6 +324,8 @@ class FakeBybitClient(BaseBybitTransport):
         elif request.path == "/v5/market/time":
             now_ns = time.time_ns()
             result = {"timeSecond": str(now_ns // 10**9), "timeNano": str(now_ns)}
+        elif request.path == "/v5/market/instruments-info":
+            result["list"] = [_instrument(symbol) for symbol in self.symbols]
         elif request.path == "/v5/order/create":
             order_id = f"fake-{next(self._order_ids)}"
             result = {"orderId": order_id, "orderLinkId": request.get("orderLinkId", "")}
@@ -296,6 +373,12 @@ class FakeBybitClient(BaseBybitTransport):
         state = "connected" if self._is_connected else "disconnected"
         topics = ", ".join(sorted(self._listeners)) or "none"
         return f"<FakeBybitClient {state} posts={len(self.posts)} gets={len(self.gets)} topics={topics}>"
+
+
+def _instrument(symbol: str) -> dict[str, Any]:
+    """An instrument row without limits, so that every order passes the checks (docs v5/market/instrument)."""
+    coins = {"baseCoin": symbol.removesuffix("USDT"), "quoteCoin": "USDT"}
+    return {"symbol": symbol, "status": "Trading", **coins, "lotSizeFilter": {}, "priceFilter": {}}
 
 
 def _hears(subscribed: str, topic: str) -> bool:

@@ -145,7 +145,9 @@ def test_rules_that_cannot_be_read_are_a_warning_and_stand_in_nobodys_way(desk, 
     assert f"no instrument rules symbol={SYMBOL}" in caplog.text
 
 
-def test_missing_rules_are_warned_of_once_per_symbol(desk, broker, caplog):
+def test_missing_rules_are_warned_of_once_per_symbol(desk, caplog):
+    desk.client.symbols = ()
+    broker = desk.open()
     with caplog.at_level(logging.WARNING, logger="qkt"):
         for _ in range(3):
             broker.submit(a_limit_order())

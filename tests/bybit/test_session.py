@@ -258,3 +258,22 @@ def test_rows_without_a_category_have_that_of_the_topic_or_belong_to_all():
 def test_a_frame_that_belongs_whole_is_passed_on_untouched():
     frame = {"topic": "order", "data": rows("spot", "spot")}
     assert share_of("order.spot", frame) is frame
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"op": "notice", "success": False},
+        {"op": "notice"},
+        {"success": True, "ret_msg": "", "op": "subscribe", "req_id": "s9"},
+        {"success": True, "ret_msg": ""},
+        {"success": True, "op": "auth", "req_id": "another"},
+        {"retCode": 0, "op": "order.create", "reqId": "a1"},
+    ],
+)
+def test_a_control_frame_that_does_not_answer_the_login_changes_nothing(frame: dict[str, object]) -> None:
+    session = StreamSession(["order.spot"], TIMING)
+    session.opened(0)
+
+    assert session.received(frame, 5) == []
+    assert session.phase is Phase.LOGGING_IN

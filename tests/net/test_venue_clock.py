@@ -69,8 +69,21 @@ def test_S82_a_step_of_the_local_clock_is_noticed_before_anything_is_signed(step
     assert clock.is_trustworthy
     machine.wall += step_ms
     assert not clock.is_trustworthy
-    clock.measured(machine.wall, machine.wall, machine.wall - step_ms)
+    clock.measured(clock.local_ms(), clock.local_ms(), machine.wall - step_ms)
     assert clock.is_trustworthy
+    assert clock.offset_ms == -step_ms
+
+
+@pytest.mark.parametrize("step_ms", [8_000, -8_000, 3_600_000])
+def test_a_step_of_the_local_clock_does_not_move_venue_time(step_ms: int) -> None:
+    clock, machine = a_measured_clock(0)
+    before_ms = clock.now_ms()
+
+    machine.wall += step_ms
+    machine.pass_ms(5)
+
+    assert clock.now_ms() == before_ms + 5
+    assert clock.local_ms() == before_ms + 5
     assert clock.offset_ms == -step_ms
 
 

@@ -172,7 +172,7 @@ def test_S14_what_provably_never_left_is_unavailable_not_unknown(client, venue):
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "127.0.0.1:1"])
 def test_an_unreachable_host_means_nothing_was_sent(make_client, host):
-    client = make_client(rest_url=f"http://{host}")
+    client = make_client(rest_url=f"http://{host}", allow_plaintext=True)
     with pytest.raises(VenueUnavailableError, match="nothing was sent"):
         client.post_signed(CREATE, an_order())
 

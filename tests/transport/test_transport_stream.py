@@ -154,7 +154,7 @@ def test_a_name_server_that_does_not_answer_is_a_connect_error_in_time(make_clie
     began = time.monotonic()
     try:
         with pytest.raises(BybitConnectError, match="did not answer in time"):
-            make_client(rest_url="http://a-host.example").connect()
+            make_client(rest_url="https://a-host.example").connect()
         assert time.monotonic() - began < 2
     finally:
         released.set()

@@ -22,6 +22,7 @@ from qkt.bybit.transport.config import (
     environment_proxy,
     positive_ms,
     recv_window_from,
+    shown_url,
     signer_from,
     urls_from,
 )
@@ -38,6 +39,7 @@ from qkt.errors import BybitApiError, BybitConnectError, InvalidRequestError, Qk
 from qkt.model.balances import Wallet
 from qkt.net.backoff import BackoffPolicy
 from qkt.net.callback_queue import CallbackQueue
+from qkt.net.fork import generation
 from qkt.net.scheduler import ThreadScheduler
 from qkt.net.venue_clock import GapDetector, VenueClock
 from qkt.secret import Secret, redact
@@ -48,7 +50,7 @@ log = logging.getLogger(__name__)
 
 _CONNECT_MS = 9_000  # of the promised 10 s
 _GIVE_UP_MS = 500
-_CLOSE_MS = 5_000
+_CLOSE_MS = 800  # of the promised second
 _REST_CHECK_MS = 6_000
 _WATCH_MS = 1_000
 _CLOCK_SAMPLES = 3
@@ -63,8 +65,8 @@ class BybitClient(BaseBybitTransport):
     ``BYBIT_RECV_WINDOW_MS`` (5000). ``api_secret`` may be an RSA private key in PEM (``qkt[rsa]``). ``demo=True`` is
     the venue's demo trading. ``ws_url`` is the full private stream URL; given only ``rest_url``, it is derived.
     ``proxy`` is a URL; the environment's proxies and ``REQUESTS_CA_BUNDLE`` are used only with ``trust_env=True``.
-    ``timeout_ms`` bounds one REST
-    call as a whole.
+    ``timeout_ms`` bounds one REST call as a whole. A plain ``http`` or ``ws`` URL of another machine is refused unless
+    ``allow_plaintext=True``. A client that was made before ``os.fork`` refuses to work in the child.
 
     Raises:
         InvalidRequestError: no key, or a senseless option.
@@ -89,10 +91,12 @@ class BybitClient(BaseBybitTransport):
         read_timeout_ms: int = 5_000,
         timing: Timing | None = None,
         backoff: BackoffPolicy | None = None,
+        allow_plaintext: bool = False,
     ) -> None:
+        self._generation = generation()
         self._signer = signer_from(api_key, api_secret)
         self._environment = environment_from(testnet, demo)
-        self._rest_url, self._ws_url = urls_from(rest_url, ws_url, self._environment)
+        self._rest_url, self._ws_url = urls_from(rest_url, ws_url, self._environment, allow_plaintext=allow_plaintext)
         self._account_type = account_type or os.environ.get("BYBIT_ACCOUNT_TYPE") or "UNIFIED"
         self._recv_window_ms = recv_window_from(recv_window_ms)
         timeouts = Timeouts(
@@ -141,6 +145,7 @@ class BybitClient(BaseBybitTransport):
         Raises:
             BybitConnectError: within 10 s; the host is unreachable, or the key or the login is refused.
         """
+        self._check_process()
         deadline_ms = self._machine.monotonic_ms() + _CONNECT_MS
         with self._session_lock:
             if self._stream is not None:
@@ -159,7 +164,19 @@ class BybitClient(BaseBybitTransport):
                 if not isinstance(error, Exception):
                     raise
                 what = str(error) if isinstance(error, QktError) else redact(str(error), self._signer.secrets)
-                raise BybitConnectError(f"no session with {self._rest_url}: {what}") from error
+                raise BybitConnectError(f"no session with {shown_url(self._rest_url)}: {what}") from error
+
+    @property
+    def _is_foreign(self) -> bool:
+        """True in a child of `os.fork`: threads and connections are the parent's."""
+        return self._generation != generation()
+
+    def _check_process(self) -> None:
+        if self._is_foreign:
+            raise InvalidRequestError(
+                "this BybitClient was made before os.fork() and its connections belong to the parent process: build a "
+                "new client, and new brokers on it, in the child"
+            )
 
     def _on_link(self, action: Callable[[], None], deadline_ms: int) -> None:
         """Run ``action`` on a ``qkt-link`` thread; raises what it raised, or that it took too long."""
@@ -176,7 +193,7 @@ class BybitClient(BaseBybitTransport):
 
         self._link_scheduler().schedule_once(run, 0)
         if not done.wait(max(0, deadline_ms - self._machine.monotonic_ms()) / 1000):
-            raise BybitConnectError(f"{self._rest_url} did not answer in time")
+            raise BybitConnectError(f"{shown_url(self._rest_url)} did not answer in time")
         if failure:
             raise failure[0]
 
@@ -224,7 +241,7 @@ class BybitClient(BaseBybitTransport):
         self._gap_detector = GapDetector()
         self._gap_detector.look(self._clock.now_ms(), self._clock.monotonic_ms(), expected_ms=0)
         scheduler.schedule_at_fixed_rate(self._watch, _WATCH_MS, _WATCH_MS)
-        log.info("connected rest_url=%s clock_offset_ms=%d", self._rest_url, self._venue_clock.offset_ms)
+        log.info("connected rest_url=%s clock_offset_ms=%d", shown_url(self._rest_url), self._venue_clock.offset_ms)
 
     def close(self) -> None:
         """End the session: cut what is under way, join the threads; idempotent, from any thread.
@@ -234,7 +251,12 @@ class BybitClient(BaseBybitTransport):
         self._close(timeout_ms=_CLOSE_MS)
 
     def _close(self, *, timeout_ms: int) -> None:
-        """Each part closes idempotently, so every caller, of several at once, returns when all parts have ended."""
+        """Close each part; nothing in a forked child, where all of them are the parent's.
+
+        Each part closes idempotently, so every caller, of several at once, returns when all parts have ended.
+        """
+        if self._is_foreign:
+            return
         with self._lock:
             self._is_closed = True
             stream, link, callbacks = self._stream, self._link, self._listeners.queue
@@ -276,7 +298,7 @@ class BybitClient(BaseBybitTransport):
     def stream_state(self) -> str:
         """``closed``, ``connecting``, ``live``, ``degraded`` (a topic is refused), ``down`` or ``auth_refused``."""
         stream = self._stream
-        return "closed" if stream is None else stream.state
+        return "closed" if stream is None or self._is_foreign else stream.state
 
     @property
     def topic_faults(self) -> Mapping[str, StreamFault]:
@@ -288,6 +310,10 @@ class BybitClient(BaseBybitTransport):
     def clock_offset_ms(self) -> int:
         """Server time minus local time."""
         return self._venue_clock.offset_ms
+
+    def venue_ms(self) -> int | None:
+        """Venue time now, by the monotonic clock; None before the first measurement."""
+        return self._venue_clock.now_ms() if self._venue_clock.is_measured else None
 
     @property
     def recv_window_ms(self) -> int:
@@ -335,12 +361,16 @@ class BybitClient(BaseBybitTransport):
         )
 
     def __repr__(self) -> str:
+        if "_wallet" not in vars(self):  # its constructor raised: a debugger may still show it
+            return "<BybitClient not built>"
+        if self._is_foreign:
+            return f"<BybitClient {shown_url(self._rest_url)} of the parent process>"
         stats = self.stats
         age = "" if stats.frame_age_ms is None else f" frame_age_ms={stats.frame_age_ms}"
         refused = f" refused={','.join(self.topic_faults)}" if self.topic_faults else ""
         topics = len(self._listeners.topics())
         return (
-            f"<BybitClient {self._rest_url} stream={self.stream_state} topics={topics}{refused}{age} "
+            f"<BybitClient {shown_url(self._rest_url)} stream={self.stream_state} topics={topics}{refused}{age} "
             f"frames={stats.frames} losses={stats.losses} requests={stats.requests} "
             f"under_way={stats.requests_under_way} clock_offset_ms={self.clock_offset_ms}>"
         )
@@ -354,6 +384,7 @@ class BybitClient(BaseBybitTransport):
             BybitApiError: the venue refused. VenueUnavailableError: no usable answer in time, or closed meanwhile.
             BybitRateLimitError: no room in the budget in time. VenueProtocolError: the reply is no envelope.
         """
+        self._check_process()
         return self._rest.get(path, query, call_ms=timeout_ms)
 
     def read_once(
@@ -363,6 +394,7 @@ class BybitClient(BaseBybitTransport):
 
         Cutting ``scope`` ends the read with VenueUnavailableError. Raises what `get_signed` raises.
         """
+        self._check_process()
         return self._rest.get(path, query, call_ms=timeout_ms, repeats=False, scope=scope)
 
     def post_signed(self, path: str, body: Mapping[str, Any]) -> Envelope:
@@ -372,6 +404,7 @@ class BybitClient(BaseBybitTransport):
             BybitApiError: the venue refused: nothing was done. OutcomeUnknownError: it may have been done.
             VenueUnavailableError, BybitRateLimitError: nothing was sent, or it was turned away unread.
         """
+        self._check_process()
         return self._rest.post(path, body)
 
     @property
@@ -406,6 +439,7 @@ class BybitClient(BaseBybitTransport):
         self._subscribe(lambda: self._listeners.add_batch(topics, listener))
 
     def _subscribe(self, add: Callable[[], list[str]]) -> None:
+        self._check_process()
         with self._lock:
             new, stream = add(), self._stream
         if stream is not None:

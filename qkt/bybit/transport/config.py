@@ -5,6 +5,7 @@ Source of the hosts: docs v5/guide, v5/ws/connect and v5/demo.
 
 from __future__ import annotations
 
+import ipaddress
 import os
 from urllib.parse import urlsplit
 
@@ -14,19 +15,30 @@ from qkt.bybit.transport.signer import BybitSigner
 from qkt.errors import InvalidRequestError
 from qkt.secret import Secret
 
-# regional REST hosts without a stream host of their own use the main one
 _HOSTS = {
     "mainnet": ("https://api.bybit.com", "wss://stream.bybit.com/v5/private"),
     "testnet": ("https://api-testnet.bybit.com", "wss://stream-testnet.bybit.com/v5/private"),
     "demo": ("https://api-demo.bybit.com", "wss://stream-demo.bybit.com/v5/private"),
 }
+# The venue's own REST hosts and their streams. Regional hosts whose page names no stream use the main one; any other
+# host, whatever its name contains, has its stream beside it.
 _STREAM_HOSTS = {
+    "api.bybit.com": "stream.bybit.com",
+    "api.bytick.com": "stream.bybit.com",
+    "api-testnet.bybit.com": "stream-testnet.bybit.com",
+    "api-demo.bybit.com": "stream-demo.bybit.com",
+    "api.bybit.nl": "stream.bybit.com",
+    "api.bybit.ae": "stream.bybit.com",
+    "api.bybit.eu": "stream.bybit.eu",
     "api.bybit.tr": "stream.bybit.tr",
+    "api.bybit-tr.com": "stream.bybit-tr.com",
     "api.bybit.id": "stream.bybit.id",
     "api.bybit.kz": "stream.bybit.kz",
     "api.bybitgeorgia.ge": "stream.bybitgeorgia.ge",
     "api.manepa.jp": "stream.manepa.jp",
+    "api-testnet.manepa.jp": "stream-testnet.manepa.jp",
 }
+_LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 
 
 def signer_from(api_key: str | Secret | None, api_secret: str | Secret | None) -> BybitSigner:
@@ -51,40 +63,69 @@ def environment_from(testnet: bool | None, demo: bool) -> str:
     return "testnet" if testnet else "mainnet"
 
 
-def urls_from(rest_url: str | None, ws_url: str | None, environment: str) -> tuple[str, str]:
-    """REST and private stream URL: given, from the environment, or those of ``environment``."""
+def urls_from(
+    rest_url: str | None, ws_url: str | None, environment: str, *, allow_plaintext: bool = False
+) -> tuple[str, str]:
+    """REST and private stream URL: given, from the environment, or those of ``environment``.
+
+    Raises InvalidRequestError for a URL that is none, or that would send the key in plain text over a network.
+    """
     rest_url = rest_url or os.environ.get("BYBIT_REST_URL") or None
     ws_url = ws_url or os.environ.get("BYBIT_WS_URL") or None
     rest_default, ws_default = _HOSTS[environment]
     rest = (rest_url or rest_default).rstrip("/")
+    _check_url(rest, "rest_url", ("http", "https"), allow_plaintext)
     ws = ws_url or (_stream_of(rest) if rest_url else ws_default)
-    _check_url(rest, "rest_url", ("http", "https"))
-    _check_url(ws, "ws_url", ("ws", "wss"))
+    _check_url(ws, "ws_url", ("ws", "wss"), allow_plaintext)
     return rest, ws
 
 
 def _stream_of(rest_url: str) -> str:
     """The private stream that belongs to a REST host."""
     parts = urlsplit(rest_url)
-    host = parts.hostname or ""
-    if "bybit" in host or "bytick" in host or "manepa" in host:
-        otherwise = _HOSTS[_environment_of(host)][1]
-        return f"wss://{_STREAM_HOSTS[host]}/v5/private" if host in _STREAM_HOSTS else otherwise
+    stream_host = _STREAM_HOSTS.get((parts.hostname or "").rstrip("."))
+    if stream_host is not None and parts.scheme == "https":
+        return f"wss://{stream_host}/v5/private"
     scheme = "wss" if parts.scheme == "https" else "ws"
     return f"{scheme}://{parts.netloc}/v5/private"
 
 
-def _environment_of(host: str) -> str:
-    for environment in ("testnet", "demo"):
-        if host.startswith(f"api-{environment}."):
-            return environment
-    return "mainnet"
+def trade_url_of(ws_url: str) -> str:
+    """The order entry stream beside a private stream (docs v5/websocket/trade/guideline)."""
+    base, _, last = ws_url.partition("?")[0].rstrip("/").rpartition("/")
+    return f"{base}/trade" if last == "private" else f"{ws_url.rstrip('/')}/v5/trade"
 
 
-def _check_url(url: str, name: str, schemes: tuple[str, ...]) -> None:
+def shown_url(url: str) -> str:
+    """The URL for logs, errors and reprs: without user, password and query."""
     parts = urlsplit(url)
-    if parts.scheme not in schemes or not parts.hostname:
-        raise InvalidRequestError(f"{name} must be a {' or '.join(schemes)} URL, got {url!r}")
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def _check_url(url: str, name: str, schemes: tuple[str, ...], allow_plaintext: bool) -> None:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        _port = parts.port
+    except ValueError as error:
+        raise InvalidRequestError(f"{name} is not a URL ({error})") from None
+    if parts.scheme not in schemes or not host:
+        raise InvalidRequestError(f"{name} must be a {' or '.join(schemes)} URL, got {shown_url(url)!r}")
+    if parts.scheme in ("http", "ws") and not allow_plaintext and not is_loopback(host):
+        raise InvalidRequestError(
+            f"{name} {shown_url(url)!r} would send the key unencrypted over the network; use {parts.scheme}s, or pass "
+            "allow_plaintext=True for a network you trust"
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """True for this machine: ``localhost``, 127.0.0.0/8 and ``::1``."""
+    if host.lower() in _LOOPBACK_NAMES:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def recv_window_from(given: int | None) -> int:

@@ -12,6 +12,7 @@ get out. One limit a caller cannot wait out in time is refused at once with the 
 from __future__ import annotations
 
 import enum
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -19,6 +20,7 @@ from typing import Protocol, TypeVar
 from urllib.parse import urlsplit
 from weakref import WeakValueDictionary
 
+from qkt.bybit.codec.bounds import MAX_LIMIT_PER_SECOND
 from qkt.clock import Clock, SystemClock
 from qkt.errors import BybitRateLimitError
 
@@ -262,7 +264,9 @@ class AccountBudget:
         return self._waiter.until(try_take, max_wait_ms=max_wait_ms, stopping=stopping, refuse=refuse)
 
     def learn(self, path: str, category: str, limit: int, remaining: int) -> None:
-        """Take over the ``X-Bapi-Limit`` and ``X-Bapi-Limit-Status`` of a reply."""
+        """Take over the ``X-Bapi-Limit`` and ``X-Bapi-Limit-Status`` of a reply; absurd numbers are ignored."""
+        if not 0 < limit <= MAX_LIMIT_PER_SECOND or remaining > limit:
+            return
         with self._lock:
             self._window(path, category).learn(self._clock.monotonic_ms(), limit, remaining)
 
@@ -279,6 +283,13 @@ class AccountBudget:
 
 
 _VENUE = "bybit"
+_VENUE_DOMAINS = tuple(
+    f".{domain}"
+    for domain in (
+        *("bybit.com", "bytick.com", "bybit.nl", "bybit.ae", "bybit.eu", "bybit.tr", "bybit-tr.com", "bybit.id"),
+        *("bybit.kz", "bybitgeorgia.ge", "manepa.jp"),
+    )
+)
 _shared_lock = threading.Lock()
 # Held weakly, since a simulated venue comes and goes with its port; the real venue's budgets and bans outlive clients.
 _addresses: WeakValueDictionary[str, AddressBudget] = WeakValueDictionary()
@@ -292,7 +303,7 @@ def domain_of(url: str) -> str:
     """Whose limits a URL falls under: all of the venue's public hosts are one, any other host and port its own."""
     parts = urlsplit(url)
     host = (parts.hostname or "").lower()
-    if any(name in host for name in ("bybit", "bytick", "manepa")):
+    if host.endswith(_VENUE_DOMAINS):
         return _VENUE
     return f"{host}:{parts.port}"
 
@@ -319,3 +330,15 @@ def _shared(
             if is_kept:
                 _kept.append(budget)
         return budget
+
+
+def _forget_budgets() -> None:
+    """In a forked child: other threads of the parent may have held these locks, and the child has no clients yet."""
+    global _shared_lock
+    _shared_lock = threading.Lock()
+    for known in (_addresses, _accounts, _kept):
+        known.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_budgets)

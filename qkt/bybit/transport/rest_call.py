@@ -194,6 +194,9 @@ class RestCall:
             )
         except (requests.RequestException, HTTPError, HTTPException, OSError) as error:
             return self._failed(error, call)
+        except BaseException as error:  # noqa: BLE001 - Ctrl-C: the frames below hold the headers in their locals
+            error.__context__ = None
+            raise error.with_traceback(None) from None
         took_ms = context.machine.monotonic_ms() - began_ms
         context.stats.last_round_trip_ms = took_ms
         status = response.status_code

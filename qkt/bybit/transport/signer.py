@@ -1,8 +1,8 @@
-"""Prove to the venue who is asking, without ever showing the key to anybody else.
+"""Signatures of REST requests and stream logins.
 
 The venue signs over ``timestamp + api_key + recv_window + payload`` (docs v5/guide), where the payload is the query or
 the body *exactly as sent*; the private stream signs ``GET/realtime<expires>`` (docs v5/ws/connect). HMAC keys answer
-in lowercase hex, RSA keys in base64. Keys live in `Secret`; only this room reveals them.
+in lowercase hex, RSA keys in base64. Keys are kept as `Secret` and revealed in this module only.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class BybitSigner:
 
     @property
     def api_key(self) -> Secret:
-        """Who is asking."""
+        """The API key."""
         return self._key
 
     def sign(self, timestamp_ms: int, recv_window_ms: int, payload: str) -> str:
@@ -62,7 +62,7 @@ class BybitSigner:
         return json.dumps({"req_id": req_id, "op": "auth", "args": args})
 
     def __repr__(self) -> str:
-        return f"<BybitSigner {'RSA' if self.is_rsa else 'HMAC'}>"
+        return f"<BybitSigner {'RSA' if getattr(self, 'is_rsa', False) else 'HMAC'}>"
 
 
 def _as_secret(value: str | Secret, name: str) -> Secret:
@@ -73,8 +73,12 @@ def _as_secret(value: str | Secret, name: str) -> Secret:
 
 
 def _hmac(secret: Secret) -> Callable[[str], str]:
+    keyed = hmac.new(secret.reveal().encode(), digestmod=hashlib.sha256)  # copied per signature: the key is set up once
+
     def sign(text: str) -> str:
-        return hmac.new(secret.reveal().encode(), text.encode(), hashlib.sha256).hexdigest()
+        state = keyed.copy()
+        state.update(text.encode())
+        return state.hexdigest()
 
     return sign
 

@@ -21,6 +21,7 @@ import attrs
 import websocket
 
 from qkt.bybit.codec.envelope import Envelope, decode
+from qkt.bybit.transport.config import shown_url
 from qkt.bybit.transport.protocol import StreamFault
 from qkt.bybit.transport.rate_limits import AddressBudget
 from qkt.bybit.transport.signer import BybitSigner
@@ -54,7 +55,7 @@ _LOGIN_VALID_MS = 10_000  # the documentation's one second fails on the smallest
 _TURN_MS = 1_000  # the reader looks at its deadlines at least this often
 _STUCK_MS = 6_000
 _STABLE_AFTER_MS = 2_000  # one that lived so long is not a venue that drops whom it accepts
-_JOIN_S = 5.0
+_JOIN_S = 0.8  # `close` promises a second
 _REFUSED_AGAIN_MS = 60_000
 
 
@@ -391,7 +392,7 @@ class PrivateStream:
         self._hooks.on_frame(frame)
 
     def _is_ready(self, link: StreamConnection) -> None:
-        log.info("stream ready url=%s connections=%d", self._address.url, self._stats.connections)
+        log.info("stream ready url=%s connections=%d", shown_url(self._address.url), self._stats.connections)
         self._hooks.on_ready()
         with link.changed:
             link.was_ready = True

@@ -118,12 +118,11 @@ class StreamSession:
         self._is_ready = False
         self._numbers = 0
         self._login_deadline_ms = 0
+        self._login_req_id = ""
         self._next_ping_ms = 0
         self._pinged_ms: int | None = None
         self._retry_refused_at_ms: int | None = None
         self.round_trip_ms: int | None = None
-
-    # -- what is so ----------------------------------------------------------------------------------------------------
 
     @property
     def phase(self) -> Phase:
@@ -157,13 +156,12 @@ class StreamSession:
             deadlines.append(self._retry_refused_at_ms)
         return min(deadlines)
 
-    # -- what happens --------------------------------------------------------------------------------------------------
-
     def opened(self, now_ms: int) -> list[Command]:
         """The socket is open: log in, and send nothing else before the answer (docs v5/ws/connect)."""
         self._phase = Phase.LOGGING_IN
         self._login_deadline_ms = now_ms + self._timing.answer_timeout_ms
-        return [Login(self._new_req_id("a"))]
+        self._login_req_id = self._new_req_id("a")
+        return [Login(self._login_req_id)]
 
     def subscribe(self, topic: str, now_ms: int) -> list[Command]:
         """Want a topic from now on: asked for at once if the login is through."""
@@ -182,7 +180,7 @@ class StreamSession:
         if operation == "pong" or (operation == "ping" and "ret_msg" in frame):
             return self._pong_came(now_ms)
         if self._phase is Phase.LOGGING_IN:
-            return self._login_answered(frame, now_ms)
+            return self._login_answered(frame, now_ms) if self._answers_login(frame) else []
         if operation == "subscribe":
             return self._subscription_answered(frame, now_ms)
         return []
@@ -206,7 +204,17 @@ class StreamSession:
         """The socket is gone: nothing that still arrives counts."""
         self._phase = Phase.ENDED
 
-    # -- how -----------------------------------------------------------------------------------------------------------
+    def _answers_login(self, frame: Envelope) -> bool:
+        """True for the answer to our ``auth`` request; other control frames during the login are not about it.
+
+        A request that the venue could not read is refused with ``"op": ""`` and without an id.
+        """
+        req_id = frame.get("req_id") or frame.get("reqId")
+        if req_id not in (None, "", self._login_req_id):
+            return False
+        if frame.get("op") == "auth":
+            return True
+        return not frame.get("op") and (req_id == self._login_req_id or frame.get("success") is False)
 
     def _login_answered(self, frame: Envelope, now_ms: int) -> list[Command]:
         if not _says_yes(frame):
@@ -287,6 +295,9 @@ class StreamSession:
         return f"{kind}{self._numbers}"
 
 
+_MOST_REASON = 1_000
+
+
 def _says_yes(frame: Envelope) -> bool:
     """Private and public streams say ``success``, the trade stream ``retCode``."""
     if "success" in frame:
@@ -295,7 +306,7 @@ def _says_yes(frame: Envelope) -> bool:
 
 
 def _reason(frame: Envelope) -> str:
-    text = str(frame.get("ret_msg") or frame.get("retMsg") or "no reason given")
+    text = str(frame.get("ret_msg") or frame.get("retMsg") or "no reason given")[:_MOST_REASON]
     code = frame.get("retCode") or frame.get("ret_code")
     return f"{text} ({code})" if code else text
 
