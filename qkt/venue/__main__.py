@@ -23,6 +23,7 @@ from .exchange.journal import Entry
 from .venue import SimulatedBybit
 
 _HIGHEST_PORT = 65_535
+_EVENTS = ("price", "mark-price", "fund", "liquidate", "adl", "cut", "restart", "deposit")
 _QUIET = frozenset({"n", "t", "event", "account"})
 _DULL = ("", "False", "UNKNOWN", "EC_NoError")
 
@@ -35,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         venue = SimulatedBybit(
             seed=options.seed,
             symbols=tuple(options.symbols.split(",")),
+            linear_symbols=tuple(name for name in options.linear_symbols.split(",") if name),
             port=options.port,
             market=options.market,
             market_speed=options.speed,
@@ -49,10 +51,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="qkt venue", description="A simulated Bybit V5 (spot) on loopback.")
+    parser = argparse.ArgumentParser(prog="qkt venue", description="A simulated Bybit V5 with perpetuals, on loopback.")
     parser.add_argument("--port", type=_port, default=8765, help="port to listen on; 0 picks a free one (default 8765)")
     parser.add_argument("--seed", type=int, default=1, help="decides everything left to chance (default 1)")
     parser.add_argument("--symbols", default="BTCUSDT,ETHUSDT,SOLUSDT", help="spot pairs, separated by commas")
+    parser.add_argument(
+        "--linear-symbols",
+        default="BTCUSDT,ETHUSDT,SOLUSDT,BTCPERP",
+        help="perpetual contracts, separated by commas; empty for none",
+    )
     parser.add_argument("--market", choices=("live", "still"), default="live", help="default: live")
     parser.add_argument("--speed", type=float, default=1.0, help="market time per real time in a live market")
     parser.add_argument("--faults", metavar="STORY.toml", help="faults to arm and events to come")
@@ -87,8 +94,8 @@ def _arm(venue: SimulatedBybit, story: Mapping[str, Any]) -> None:
         options = dict(table)
         venue.faults.add(str(options.pop("name", "")), **options)
     for event in story.get("event", []):
-        if event.get("do") not in ("price", "cut", "restart", "deposit"):
-            raise ValueError(f"an event does price, cut, restart or deposit, not {event.get('do')!r}")
+        if event.get("do") not in _EVENTS:
+            raise ValueError(f"an event does one of {', '.join(_EVENTS)}, not {event.get('do')!r}")
 
 
 def _run(venue: SimulatedBybit, options: argparse.Namespace, story: Mapping[str, Any], journal: TextIO | None) -> int:
@@ -137,7 +144,15 @@ def _timer(venue: SimulatedBybit, event: Mapping[str, Any]) -> threading.Timer:
     def happen() -> None:
         match event["do"]:
             case "price":
-                venue.set_price(str(event["symbol"]), str(event["price"]))
+                venue.set_price(str(event["symbol"]), str(event["price"]), event.get("category"))
+            case "mark-price":
+                venue.set_mark_price(str(event["symbol"]), str(event["price"]))
+            case "fund":
+                venue.fund(str(event["symbol"]), event.get("rate"))
+            case "liquidate":
+                venue.liquidate(str(event["symbol"]), str(event.get("account", "key")))
+            case "adl":
+                venue.adl(str(event["symbol"]), event.get("quantity"), str(event.get("account", "key")))
             case "cut":
                 venue.cut_streams()
             case "restart":

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from random import Random
-from uuid import UUID
 
 from .accounts import Account, Order
 from .book import Book, Sweep, Trade
 from .executions import Execution
+from .identifiers import Identifiers
 from .instruments import Instrument
 from .journal import Journal
 from .ledger import Ledger
@@ -43,12 +43,7 @@ class Engine:
         self.house = Account("house", "", 0, ZERO, ZERO)
         self.fee_pot = Account("fees", "", 1, ZERO, ZERO)
         self.listeners: list[Callable[[Book, str, Decimal, Decimal, int], None]] = []
-        self._order_number = 2_000_000_000_000_000_000 + self.random.randrange(10**9) * _ID_STEP
-        self._exec_number = 2_290_000_000_000_000_000 + self.random.randrange(10**9)
-        self._seq = 118_000_000_000 + self.random.randrange(10**6)
-        self._uuids = Random(f"contracts {seed}")
-        self._orders = 0
-        self._executions = 0
+        self.ids = Identifiers(self.random, seed)
         self._priority = 0
         self.ledgers: dict[str, Ledger] = {}
         self.on_closed: Callable[[Order], None] = lambda _: None
@@ -76,14 +71,13 @@ class Engine:
         """Give an order its id, its times and its place in the account."""
         now_ms = self.now_ms()
         book = self.books[order.instrument.key]
-        self._orders += 1
-        order.number = self._orders
+        order.number = self.ids.next_order()
         if order.is_linear:
-            order.order_id = self.new_uuid()
+            order.order_id = self.ids.uuid()
         else:
-            self._order_number += _ID_STEP
-            order.order_id = str(self._order_number)
-            order.link_id = order.link_id or str(self._order_number + 1)
+            number = self.ids.spot_order()
+            order.order_id = str(number)
+            order.link_id = order.link_id or str(number + 1)
         order.created_ms = order.updated_ms = now_ms
         order.last_on_created = book.last_price
         order.account.book_order(order)
@@ -185,7 +179,7 @@ class Engine:
         quantity = ledger.fillable(order, quantity)
         if quantity <= 0:
             return
-        ledger.settle(order, Trade(price, quantity, order), self.next_seq(), is_maker=True)
+        ledger.settle(order, Trade(price, quantity, order), self.ids.next_seq(), is_maker=True)
         ledger.settle_house(order, quantity, price)
         self._after_maker_fill(order)
         book = self.books[order.instrument.key]
@@ -286,7 +280,7 @@ class Engine:
         fell_short = False
         for maker in plan.cancelled_makers:
             self.cancel(maker, cancel_type="CancelBySmp", reject_reason="EC_BySelfMatch")
-        seq = self.next_seq() if plan.trades else 0
+        seq = self.ids.next_seq() if plan.trades else 0
         book = self.books[order.instrument.key]
         ledger = self.ledger_of(order)
         for trade in plan.trades:
@@ -347,8 +341,8 @@ class Engine:
         """Add an execution to the account of an order."""
         book = self.books[order.instrument.key]
         execution = Execution(
-            exec_id=self._new_exec_id(order),
-            number=self.next_execution(),
+            exec_id=self.ids.uuid() if order.is_linear else str(self.ids.spot_execution()),
+            number=self.ids.next_execution(),
             seq=seq,
             order_id=order.order_id,
             link_id=order.link_id,
@@ -392,28 +386,10 @@ class Engine:
         self.outbox.execution(order.account, execution)
         return execution
 
-    def _new_exec_id(self, order: Order) -> str:
-        if order.is_linear:
-            return self.new_uuid()
-        self._exec_number += 1
-        return str(self._exec_number)
-
-    def new_uuid(self) -> str:
-        """A UUID from the seed; contracts use them as ids."""
-        return str(UUID(int=self._uuids.getrandbits(128), version=4))
-
     def told_trade(self, book: Book, taker_side: str, price: Decimal, quantity: Decimal) -> None:
         book.volume += quantity
         book.turnover += price * quantity
         book.update_id += 1
-        book.tape.trade(self.now_ms(), taker_side, price, quantity, self._seq)
+        book.tape.trade(self.now_ms(), taker_side, price, quantity, self.ids.seq)
         for listener in self.listeners:
-            listener(book, taker_side, price, quantity, self._seq)
-
-    def next_execution(self) -> int:
-        self._executions += 1
-        return self._executions
-
-    def next_seq(self) -> int:
-        self._seq += 1
-        return self._seq
+            listener(book, taker_side, price, quantity, self.ids.seq)

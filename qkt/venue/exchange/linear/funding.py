@@ -60,7 +60,7 @@ class Funding:
         contract, rate = contract_of(book), book.funding_rate
         self.history.setdefault(contract.symbol, []).append(FundingRate(time_ms, rate))
         self._engine.journal.note("funding", symbol=contract.symbol, rate=wire(rate), markPrice=wire(book.mark_price))
-        seq = self._engine.next_seq()
+        seq = self._engine.ids.next_seq()
         for account in self._accounts():
             for position in account.positions.values():
                 if position.contract is contract and position.size:
@@ -80,8 +80,8 @@ class Funding:
         position.updated_ms, position.seq = self._engine.now_ms(), seq
         order_id = f"{time_ms}-8-{account.uid}-{contract.symbol_id}-{position.index}"
         execution = Execution(
-            exec_id=self._engine.new_uuid(),
-            number=self._engine.next_execution(),
+            exec_id=self._engine.ids.uuid(),
+            number=self._engine.ids.next_execution(),
             seq=seq,
             order_id=order_id,
             link_id="",

@@ -165,5 +165,5 @@ class Liquidation:
         return order
 
     def _execute(self, order: Order, quantity: Decimal, price: Decimal, exec_type: str) -> None:
-        self._ledger.book(order, quantity, price, self._engine.next_seq(), exec_type=exec_type)
+        self._ledger.book(order, quantity, price, self._engine.ids.next_seq(), exec_type=exec_type)
         self._engine.close(order, "Filled")
