@@ -33,6 +33,7 @@ from tests.simulation.venue import DAY_MS, Venue, VenueExecution, VenueOrder
 
 MINUTE_MS = 60_000
 HOLD_MS = MINUTE_MS
+RECEIVE_WINDOW_MS = 5_000
 FAILED_REQUESTS = (OrderCancelFailed, OrderModifyFailed)
 
 
@@ -107,6 +108,7 @@ class Oracle:
         self.violation: Violation | None = None
         self.reached: set[str] = set()
         self.was_clock_stepped = False
+        self.remembered: set[str] = set()
         self._executions: dict[str, VenueExecution] = {}
         self._last_sequence_id = 0
         self._open_at_start = {order for order in venue.orders if order.is_open}
@@ -273,6 +275,8 @@ class Oracle:
             raise Violation("false_end", f"an order nobody sent was rejected: {event}")
         if event.reason == "never_arrived":
             self.reached.add("non-arrival proof")
+            if self._venue.now_ms() - submission.sent_ms < RECEIVE_WINDOW_MS:
+                raise Violation("proved_too_soon", f"{event}, and it may still arrive")
         if order is None:
             return
         if submission.fate != "refused_but_stands":
@@ -314,7 +318,7 @@ class Oracle:
     def _judge_balances(self, event: BalancesUpdated) -> None:
         for coin, total in event.balances.items():
             history = self._venue.balance_history.get(coin)
-            if history is None or (total and int(total * 1000) not in history):
+            if history is None or int(total * 1000) not in history:
                 raise Violation("invented_balance", f"{coin} {total}; the venue had {history and sorted(history)}")
 
     def _execution(self, exec_id: str) -> VenueExecution | None:
@@ -356,6 +360,8 @@ class Oracle:
                 self._compare_open(order, views.pop(order.order_id, None), is_final=is_final)
             else:
                 self._compare_closed(order, broker, views.pop(order.order_id, None), is_final=is_final)
+            if is_final and order.is_open and order.link_id in self.remembered:
+                self._compare_remembered(order)
         for name, view in views.items():
             self._compare_unplaced(name, view, is_final=is_final)
         if is_final:
@@ -365,6 +371,12 @@ class Oracle:
         self._compare_balances(balances)
         if isinstance(broker, BybitLinearBroker):
             self._compare_positions(broker)
+
+    def _compare_remembered(self, order: VenueOrder) -> None:
+        """A cancel that waited for its order was sent, or told as failed."""
+        submission = self.submission_of(order)
+        if submission is not None and not submission.record.cancels_failed:
+            raise Violation("forgotten_cancel", f"{order} was to be cancelled as soon as it appeared")
 
     def _compare_open(self, order: VenueOrder, view: OrderView | None, *, is_final: bool) -> None:
         submission = self.submission_of(order)

@@ -85,6 +85,7 @@ _REQUEST_FATES = {
     "request_refused": ("refused", "unsent"),
     "request_interrupted": ("interrupted_lost", "interrupted_stands"),
 }
+_PAGE_FAULTS = ("second_page_fails", "cursor_expires", "cursor_repeats")
 _READ_PATHS = ("", "orders", "history", "executions", "balances", "positions")
 
 
@@ -200,7 +201,10 @@ class _Maker:
             case "odd_frame":
                 return (name, wait_ms, self._odd_kinds[below(len(self._odd_kinds))], below(64))
             case "read_fault":
-                return (name, wait_ms, below(READ_FAULTS.index("odd_row")), _READ_PATHS[below(6)], 1 + below(4))
+                kind = below(READ_FAULTS.index("odd_row"))
+                if "reads_paged" in self._families and below(2):
+                    kind = READ_FAULTS.index(_PAGE_FAULTS[below(3)])
+                return (name, wait_ms, kind, _READ_PATHS[below(6)], 1 + below(4))
             case "read_odd":
                 path = ("orders", "history", "balances")[below(3)]
                 if "odd_executions" in self._families:

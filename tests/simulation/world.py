@@ -84,7 +84,6 @@ class World:
         self.broker: Broker
         self.oracle: Oracle
         self._handler: Callable[[BrokerEvent], None]
-        self._is_inside_round = False
         self._used_ids: list[str] = []
         self._parts: list[Any] = []
 
@@ -244,6 +243,7 @@ class World:
         self._judge_request("cancel", answer, fate)
         if isinstance(answer, SubmitAck) and answer.reject_reason.startswith("remembered"):
             self.transport.remembered.add(view.client_order_id)
+            self.oracle.remembered.add(view.client_order_id)
         self._let_go()
 
     def cancel_all(self, include_external: int, fate: str, frames: int) -> None:
@@ -279,18 +279,21 @@ class World:
 
     def reconcile(self) -> None:
         """Run a round, and when it was clean, compare what is believed at once."""
-        self.transport.has_failed = bool(self.transport.read_faults_left or self.transport.lagging_reads)
-        begun_ms = self.venue_ms()
-        is_torn = self.transport.read_hook_at > self.transport.reads
-        self._is_inside_round = True
-        try:
-            report = self._call("reconcile", self.broker.reconcile)
-        finally:
-            self._is_inside_round = False
+        begun_ms, is_clean = self._begin_round()
+        report = self._call("reconcile", self.broker.reconcile)
         self._check()
-        if isinstance(report, BaseException):
-            return
-        if report.ok and not self.transport.has_failed and not is_torn:
+        if is_clean and not isinstance(report, BaseException) and report.ok:
+            self._end_round(begun_ms)
+
+    def _begin_round(self) -> tuple[int, bool]:
+        """When a round begins, and whether nothing waits to disturb it."""
+        transport = self.transport
+        transport.has_failed = False
+        is_clean = not transport.read_faults_left and not transport.lagging_reads
+        return self.venue_ms(), is_clean and transport.read_hook_at <= transport.reads
+
+    def _end_round(self, begun_ms: int) -> None:
+        if not self.transport.has_failed:
             self.oracle.compare(self.broker, self.transport.balances, is_final=False, begun_ms=begun_ms)
 
     def restart(self, down_ms: int) -> None:
@@ -392,8 +395,12 @@ class World:
         if not delivered:
             return
         topic, frame = delivered[which % len(delivered)]
-        if self.venue_ms() - frame["creationTime"] < OLDEST_REPLAY_MS:
-            self.transport.deliver(topic, frame)
+        if self.venue_ms() - frame["creationTime"] > OLDEST_REPLAY_MS:
+            return
+        heard, before = len(self.oracle.heard), self._holdings()
+        self.transport.deliver(topic, frame)
+        if len(self.oracle.heard) > heard or self._holdings() != before:
+            raise Violation("replay", f"a frame heard before taught {self.oracle.heard[heard:]}, {self._holdings()}")
 
     def disconnect(self) -> None:
         """The stream is lost."""
@@ -403,7 +410,11 @@ class World:
     def reconnect(self) -> None:
         """The stream is back."""
         if not self.transport.is_connected:
-            self._call("on_reconnect", self.transport.reconnect)
+            begun_ms, is_clean = self._begin_round()
+            answer = self._call("on_reconnect", self.transport.reconnect)
+            self._check()
+            if is_clean and answer is None:
+                self._end_round(begun_ms)
 
     def odd_frame(self, kind: str, which: int) -> None:
         """A frame with something in it that is not in the documentation."""
@@ -512,6 +523,10 @@ class World:
         return not is_hiding and not self.transport.on_the_way
 
     # Helpers.
+
+    def _holdings(self) -> tuple[Any, ...]:
+        positions = self.broker.positions() if isinstance(self.broker, BybitLinearBroker) else None
+        return self.transport.balances, positions
 
     def _request(self, shape: int) -> OrderRequest:
         self.names += 1
