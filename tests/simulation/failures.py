@@ -35,12 +35,6 @@ OPEN_FAILURES: dict[str, OpenFailure] = {
         families=("wrong_echo",),
         is_gated=True,
     ),
-    "H4": OpenFailure(
-        what="one row with an absurd number or symbol stops every later round",
-        laws=frozenset({"exception", "invented_order", "round_failed"}),
-        families=("absurd_rows",),
-        is_gated=True,
-    ),
     "M4": OpenFailure(
         what="a frame dated in the future freezes what it is about",
         laws=frozenset({"balances", "terms", "status"}),

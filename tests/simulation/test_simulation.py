@@ -15,7 +15,7 @@ from tests.simulation.search import Tally, explained, play, search, shrink
 from tests.simulation.workers import search_in_parallel
 
 SECONDS = 10.0
-MOST_SEEDS_FOR_AN_OPEN_FAILURE = 6_000
+MOST_SEEDS_FOR_AN_OPEN_FAILURE = 2_500
 
 
 def shown(tally: Tally) -> str:
