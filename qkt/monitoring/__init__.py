@@ -1,9 +1,12 @@
-"""Monitoring: metrics, alerts and a status page, all read from public state and never on an order's path.
+"""Monitoring: metrics and alerts, all read from public state and never on an order's path.
 
-`Metrics` exports to Prometheus. It reads `broker.health`, `broker.reports`, `broker.open_orders()` and client
-statistics, and subscribes to events; no call of it changes an order.
+`Metrics` exports to Prometheus, `Alerts` sends a message once per episode. They read `broker.health`,
+`broker.reports`, `broker.open_orders()` and client statistics, and subscribe to events; no call of theirs changes an
+order. Extras: ``qkt[metrics]``, ``qkt[alerts]`` (a JSON webhook works without it).
 """
 
+from qkt.monitoring.alert_rules import AlertRules
+from qkt.monitoring.alerts import Alerts, AlertStats
 from qkt.monitoring.metrics import Metrics
 
-__all__ = ["Metrics"]
+__all__ = ["AlertRules", "AlertStats", "Alerts", "Metrics"]

@@ -305,7 +305,7 @@ def _bus_metrics(brokers: ObservedBrokers) -> Iterator[Metric]:
     depth = GaugeMetricFamily("qkt_event_queue_depth", "Events that wait for delivery", labels=["bus"])
     errors = CounterMetricFamily("qkt_handler_errors", "Exceptions of event handlers", labels=["bus"])
     for bus in brokers.buses:
-        name = "+".join(each.name for each in brokers if each.bus is bus)
+        name = brokers.names_on(bus)
         depth.add_metric([name], bus.queue_depth)
         errors.add_metric([name], bus.handler_errors)
     yield from (depth, errors)

@@ -193,6 +193,10 @@ class ObservedBrokers(tuple[ObservedBroker, ...]):
                 groups.setdefault(id(each.client), []).append(each)
         return tuple(("+".join(each.name for each in group), group[0]) for group in groups.values())
 
+    def names_on(self, bus: EventBus) -> str:
+        """The names of the brokers on ``bus``, joined by ``+``."""
+        return "+".join(each.name for each in self if each.bus is bus)
+
     def name_of(self, bus: EventBus, event: BrokerEvent) -> str:
         """The name of the broker that an event on ``bus`` is from; "" where that cannot be told."""
         on_bus = [each for each in self if each.bus is bus]

@@ -407,6 +407,15 @@ class BybitClient(BaseBybitTransport):
         self._check_process()
         return self._rest.post(path, body)
 
+    def key_days_left(self) -> int | None:
+        """Whole days until the API key ends, None for a key without an end; one read.
+
+        Raises what `get_signed` raises. Source: GET /v5/user/query-api, ``deadlineDay`` (docs v5/user/apikey-info).
+        """
+        told = self.get_signed("/v5/user/query-api", {}).get("result") or {}
+        days = str(told.get("deadlineDay") or "").strip()
+        return int(days) if days.isdigit() and int(days) > 0 else None
+
     @property
     def balances(self) -> Mapping[str, Decimal]:
         """Coin -> wallet balance as last written by `update_balances`; read-only."""
