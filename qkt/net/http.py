@@ -1,190 +1,72 @@
-"""HTTP calls over `requests` that can be cut, and that know whether any byte of the request left.
+"""HTTP calls over `requests`, fast for the ordinary case.
 
-A `Call` holds the socket that its request uses, so that `Call.cut` ends a read that `Session.close` would leave
-blocked, and whether the first byte has left, so that a failure before it is known to have changed nothing. A pooled
-connection that was idle for long is opened anew. The request line is sent exactly as it was signed.
+`requests` chooses certificates, proxy and connection pool once per host; after that a request is one write to a pooled
+`urllib3` connection and the response is read by `qkt.net.http_response`. A request goes through `requests` itself where
+something was put in its place (an adapter faked for a test, a SOCKS proxy) and where a proxy forwards plain HTTP.
 """
 
 from __future__ import annotations
 
 import contextlib
 import queue
-import socket
-import sys
+import re
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any
+from urllib.parse import urlsplit
 
+import attrs
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+from requests.utils import select_proxy
 
 from qkt.clock import SystemClock
-from qkt.net.sockets import open_tcp, shut
+from qkt.errors import InvalidRequestError
+from qkt.net.http_connection import TIME_IS_UP, Call, Cut, FreshAdapter, FreshPool
+from qkt.net.http_response import BadResponseError
+from qkt.net.scheduler import Scheduler
 
-_current = threading.local()
+__all__ = ["TIME_IS_UP", "Call", "Cut", "HttpPool", "HttpReply"]
 
-
-class Cut(ConnectionAbortedError):
-    """The call was ended from this side."""
-
-
-class Call:
-    """One request under way."""
-
-    def __init__(self, target: str = "") -> None:
-        self.target = target  # path and query, exactly as signed
-        self.was_tracked = False
-        self.has_left = False
-        self.cut_reason = ""
-        self._lock = threading.Lock()
-        self._socket: socket.socket | None = None
-
-    def use(self, sock: socket.socket) -> None:
-        """Set the socket that the call uses; raises Cut when the call has been cut already."""
-        with self._lock:
-            self._socket = sock
-            reason = self.cut_reason
-        if reason:
-            raise Cut(reason)
-
-    def cut(self, reason: str) -> None:
-        """End the call, from any thread: a wait on its socket ends with an error."""
-        with self._lock:
-            self.cut_reason = self.cut_reason or reason
-            if self._socket is not None:
-                shut(self._socket)
-
-    def let_go(self) -> None:
-        """Forget the socket: another call may use it from now on."""
-        with self._lock:
-            self._socket = None
-
-    @contextlib.contextmanager
-    def under_way(self) -> Iterator[Call]:
-        """Make this the call of the current thread; at the end it forgets its socket."""
-        _current.call = self
-        try:
-            yield self
-        finally:
-            _current.call = None
-            self.let_go()
+_DEFAULT_MAX_BODY_BYTES = 32 * 1024 * 1024
+_PIECE_BYTES = 65_536
+_sendable = re.compile(r"/[!-~]*").fullmatch
+_adapter_send = HTTPAdapter.send  # a faked adapter replaces it on the class
 
 
-def _this_call() -> Call | None:
-    return getattr(_current, "call", None)
+@attrs.frozen
+class HttpReply:
+    """A whole response; header names in lower case, the body decompressed."""
+
+    status: int
+    headers: Mapping[str, str] = attrs.field(repr=False)
+    body: bytes = attrs.field(repr=False)
 
 
-class _Tracked(HTTPConnection):
-    """An HTTPConnection that reports its socket and its first byte to the current `Call`."""
+@attrs.frozen
+class _Route:
+    """What `requests` chose for one host. ``head`` holds the header lines that never change."""
 
-    _is_connecting = False
-
-    def _new_conn(self) -> socket.socket:
-        call = _this_call()
-        try:
-            timeout_s = self.timeout if isinstance(self.timeout, int | float) else None
-            sock = open_tcp(self._dns_host, self.port, timeout_s, on_socket=call.use if call else None)
-        except TimeoutError as error:
-            raise ConnectTimeoutError(self, f"connecting to {self.host} timed out after {self.timeout} s") from error
-        except OSError as error:
-            raise NewConnectionError(self, f"no connection to {self.host}: {error}") from error
-        sys.audit("http.client.connect", self, self.host, self.port)
-        return sock
-
-    def connect(self) -> None:
-        call = _this_call()
-        if call is not None:
-            call.was_tracked = True
-        self._is_connecting = True
-        try:
-            super().connect()
-        finally:
-            self._is_connecting = False
-
-    def request(self, method: str, url: str, *args: Any, **more: Any) -> None:
-        call = _this_call()
-        if call is not None:
-            call.was_tracked = True
-            if call.target and url.startswith("/"):  # urllib3 rewrites percent escapes, which breaks the signature
-                url = call.target
-            if self.sock is not None:
-                call.use(self.sock)
-        super().request(method, url, *args, **more)
-
-    def send(self, data: Any) -> None:
-        if self.sock is None and self.auto_open:
-            self.connect()
-        call = _this_call()
-        if call is not None and not self._is_connecting:
-            call.has_left = True
-        super().send(data)
-
-
-class _TrackedTLS(_Tracked, HTTPSConnection):
-    """`_Tracked` over TLS: `_Tracked.connect` goes on to the handshake."""
-
-
-class _FreshPool(HTTPConnectionPool):
-    """A pool that closes a connection that was idle for ``idle_limit_ms``, because it may be dead without notice."""
-
-    ConnectionCls = _Tracked
-    idle_limit_ms = 20_000
-
-    def _get_conn(self, timeout: float | None = None) -> Any:
-        connection: Any = super()._get_conn(timeout)
-        idle_since_ms = getattr(connection, "idle_since_ms", None)
-        if idle_since_ms is not None and _machine.monotonic_ms() - idle_since_ms > self.idle_limit_ms:
-            connection.close()  # it reconnects by itself
-        return connection
-
-    def _put_conn(self, conn: Any) -> None:
-        call = _this_call()
-        if call is not None:
-            call.let_go()
-        if conn is not None:
-            conn.idle_since_ms = _machine.monotonic_ms()
-        super()._put_conn(conn)
-
-
-class _FreshTLSPool(_FreshPool, HTTPSConnectionPool):
-    ConnectionCls = _TrackedTLS
-
-
-_machine = SystemClock()
-
-
-class _Adapter(HTTPAdapter):
-    def __init__(self, idle_limit_ms: int, **more: Any) -> None:
-        self._idle_limit_ms = idle_limit_ms
-        super().__init__(**more)
-
-    def init_poolmanager(self, *args: Any, **more: Any) -> None:
-        super().init_poolmanager(*args, **more)
-        self._freshen(self.poolmanager)
-
-    def proxy_manager_for(self, proxy: str, **more: Any) -> Any:
-        manager: Any = super().proxy_manager_for(proxy, **more)
-        if not proxy.lower().startswith("socks"):
-            self._freshen(manager)
-        return manager
-
-    def _freshen(self, manager: Any) -> None:
-        limit = {"idle_limit_ms": self._idle_limit_ms}
-        manager.pool_classes_by_scheme = {
-            "http": type("HTTPConnectionPool", (_FreshPool,), limit),
-            "https": type("HTTPSConnectionPool", (_FreshTLSPool,), limit),
-        }
+    pool: FreshPool | None
+    prefix: str
+    head: str
 
 
 class HttpPool:
-    """A connection pool for many threads; `close` ends every call under way, `reopen` allows calls again."""
+    """A connection pool for many threads; `close` ends every call under way, `reopen` allows calls again.
+
+    ``scheduler`` cuts calls that are not over in time while they connect, or go through `requests`.
+    """
 
     def __init__(
-        self, *, proxy: str | None = None, trust_env: bool = False, idle_limit_ms: int = 20_000, size: int = 32
+        self,
+        *,
+        proxy: str | None = None,
+        trust_env: bool = False,
+        idle_limit_ms: int = 20_000,
+        size: int = 32,
+        scheduler: Callable[[], Scheduler] | None = None,
+        max_body_bytes: int = _DEFAULT_MAX_BODY_BYTES,
     ) -> None:
         self._session = requests.Session()
         self._session.trust_env = trust_env
@@ -194,10 +76,15 @@ class HttpPool:
         if proxy:
             self._session.proxies = {"http": proxy, "https": proxy}
         for scheme in ("http://", "https://"):
-            self._session.mount(
-                scheme, _Adapter(idle_limit_ms, pool_connections=4, pool_maxsize=size, pool_block=False, max_retries=0)
+            adapter = FreshAdapter(
+                idle_limit_ms, pool_connections=4, pool_maxsize=size, pool_block=False, max_retries=0
             )
+            self._session.mount(scheme, adapter)
+        self._scheduler = scheduler
+        self._max_body_bytes = max_body_bytes
+        self._machine = SystemClock()
         self._lock = threading.Lock()
+        self._routes: dict[str, _Route] = {}
         self._under_way: set[Call] = set()
         self._closed_because = ""
 
@@ -205,37 +92,122 @@ class HttpPool:
         self,
         call: Call,
         method: str,
-        url: str,
+        base_url: str,
         *,
         headers: Mapping[str, str],
         body: bytes | None,
         connect_timeout_ms: int,
         read_timeout_ms: int,
-    ) -> requests.Response:
-        """Send and read one request, without following redirects; raises what `requests` raises, or Cut."""
-        prepared = self._session.prepare_request(requests.Request(method, url, headers=dict(headers), data=body))
-        settings = self._session.merge_environment_settings(url, {}, False, None, None)
+    ) -> HttpReply:
+        """Send ``call.target`` to ``base_url`` and read the reply, without following redirects.
+
+        Raises:
+            Cut: the call was cut, the pool is closed, or the call's time is up. InvalidRequestError: a target that
+            cannot be sent. requests.RequestException, HTTPError, HTTPException, OSError: the network or the peer.
+        """
+        if not _sendable(call.target):
+            raise InvalidRequestError(f"a path begins with '/' and holds no spaces or line breaks: {call.target!r}")
         with self._lock:
             if self._closed_because:
                 raise Cut(self._closed_because)
             self._under_way.add(call)
+            route = self._routes.get(base_url)
         try:
-            with call.under_way():
-                return self._session.send(
-                    prepared,
-                    timeout=(connect_timeout_ms / 1000, read_timeout_ms / 1000),
-                    allow_redirects=False,
-                    **settings,
+            if route is None:
+                route = self._choose(base_url)
+            if route.pool is None or self._is_faked(base_url):
+                return self._send_by_requests(
+                    call, method, base_url, headers, body, (connect_timeout_ms / 1000, read_timeout_ms / 1000)
                 )
+            length = f"Content-Length: {len(body)}\r\n" if body is not None else ""
+            lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            text = f"{method} {route.prefix}{call.target} HTTP/1.1\r\n{route.head}{length}{lines}\r\n"
+            reply = route.pool.exchange(
+                call,
+                text.encode("latin-1") + (body or b""),
+                connecting=self._limited(call),
+                connect_timeout_ms=connect_timeout_ms,
+                read_timeout_ms=read_timeout_ms,
+                max_body_bytes=self._max_body_bytes,
+            )
+            return HttpReply(reply.status, reply.headers, reply.body)
         finally:
             with self._lock:
                 self._under_way.discard(call)
+
+    def _is_faked(self, base_url: str) -> bool:
+        is_ours = isinstance(self._session.get_adapter(base_url), FreshAdapter)
+        return HTTPAdapter.send is not _adapter_send or not is_ours
+
+    def _choose(self, base_url: str) -> _Route:
+        """Let `requests` choose pool, certificates and proxy for a host, and remember it."""
+        prepared = self._session.prepare_request(requests.Request("GET", base_url + "/"))
+        settings = self._session.merge_environment_settings(prepared.url, {}, False, None, None)
+        adapter = self._session.get_adapter(base_url)
+        parts = urlsplit(base_url)
+        pool = None
+        if isinstance(adapter, FreshAdapter) and not self._is_faked(base_url):
+            proxies, verify, cert = settings["proxies"], settings["verify"], settings["cert"]
+            if hasattr(adapter, "get_connection_with_tls_context"):
+                chosen = adapter.get_connection_with_tls_context(prepared, verify, proxies=proxies, cert=cert)
+            else:  # requests before 2.32
+                chosen = adapter.get_connection(base_url + "/", proxies)
+            adapter.cert_verify(chosen, prepared.url, verify, cert)  # type: ignore[no-untyped-call]
+            is_forwarded = parts.scheme == "http" and select_proxy(base_url, proxies) is not None
+            pool = chosen if isinstance(chosen, FreshPool) and not is_forwarded else None
+        host = parts.netloc.rpartition("@")[2]
+        lines = [f"Host: {host}", "Accept-Encoding: identity"]
+        lines += [f"{name}: {value}" for name, value in prepared.headers.items()]
+        route = _Route(pool, parts.path.rstrip("/"), "".join(f"{line}\r\n" for line in lines))
+        if pool is not None:
+            with self._lock:
+                self._routes[base_url] = route
+        return route
+
+    def _send_by_requests(
+        self,
+        call: Call,
+        method: str,
+        base_url: str,
+        headers: Mapping[str, str],
+        body: bytes | None,
+        timeout: tuple[float, float],
+    ) -> HttpReply:
+        url = base_url + call.target
+        prepared = self._session.prepare_request(requests.Request(method, url, headers=dict(headers), data=body))
+        settings = self._session.merge_environment_settings(url, {}, True, None, None)
+        with self._limited(call), call.under_way():
+            response = self._session.send(prepared, timeout=timeout, allow_redirects=False, **settings)
+            plain = bytearray()
+            for piece in response.iter_content(_PIECE_BYTES):
+                plain += piece
+                if len(plain) > self._max_body_bytes:
+                    response.close()
+                    raise BadResponseError(f"a body of more than {self._max_body_bytes} bytes")
+        names = {name.lower(): value for name, value in response.headers.items()}
+        return HttpReply(response.status_code, names, bytes(plain))
+
+    @contextlib.contextmanager
+    def _limited(self, call: Call) -> Iterator[None]:
+        """Cut the call when its time is up, whatever it waits for."""
+        if self._scheduler is None or call.deadline_ms is None:
+            yield
+            return
+        try:
+            limit = self._scheduler().schedule_once(lambda: call.cut(TIME_IS_UP), call.left_ms())
+        except InvalidRequestError:  # closed in this very moment
+            raise Cut("the client is closed") from None
+        try:
+            yield
+        finally:
+            limit.cancel()
 
     def close(self, reason: str) -> None:
         """End every call under way, let none begin, and close the pooled connections."""
         with self._lock:
             self._closed_because = reason
             calls = list(self._under_way)
+            self._routes.clear()
         for call in calls:
             call.cut(reason)
         with contextlib.suppress(queue.Empty):

@@ -77,7 +77,7 @@ def test_losses_and_failed_attempts_leak_nothing_either(venue, client):
         eventually(lambda seen=losses: client.stats.losses >= max(1, seen) and client.is_connected, "back")
     assert refusal.hits == 5
     eventually(lambda: descriptors() <= baseline[0] + 2, "no descriptor is left")
-    assert threading.active_count() <= baseline[1]
+    assert threading.active_count() <= baseline[1] + 2  # workers of qkt-link start when they are first needed
 
 
 @pytest.mark.parametrize(

@@ -381,7 +381,7 @@ def test_S93_a_write_never_goes_out_on_a_connection_idle_long_enough_to_be_dead(
 
         def post():
             pool.send(
-                Call(), "POST", server.url + CREATE, headers={}, body=b"{}", connect_timeout_ms=500, read_timeout_ms=500
+                Call(CREATE), "POST", server.url, headers={}, body=b"{}", connect_timeout_ms=500, read_timeout_ms=500
             )
 
         post()

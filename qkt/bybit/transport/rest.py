@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from qkt.bybit.codec.bounds import MAX_BODY_BYTES
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.transport.encoding import body_text, query_string
 from qkt.bybit.transport.rate_limits import AccountBudget, AddressBudget
@@ -51,9 +52,8 @@ class RestClient:
             recv_window_ms=recv_window_ms,
             address=address,
             account=account,
-            scheduler=scheduler,
             timeouts=timeouts or Timeouts(),
-            pool=HttpPool(proxy=proxy, trust_env=trust_env),
+            pool=HttpPool(proxy=proxy, trust_env=trust_env, scheduler=scheduler, max_body_bytes=MAX_BODY_BYTES),
         )
 
     def get(

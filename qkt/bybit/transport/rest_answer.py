@@ -11,7 +11,7 @@ from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.codec.retcodes import Operation, Verdict, verdict
 from qkt.errors import BybitApiError, BybitRateLimitError, QktError
 from qkt.net.http import Call, Cut
-from qkt.secret import Secret, redact
+from qkt.secret import Secret, printable, redact
 
 BAN_MS = 600_000  # docs v5/rate-limit: "wait for at least 10 minutes"
 _GATEWAY_REFUSALS = (400, 401, 403, 404, 405)
@@ -35,7 +35,7 @@ class RestAnswer:
     @property
     def trace_id(self) -> str:
         """The venue's own id of the request, to be given to its support; "" when it has none."""
-        return self.headers.get("Traceid", "")
+        return printable(self.headers.get("traceid", "")[:64])
 
     @property
     def ret_code(self) -> int | None:
@@ -56,7 +56,7 @@ class RestAnswer:
 
     def header_int(self, name: str) -> int | None:
         """A header as a number, or None when it is absent or no number."""
-        text = self.headers.get(name)
+        text = self.headers.get(name.lower())
         return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) <= 19 else None
 
     def excerpt(self, secrets: Iterable[Secret]) -> str:
@@ -107,6 +107,8 @@ def has_left(error: Exception, call: Call) -> bool:
 
 def cause_of(error: BaseException) -> str:
     """What happened on the network, without the exceptions that `requests` and `urllib3` wrap around it."""
+    if isinstance(error.__cause__, OSError):
+        error = error.__cause__
     inner = error.args[0] if error.args and isinstance(error.args[0], BaseException) else None
     reason = getattr(inner, "reason", None)
     if isinstance(reason, BaseException):

@@ -32,14 +32,13 @@ from qkt.bybit.transport.rest_answer import (
 from qkt.bybit.transport.rest_context import RestContext
 from qkt.errors import (
     BybitRateLimitError,
-    InvalidRequestError,
     OutcomeUnknownError,
     QktError,
     VenueProtocolError,
     VenueUnavailableError,
 )
 from qkt.net.backoff import ExponentialBackoff
-from qkt.net.http import Call
+from qkt.net.http import TIME_IS_UP, Call
 from qkt.secret import redact
 
 log = logging.getLogger(__name__)
@@ -48,7 +47,6 @@ TIME_PATH = "/v5/market/time"
 _BETWEEN_READS = ExponentialBackoff(initial_ms=100, max_ms=2_000)
 _SLICE_S = 0.05
 _CLOCK_TRIES = 2
-_TIME_IS_UP = "the call's time is up"
 _LEAST_THROTTLE_MS, _MOST_THROTTLE_MS = 50, 5_000
 _UNTOLD_THROTTLE_MS = 500
 
@@ -71,7 +69,7 @@ class RestCall:
         scope: ReadScope | None = None,
     ) -> None:
         self._context = context
-        self._scope = scope or ReadScope()
+        self._scope = scope
         self._stopping = context.stopping if scope is None else _EitherEvent(context.stopping, scope.stopping)
         self._method = method
         self._path = path
@@ -111,7 +109,7 @@ class RestCall:
             outcome = self._send()
             if isinstance(outcome, RestFailure):
                 what = outcome.what
-                if what == _TIME_IS_UP and self._last_failure:
+                if what == TIME_IS_UP and self._last_failure:
                     what = f"{what}; before that: {self._last_failure}"
                 self._last_failure = outcome.what
                 if outcome.was_cut or not self._may_repeat(what):
@@ -167,30 +165,25 @@ class RestCall:
             return CLOSED
         self._attempts += 1
         context.stats.add(requests=1, retries=1 if self._attempts > 1 else 0)
-        call = Call(self._target)
-        left_ms = max(1, self._deadline_ms - context.machine.monotonic_ms())
-        try:
-            limit = context.scheduler().schedule_once(lambda: call.cut(_TIME_IS_UP), left_ms)
-        except InvalidRequestError:  # closed in this very moment
-            return CLOSED
-        try:
-            with self._scope.under_way(call.cut):
-                return self._perform(call, left_ms)
-        finally:
-            limit.cancel()
+        call = Call(self._target, self._deadline_ms)
+        if self._scope is None:
+            return self._perform(call)
+        with self._scope.under_way(call.cut):
+            return self._perform(call)
 
-    def _perform(self, call: Call, left_ms: int) -> RestAnswer | RestFailure:
+    def _perform(self, call: Call) -> RestAnswer | RestFailure:
         context = self._context
         began_ms, sent_ms = context.machine.monotonic_ms(), context.venue_clock.local_ms()
+        left_ms = max(1, self._deadline_ms - began_ms)
         try:
-            response = context.pool.send(
+            reply = context.pool.send(
                 call,
                 self._method,
-                context.base_url + self._target,
+                context.base_url,
                 headers=self._headers(),
                 body=self._payload.encode() if self._is_write else None,
                 connect_timeout_ms=min(context.timeouts.connect_ms, left_ms),
-                read_timeout_ms=min(context.timeouts.read_ms, left_ms),
+                read_timeout_ms=context.timeouts.read_ms,
             )
         except (requests.RequestException, HTTPError, HTTPException, OSError) as error:
             return self._failed(error, call)
@@ -199,21 +192,20 @@ class RestCall:
             raise error.with_traceback(None) from None
         took_ms = context.machine.monotonic_ms() - began_ms
         context.stats.last_round_trip_ms = took_ms
-        status = response.status_code
         log.debug(
             "answered verb=%s path=%s status=%d took_ms=%d attempt=%d",
             self._method,
             self._path,
-            status,
+            reply.status,
             took_ms,
             self._attempts,
         )
-        envelope = self._decoded(response.content)
+        envelope = self._decoded(reply.body)
         answer = RestAnswer(
-            status=status,
-            text=b"" if envelope is not None else response.content,
+            status=reply.status,
+            text=b"" if envelope is not None else reply.body,
             envelope=envelope,
-            headers=response.headers,
+            headers=reply.headers,
             sent_ms=sent_ms,
             received_ms=sent_ms + took_ms,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import attrs
 
@@ -11,7 +10,6 @@ from qkt.bybit.transport.rate_limits import AccountBudget, AddressBudget
 from qkt.bybit.transport.signer import BybitSigner
 from qkt.clock import Clock
 from qkt.net.http import HttpPool
-from qkt.net.scheduler import Scheduler
 from qkt.net.venue_clock import VenueClock
 
 _MEASURE_AGAIN_MS = 10_000
@@ -59,7 +57,6 @@ class RestContext:
     recv_window_ms: int
     address: AddressBudget
     account: AccountBudget
-    scheduler: Callable[[], Scheduler] = attrs.field(repr=False)
     timeouts: Timeouts
     pool: HttpPool
     stats: RestStats = attrs.field(factory=RestStats)
