@@ -15,7 +15,7 @@ Per order: accepted first, each execution once, one terminal last. `timestamp` (
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Literal
@@ -42,6 +42,11 @@ class BrokerEvent:
     timestamp: int = UNSTAMPED
     sequence_id: int = UNSTAMPED
     origin: Origin = "stream"
+
+
+# An event is stamped when it enters the bus, before anything else has seen it: a copy would cost more than the event.
+set_timestamp: Callable[[BrokerEvent, int], None] = BrokerEvent.__dict__["timestamp"].__set__
+set_sequence_id: Callable[[BrokerEvent, int], None] = BrokerEvent.__dict__["sequence_id"].__set__
 
 
 @attrs.frozen(kw_only=True)

@@ -7,144 +7,248 @@ it lie.
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TypeVar
 
-import attrs
-
 from qkt.bus import EventBus
 from qkt.clock import Clock
 from qkt.errors import InvalidRequestError, QktError, WaitTimeoutError
-from qkt.events import BrokerEvent
+from qkt.events import BrokerEvent, set_timestamp
 from qkt.health import HealthEpisodes
 from qkt.ids import nonce_of, run_nonce, was_issued_here
 from qkt.model.checks import is_crossed
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderView
 from qkt.model.reports import OrderReport, VenueStatus
-from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported, SubmitIntended, SubmitWithdrawn
-from qkt.orders.ledger import Change, Ledger
+from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported, SubmitIntended
+from qkt.orders.ledger import Change, Commit, Ledger
 from qkt.orders.order import AuditEntry, Order
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+QUEUE_ALARM = 10_000
 _CHANGES_KEPT = 10_000
+_REASON_LENGTH = 500
 
-# the lock is let go between handfuls of a long read, so that a frame or a submit waits for milliseconds at most
+# the lock is let go between chunks of a long read, so that a frame or a submit waits for milliseconds at most
 _FACTS_PER_LOCK = 100
+
+
+class _Transaction:
+    """Everything one step changes, decided; written by `BrokerState._finish`, as often as it takes."""
+
+    __slots__ = ("commits", "episodes", "events", "notable")
+
+    def __init__(
+        self,
+        commits: Sequence[Commit] = (),
+        events: Sequence[BrokerEvent] = (),
+        notable: Sequence[tuple[int, Change]] = (),
+        episodes: HealthEpisodes | None = None,
+    ) -> None:
+        self.commits = commits
+        self.events = events
+        self.notable = notable
+        self.episodes = episodes
 
 
 class BrokerState:
     """A ledger, its lock, and the broker's episodes of ill health.
 
     ``source`` is the broker's name in events and alarms. Safe from any thread.
+
+    Each change is all or nothing: it is computed first, and storing it in `_pending` decides it. Writing it to the
+    books and queueing its events has the same effect when it is repeated, and the next call that takes the lock
+    completes what an interrupt (Ctrl-C on the main thread) broke off.
     """
 
     def __init__(self, *, source: str, bus: EventBus, clock: Clock) -> None:
         self.source = source
         self.bus = bus
         self._clock = clock
+        # Reentrant, since a signal handler or a finalizer may ask the broker while its thread is inside.
         self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
         self._ledger = Ledger()
         self._episodes = HealthEpisodes(source)
-        self._journal: deque[Change] = deque(maxlen=_CHANGES_KEPT)
+        self._pending: _Transaction | None = None
+        self._journal: dict[int, Change] = {}  # notable changes since the last round, by revision
+        self._waiters: dict[int, list[_Waiter]] = {}  # by the key of the order they wait for
         self._started_ms: int | None = None
         self._is_closed = False
         bus.attach(self)
 
-    # -- writing -----------------------------------------------------------------------------------------------------
-
     def absorb(self, facts: Iterable[AnyFact]) -> list[Change]:
         """Learn facts and queue what they cause. Call ``bus.deliver()`` afterwards, holding no lock.
 
-        A fact that cannot be taken in, which would be a fault of qkt's own, costs neither its neighbours nor the
-        stream: it is logged, and told as `HealthDegraded` in the domain ``internal``.
+        A fact that cannot be taken in, which would be a fault of qkt's own, changes nothing and costs neither its
+        neighbours nor the stream: it is logged, and told as `HealthDegraded` in the domain ``internal``.
         """
         changes: list[Change] = []
         waiting = iter(facts)
         while some := list(islice(waiting, _FACTS_PER_LOCK)):
             with self._lock:
+                self._finish()
                 if self._is_closed:
                     return []
                 for fact in some:
-                    try:
-                        changes.extend(self._absorb_one(fact))
-                    except Exception as error:
-                        log.exception("fact not absorbed source=%s fact=%s", self.source, type(fact).__name__)
-                        self.degrade("internal", f"a {type(fact).__name__} could not be absorbed: {error!r}")
-                self._changed.notify_all()
-        for change in changes:
-            _warn_of_unknown_words(change)
+                    self._absorb_one(fact, changes)
+                self._ledger.compress_settled()
+                self._judge_queue()
         return changes
 
-    def _absorb_one(self, fact: AnyFact) -> list[Change]:
-        """The events of a change are queued before anything else can go wrong with it."""
-        changes = self._ledger.apply(fact)
-        news = [change for change in changes if change.is_news or change.events]
-        self._journal.extend(news)
-        self._queue([event for change in news for event in change.events])
-        self._queue([alarm for change in news for alarm in self._alarms(change)])
-        return changes
+    def _absorb_one(self, fact: AnyFact, changes: list[Change]) -> None:
+        try:
+            self._apply(self._ledger.prepare(fact), changes)
+            while (commit := self._ledger.prepare_released()) is not None:
+                self._apply(commit, changes)
+        except Exception as error:
+            self._pending = None
+            self._ledger.drop_released()
+            log.exception("fact not absorbed source=%s fact=%s", self.source, type(fact).__name__)
+            self.degrade("internal", f"a {type(fact).__name__} could not be absorbed: {bounded(repr(error))}")
+
+    def _apply(self, commit: Commit, changes: list[Change]) -> None:
+        """Write one commit together with its events and alarms."""
+        change = commit.change
+        if change is None or not (commit.is_stored or change.events):
+            self._write(_Transaction((commit,)))
+            if change is not None:
+                changes.append(change)
+            return
+        events: list[BrokerEvent] = [*change.events, *self._alarms_of(change)]
+        if events:
+            self._stamp(events)
+        notable = ((commit.revision, change),) if _is_notable(change) else ()
+        self._write(_Transaction((commit,), events, notable))
+        changes.append(change)
+        if change.after.status is VenueStatus.UNKNOWN:
+            _warn_of_unknown_words(change)
+
+    def _write(self, transaction: _Transaction) -> None:
+        self._pending = transaction  # the one store that decides: from here on it happens, whole
+        self._finish()
+
+    def _finish(self) -> None:
+        """Write the pending transaction, also one that was interrupted; the caller holds the lock."""
+        pending = self._pending
+        if pending is None:
+            return
+        for commit in pending.commits:
+            self._ledger.commit(commit)
+            if self._waiters:
+                self._wake(commit)
+        if pending.episodes is not None:
+            self._episodes = pending.episodes
+        for revision, change in pending.notable:
+            self._journal[revision] = change
+            while len(self._journal) > _CHANGES_KEPT:
+                del self._journal[next(iter(self._journal))]
+        if pending.events:
+            self.bus.enqueue(pending.events, source=self)
+        self._pending = None
+
+    def _wake(self, commit: Commit) -> None:
+        for key in (commit.key, commit.forgotten):
+            for waiter in self._waiters.get(-1 if key is None else key, ()):
+                waiter.wake()
+
+    def _stamp(self, events: Iterable[BrokerEvent]) -> None:
+        now_ms = self._clock.now_ms()
+        for event in events:
+            set_timestamp(event, now_ms)
 
     def begin_submit(self, fact: SubmitIntended) -> None:
         """Record an order before it is sent; raises InvalidRequestError for a reused id or a closed broker."""
-        with self._lock:
-            self.check_open()
-            self._journal.extend(self._ledger.apply(fact))
+        self.begin_submits([fact])
 
     def begin_submits(self, facts: Sequence[SubmitIntended]) -> None:
         """`begin_submit`, for several: all are recorded, or it raises and none is."""
         with self._lock:
+            self._finish()
             self.check_open()
-            changes: list[Change] = []
-            for number, fact in enumerate(facts):
-                try:
-                    changes.extend(self._ledger.apply(fact))
-                except InvalidRequestError:
-                    for begun in facts[:number]:
-                        self._ledger.apply(SubmitWithdrawn(client_order_id=begun.client_order_id))
-                    raise
-            self._journal.extend(changes)
+            commits = self._ledger.prepare_submits(facts)
+            notable = [(commit.revision, commit.change) for commit in commits if commit.change is not None]
+            self._write(_Transaction(commits, notable=notable))
 
     def publish(self, events: list[BrokerEvent]) -> None:
-        """Queue events that are not about one order; deliver afterwards."""
+        """Queue new events that are not about one order, which are stamped in place; deliver afterwards."""
         with self._lock:
-            if not self._is_closed:
-                self._queue(events)
+            self._finish()
+            if events and not self._is_closed:
+                self._stamp(events)
+                self._write(_Transaction(events=events))
 
     def degrade(self, domain: str, reason: str) -> None:
         """Begin an episode of ill health, unless one is open; deliver afterwards."""
-        with self._lock:
-            self.publish(self._episodes.degrade(domain, reason, self._clock.now_ms()))
+        self._change_health(lambda episodes: episodes.degrade(domain, reason, self._clock.now_ms()))
 
     def restore(self, domain: str) -> None:
         """End an episode, if one is open; deliver afterwards."""
         with self._lock:
-            self.publish(self._episodes.restore(domain, self._clock.now_ms()))
+            if domain in self._episodes.reasons:
+                self._change_health(lambda episodes: episodes.restore(domain, self._clock.now_ms()))
+
+    def _change_health(self, change: Callable[[HealthEpisodes], list[BrokerEvent]]) -> None:
+        """Episodes and the events about them change together, as everything here does."""
+        with self._lock:
+            self._finish()
+            episodes = copy.deepcopy(self._episodes)
+            events = change(episodes)
+            if events and not self._is_closed:
+                self._stamp(events)
+                self._write(_Transaction(events=events, episodes=episodes))
+
+    def _judge_queue(self) -> None:
+        """A handler slower than the venue is told when events pile up, not when a round comes to look (S73)."""
+        depth = self.bus.queue_depth
+        if depth > QUEUE_ALARM:
+            if "delivery" not in self._episodes.reasons:
+                self.degrade("delivery", f"{depth} events wait: a handler is slower than the venue")
+        elif depth * 2 < QUEUE_ALARM and "delivery" in self._episodes.reasons:
+            self.restore("delivery")
 
     def started(self, venue_ms: int) -> None:
-        """The first round is over: an order placed later by another run is an intruder's."""
+        """The first round is over: an order placed later by another run comes from a foreign process."""
         with self._lock:
             self._started_ms = venue_ms
 
     def close(self, *, drain_ms: int = 1_000) -> int:
         """Stop: nothing is absorbed any more, waiting callers are let go. Returns the events left undelivered."""
         with self._lock:
+            self._finish()
             self._is_closed = True
-            self._changed.notify_all()
+            for waiters in self._waiters.values():
+                for waiter in waiters:
+                    waiter.wake()
         return self.bus.detach(self, drain_ms=drain_ms)
 
-    def _queue(self, events: list[BrokerEvent]) -> None:
-        now_ms = self._clock.now_ms()
-        self.bus.enqueue([attrs.evolve(event, timestamp=now_ms) for event in events], source=self)
+    def _alarms_of(self, change: Change) -> list[BrokerEvent]:
+        """The alarms a change calls for; a failure here must not cost the events of the change."""
+        before, after, fact = change.before, change.after, change.fact
+        is_plain = (
+            before is not None
+            and before.is_terminal_published is after.is_terminal_published
+            and not (isinstance(fact, ExecutionReported) and fact.execution.is_forced)
+            and not (isinstance(fact, OrderReported) and not before.terms.updated_ms)
+            and not (before.is_terminal_published and after.terminal is not before.terminal)
+        )
+        if is_plain:
+            return []
+        try:
+            return self._alarms(change)
+        except Exception as error:
+            log.exception("alarms not judged source=%s fact=%s", self.source, type(fact).__name__)
+            return self._episodes_alarm("internal", f"alarms could not be judged: {bounded(repr(error))}", fact.at_ms)
+
+    def _episodes_alarm(self, domain: str, reason: str, at_ms: int) -> list[BrokerEvent]:
+        return [self._episodes.alarm(domain, reason, at_ms)]
 
     def _alarms(self, change: Change) -> list[BrokerEvent]:
         """What a person should look at."""
@@ -177,7 +281,7 @@ class BrokerState:
         return alarms
 
     def _is_from_foreign_run(self, order: Order, fact: AnyFact) -> bool:
-        """An order that another run of qkt placed while we run, or one with our nonce that nobody here sent (S57)."""
+        """An order that another run of qkt placed while we run, or one with our nonce that was not sent here (S57)."""
         nonce = nonce_of(order.client_order_id)
         if nonce is None:
             return False
@@ -186,19 +290,18 @@ class BrokerState:
         placed_ms = fact.report.created_ms if isinstance(fact, OrderReported) else order.created_ms
         return self._started_ms is not None and placed_ms > self._started_ms
 
-    # -- reading -----------------------------------------------------------------------------------------------------
-
     def ask(self, question: Callable[[Ledger], T]) -> T:
         """Answer a question about the ledger under the lock; the answer must not hold on to the ledger."""
         with self._lock:
+            self._finish()
             return question(self._ledger)
 
     def take_changes(self) -> list[Change]:
-        """The changes since the last call, whoever caused them."""
+        """The notable changes since the last call: all but what the stream told in good time."""
         with self._lock:
-            changes = list(self._journal)
-            self._journal.clear()
-            return changes
+            self._finish()
+            taken, self._journal = self._journal, {}
+            return list(taken.values())
 
     @property
     def is_closed(self) -> bool:
@@ -264,26 +367,86 @@ class BrokerState:
         reached = _goal(until)
         order = self.order(client_order_id, broker_order_id)
         deadline = time.monotonic() + timeout_ms / 1000
-        while True:
-            with self._lock:
-                order = self._ledger.get(client_order_id, broker_order_id) or order
-                seen, is_closed = self._ledger.revision, self._is_closed
-            if reached(order):  # outside the lock: it may be the user's own function
-                return order.view()
-            if is_closed:
-                raise QktError(f"{self.source} was closed while waiting for {client_order_id or broker_order_id}")
-            with self._changed:
+        waiter = _Waiter()
+        try:
+            while True:
+                with self._lock:
+                    self._finish()
+                    order = self._ledger.get(client_order_id, broker_order_id) or order
+                    is_closed = self._is_closed
+                    self._let_wait(waiter, self._ledger.find(client_order_id, broker_order_id))
+                if reached(order):  # outside the lock: it may be the user's own function
+                    return order.view()
+                if is_closed:
+                    raise QktError(f"{self.source} was closed while waiting for {client_order_id or broker_order_id}")
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     break
-                if self._ledger.revision == seen and not self._is_closed:
-                    self._changed.wait(left_s)
+                waiter.wait(left_s)
+        finally:
+            with self._lock:
+                self._let_go(waiter)
         view = order.view()
         raise WaitTimeoutError(
             f"{client_order_id or broker_order_id} did not become {until!r} within {timeout_ms} ms; it is "
             f"{view.status.value}" + (f" ({view.reason})" if view.reason else ""),
             view=view,
         )
+
+    def _let_wait(self, waiter: _Waiter, key: int | None) -> None:
+        """Have changes of an order wake the waiter; the caller holds the lock."""
+        waiter.arm()
+        if waiter.key is None or waiter.key != key:
+            self._let_go(waiter)
+            waiter.key = -1 if key is None else key
+            self._waiters.setdefault(waiter.key, []).append(waiter)
+
+    def _let_go(self, waiter: _Waiter) -> None:
+        """Forget a waiter; the caller holds the lock."""
+        if waiter.key is None:
+            return
+        waiting = self._waiters.get(waiter.key, [])
+        if waiter in waiting:
+            waiting.remove(waiter)
+        if not waiting:
+            self._waiters.pop(waiter.key, None)
+
+
+class _Waiter:
+    """A caller that waits for one order to change. It holds no lock while it waits."""
+
+    __slots__ = ("_lock", "key")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+        self.key: int | None = None
+
+    def wake(self) -> None:
+        """Let the caller look again; repeating it does no harm."""
+        if self._lock.locked():
+            self._lock.release()
+
+    def arm(self) -> None:
+        """From now on a change wakes."""
+        self._lock.acquire(blocking=False)
+
+    def wait(self, timeout_s: float) -> None:
+        """Block until `wake` or the timeout."""
+        self._lock.acquire(timeout=timeout_s)
+
+
+def _is_notable(change: Change) -> bool:
+    """True for what a round's report may have to tell: all but what the stream told of an order that is known."""
+    before, after = change.before, change.after
+    if before is None or change.fact.origin != "stream" or before.is_terminal_published:
+        return True
+    return after.is_terminal_published and after.missing_quantity > 0
+
+
+def bounded(text: str) -> str:
+    """A text for logs and reasons, cut to a length that can be read."""
+    return text if len(text) <= _REASON_LENGTH else f"{text[:_REASON_LENGTH]}..."
 
 
 def _warn_of_unknown_words(change: Change) -> None:

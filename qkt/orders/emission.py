@@ -38,7 +38,7 @@ _rejected = constructor(OrderRejected)
 def emit_events(order: OrderDraft, news: News, fact: Fact) -> tuple[OrderEvent, ...]:
     """The events that ``fact`` allows, in order; the draft remembers which were published."""
     events: list[OrderEvent] = []
-    if order.has_evidence and not order.is_accepted_published:
+    if not order.is_accepted_published and (order.has_evidence or _has_ended_alive(order)):
         order.is_accepted_published = True
         events.append(
             _accepted(
@@ -67,6 +67,11 @@ def emit_events(order: OrderDraft, news: News, fact: Fact) -> tuple[OrderEvent, 
     order.is_terminal_published = True
     order.has_terms_conflict = False
     return tuple(events)
+
+
+def _has_ended_alive(order: OrderDraft) -> bool:
+    """True for an end of an order that stood, such as an acknowledged one that aged out before any row showed it."""
+    return order.terminal is not None and order.terminal.kind is not TerminalKind.REJECTED
 
 
 def _may_publish_terminal(order: OrderDraft) -> bool:

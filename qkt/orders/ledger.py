@@ -139,6 +139,26 @@ class Ledger:
         fact = self._deferred.next_ready if self._deferred else None
         return None if fact is None else self._prepare_row(fact, may_wait=False)
 
+    def prepare_submits(self, facts: Iterable[SubmitIntended]) -> list[Commit]:
+        """The effects of several submits, to be committed together; raises for the first id that was used before."""
+        commits: list[Commit] = []
+        names: set[str] = set()
+        for number, fact in enumerate(facts):
+            commit = self._prepare_own(fact)
+            if fact.client_order_id in names:
+                raise InvalidRequestError(
+                    f"client_order_id {fact.client_order_id!r} was used before in this call; each order needs its own"
+                )
+            names.add(fact.client_order_id)
+            commits.append(attrs.evolve(commit, key=commit.key + number, revision=commit.revision + number))
+        return commits
+
+    def drop_released(self) -> None:
+        """Give up the row that `prepare_released` would prepare next: it could not be taken in."""
+        fact = self._deferred.next_ready if self._deferred else None
+        if fact is not None:
+            self._deferred.placed(fact)
+
     def _prepare_own(self, fact: SubmitIntended) -> Commit:
         if fact.client_order_id in self._by_client_id:
             known = self._orders[self._by_client_id[fact.client_order_id]]

@@ -165,8 +165,8 @@ def _revive(order: OrderDraft, *, shows_open: bool) -> None:
 
 
 def _join_report(order: OrderDraft, fact: OrderReported, news: News) -> None:
-    report = dated(fact)
-    status = report.status
+    fact = dated(fact)
+    report, status = fact.report, fact.report.status
     if order.is_refused and status is VenueStatus.REJECTED and not report.cum_quantity:
         return  # the venue's row about the refusal that is known
     _revive(order, shows_open=not status.is_final)
@@ -212,13 +212,16 @@ def _join_terms(order: OrderDraft, report: OrderReport, as_of_ms: int, news: New
     known = order.terms
     if report.updated_ms < known.updated_ms or report.cum_quantity < order.reported_quantity:
         return
+    is_final = report.status.is_final
+    if order.has_final_row and not is_final:
+        return  # the final row has the last word, whenever it is dated
     shown = terms_of(report, as_of_ms, fallback=known)
     if shown.says_the_same_as(known):
         if shown.updated_ms != known.updated_ms or as_of_ms > known.as_of_ms:
             order.terms = attrs.evolve(known, updated_ms=shown.updated_ms, as_of_ms=max(known.as_of_ms, as_of_ms))
         order.has_terms_conflict = False
         settle_modify(order)
-    elif known.updated_ms and shown.updated_ms == known.updated_ms and as_of_ms <= known.as_of_ms:
+    elif known.updated_ms and shown.updated_ms == known.updated_ms and as_of_ms <= known.as_of_ms and not is_final:
         order.has_terms_conflict = True
     else:
         is_first_version = report.updated_ms - report.created_ms <= _SAME_MOMENT_MS
@@ -289,7 +292,7 @@ def _join_printed_terms(order: OrderDraft, news: News) -> None:
     if shown is None:
         if known.quantity != filled:
             order.terms = attrs.evolve(known, quantity=filled)
-    elif not shown.says_the_same_as(known) and (known.quantity != filled or shown.updated_ms > known.updated_ms):
+    elif not shown.says_the_same_as(known) and (known.quantity != filled or shown.updated_ms >= known.updated_ms):
         _change_terms(order, shown, news, is_first_version=False)
 
 

@@ -13,6 +13,7 @@ from qkt.orders.order import Order, OrderDraft, Terminal, TerminalKind, Terms
 # How far a row may be dated ahead of the venue time it was shown at. What lies beyond is a broken date, and would
 # otherwise be the latest version until that day comes.
 AHEAD_AT_MOST_MS = 5_000
+_CLOCKS_DIFFER_AT_MOST_MS = 24 * 3_600_000
 
 
 def new_order(fact: SubmitIntended | OrderReported | ExecutionReported) -> Order:
@@ -37,7 +38,8 @@ def new_order(fact: SubmitIntended | OrderReported | ExecutionReported) -> Order
                 updated_ms=fact.at_ms,
             )
         case OrderReported():
-            report = dated(fact)
+            fact = dated(fact)
+            report = fact.report
             return Order(
                 client_order_id=report.client_order_id,
                 broker_order_id=report.broker_order_id,
@@ -66,12 +68,20 @@ def new_order(fact: SubmitIntended | OrderReported | ExecutionReported) -> Order
             )
 
 
-def dated(fact: OrderReported) -> OrderReport:
-    """The fact's row; a date too far ahead of the venue time it was shown at counts as that time."""
-    report, shown_ms = fact.report, fact.as_of_ms or fact.at_ms
-    if not shown_ms or report.updated_ms <= shown_ms + AHEAD_AT_MOST_MS:
-        return report
-    return attrs.evolve(report, updated_ms=shown_ms)
+def dated(fact: OrderReported) -> OrderReported:
+    """The fact; a date too far ahead of the venue time the row was shown at counts as that time.
+
+    That time itself is the venue's. Where there is none, or it lies days ahead of our own clock, our clock has to do.
+    """
+    report, as_of_ms = fact.report, fact.as_of_ms
+    if fact.at_ms and as_of_ms > fact.at_ms + _CLOCKS_DIFFER_AT_MOST_MS:
+        as_of_ms = fact.at_ms
+    latest_ms = (as_of_ms or fact.at_ms) + AHEAD_AT_MOST_MS
+    if report.updated_ms > latest_ms > AHEAD_AT_MOST_MS:
+        report = attrs.evolve(report, updated_ms=as_of_ms or fact.at_ms)
+    elif as_of_ms == fact.as_of_ms:
+        return fact
+    return attrs.evolve(fact, report=report, as_of_ms=as_of_ms)
 
 
 def terms_of(report: OrderReport, as_of_ms: int, fallback: Terms | None = None) -> Terms:

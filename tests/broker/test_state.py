@@ -32,14 +32,14 @@ def three_orders():
 
 def test_a_fact_that_cannot_be_taken_in_costs_neither_its_neighbours_nor_their_events(rig, monkeypatch, caplog):
     state, bus, heard = rig
-    apply = state._ledger.apply
+    prepare = state._ledger.prepare
 
     def poisoned(fact):
         if fact.report.broker_order_id == "b2":
             raise RuntimeError("a fault of our own")
-        return apply(fact)
+        return prepare(fact)
 
-    monkeypatch.setattr(state._ledger, "apply", poisoned)
+    monkeypatch.setattr(state._ledger, "prepare", poisoned)
     with caplog.at_level(logging.ERROR, logger="qkt"):
         state.absorb(three_orders())
     bus.deliver()

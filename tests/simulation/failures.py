@@ -23,12 +23,6 @@ class OpenFailure:
 
 
 OPEN_FAILURES: dict[str, OpenFailure] = {
-    "H1": OpenFailure(
-        what="a refused create that stands is believed rejected for ever",
-        laws=frozenset({"lost_order", "false_end", "after_the_end"}),
-        families=("refused_but_stands",),
-        is_gated=True,
-    ),
     "H2": OpenFailure(
         what="an answer about another process's order is taken for ours",
         laws=frozenset({"external", "false_ack", "invented_order", "lost_order", "phantom"}),
@@ -41,16 +35,6 @@ OPEN_FAILURES: dict[str, OpenFailure] = {
         families=("future_dates",),
         is_gated=True,
     ),
-    "M9": OpenFailure(
-        what="an outside order without a link id is not seen beside a submit in doubt",
-        laws=frozenset({"unseen_beside_doubt"}),
-        families=("outside_orders", "submit_unanswered"),
-    ),
-    "M10": OpenFailure(
-        what="OrderModified with a price the venue never had, when the execution is heard before the row",
-        laws=frozenset({"terms_of_the_end"}),
-        families=("outside_amends", "frames_lost"),
-    ),
     "T6": OpenFailure(
         what="a submit after a step of the host's clock is judged by the stepped clock",
         laws=frozenset({"doubt_too_long_after_clock_step"}),
@@ -60,11 +44,6 @@ OPEN_FAILURES: dict[str, OpenFailure] = {
         what="never_arrived is told of an order that arrived, was cancelled unfilled and is shown no more",
         laws=frozenset({"never_arrived_after_purge"}),
         families=("days_dark", "submit_unanswered", "frames_lost"),
-    ),
-    "N4": OpenFailure(
-        what="an acknowledged order that no row ever showed ends as aged_out without having been told as accepted",
-        laws=frozenset({"aged_out_before_accepted"}),
-        families=("days_dark", "frames_lost"),
     ),
     "N3": OpenFailure(
         what="the hold for missing executions is measured by the host's clock: a step forward ends it at once",

@@ -354,7 +354,7 @@ class Oracle:
             is_news = order.hidden_until_ms > now_ms - 1_000 or order.ended_ms >= begun_ms
             if is_news and not is_final:
                 views.pop(order.order_id, None)
-            elif not is_final and self._is_beside_doubt(order) and order.order_id not in views:
+            elif not is_final and order.is_open and self._is_beside_doubt(order) and order.order_id not in views:
                 self._fail("unseen_beside_doubt", f"{order} is not seen while a submit is in doubt")
             elif order.is_open:
                 self._compare_open(order, views.pop(order.order_id, None), is_final=is_final)
@@ -429,8 +429,9 @@ class Oracle:
         self._compare_fills(order, record)
         if record.terminal:
             expected = "FILLED" if _is_filled(order) else "CANCELLED"
-            if record.terminal_reason == "never_arrived" and not order.cum:
-                return  # it came after every documented deadline and was gone before a round could see it
+            stood_all_the_same = submission is not None and submission.fate == "refused_but_stands"
+            if (record.terminal_reason == "never_arrived" or stood_all_the_same) and not order.cum:
+                return  # it came after every documented deadline, or was refused, and was gone before a round saw it
             if record.terminal != expected:
                 raise Violation("false_end", f"{record.terminal} was told and the venue has {order}")
             if is_final:
@@ -442,7 +443,9 @@ class Oracle:
         except InvalidRequestError:
             return  # settled long ago and forgotten
         believed: tuple[object, ...] = (view.quantity, view.limit_price or 0, view.stop_price or 0)
-        if not order.is_market and believed != (order.quantity, order.price, order.trigger):
+        # an order known by its executions alone has no row: they print no trigger
+        is_comparable = not order.is_market and bool(view.time_in_force)
+        if is_comparable and believed != (order.quantity, order.price, order.trigger):
             self._fail("terms_of_the_end", f"{believed} are believed of {order} at {order.price}")
         if view.is_open or view.cum_quantity != order.cum or view.missing_quantity:
             raise Violation("cum", f"{view.status} {view.cum_quantity}, missing {view.missing_quantity}, of {order}")
