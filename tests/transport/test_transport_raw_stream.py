@@ -36,6 +36,7 @@ class RawStream:
         self.sockets = []
         self.received = []
         self.answers = True
+        self.frame_under_way = threading.Lock()  # an answer is not written into the middle of a frame
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self):
@@ -86,7 +87,8 @@ class RawStream:
             answer |= {"op": "pong", "args": ["1"]}
         else:
             answer |= {"success": True, "ret_msg": "", "op": operation}
-        sock.sendall(text_frame(json.dumps(answer)))
+        with self.frame_under_way:
+            sock.sendall(text_frame(json.dumps(answer)))
 
     def send(self, data):
         self.sockets[-1].sendall(data)
@@ -142,10 +144,11 @@ def test_a_frame_in_fragments_is_one_frame(raw, live):
 
 def test_a_frame_that_arrives_slowly_is_still_one_frame(raw, live):
     _client, frames, losses = live
-    for byte in text_frame(an_order_frame(8))[:40]:
-        raw.send(bytes([byte]))
-        threading.Event().wait(0.005)
-    raw.send(text_frame(an_order_frame(8))[40:])
+    with raw.frame_under_way:
+        for byte in text_frame(an_order_frame(8))[:40]:
+            raw.send(bytes([byte]))
+            threading.Event().wait(0.005)
+        raw.send(text_frame(an_order_frame(8))[40:])
     eventually(lambda: frames, "the frame")
     assert not losses
 

@@ -212,7 +212,7 @@ class BybitClient(BaseBybitTransport):
     def _open_stream(self, deadline_ms: int) -> None:
         scheduler = self._link_scheduler()
         hooks = StreamHooks(
-            on_frame=self._listeners.frame_came,
+            on_frames=self._listeners.frames_came,
             on_ready=self._listeners.stream_is_ready,
             on_lost=self._listeners.stream_is_lost,
             on_fault=self._listeners.fault_came,

@@ -8,29 +8,43 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-
-import attrs
 
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.transport.protocol import BatchListener, FrameListener, StreamFault
-from qkt.bybit.transport.stream_session import share_of
+from qkt.bybit.transport.stream_session import has_category, may_hear, share_of
 from qkt.errors import InvalidRequestError
 from qkt.net.callback_queue import CallbackQueue
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[..., None]
+_MOST_KNOWN_TOPICS = 200
 
 
-@attrs.frozen(eq=False)
 class Subscription:
     """One listener and its topics. A frame listener is called per frame, a batch listener with a list of frames."""
 
-    topics: tuple[str, ...]
-    listener: Callable[..., object]
-    is_batch: bool
+    def __init__(self, topics: tuple[str, ...], listener: Callable[..., object], *, is_batch: bool) -> None:
+        self.topics = topics
+        self.listener = listener
+        self.is_batch = is_batch
+        self._matching: dict[object, tuple[str, ...]] = {}  # topic of a frame -> those of ours that may hear it
+
+    def shares_of(self, frame: Envelope) -> list[Envelope]:
+        """What this subscription hears of a frame: usually the frame itself, or nothing."""
+        topic = frame["topic"]
+        matching = self._matching.get(topic) if isinstance(topic, str) else ()
+        if matching is None:
+            matching = tuple(own for own in self.topics if may_hear(own, topic))
+            if len(self._matching) < _MOST_KNOWN_TOPICS:
+                self._matching[topic] = matching
+        if not matching:
+            return []
+        if len(matching) == 1 and matching[0] == topic and not has_category(topic):
+            return [frame]
+        return [share for own in matching if (share := share_of(own, frame)) is not None]
 
 
 class Listeners:
@@ -80,21 +94,26 @@ class Listeners:
         """Every topic that has a listener, in order of subscription."""
         return dict.fromkeys(topic for subscription in self._subscriptions for topic in subscription.topics)
 
-    def frame_came(self, frame: Envelope) -> None:
-        """Call the listeners of a frame."""
+    def frames_came(self, frames: Sequence[Envelope]) -> None:
+        """Call the listeners of the frames that one read of the socket brought, each listener in order of arrival."""
         for subscription in self._subscriptions:
-            for topic in subscription.topics:
-                share = share_of(topic, frame)
-                if share is not None:
-                    self._hand(subscription, share, topic)
+            shares = [share for frame in frames for share in subscription.shares_of(frame)]
+            if not shares:
+                continue
+            if subscription.is_batch:
+                self._hand(subscription, shares)
+            else:
+                for share in shares:
+                    self._hand(subscription, share)
 
-    def _hand(self, subscription: Subscription, share: Envelope, topic: str) -> None:
+    def _hand(self, subscription: Subscription, heard: object) -> None:
         try:
-            subscription.listener([share] if subscription.is_batch else share)
+            subscription.listener(heard)
         except Exception:
             self.errors += 1
-            log.exception("listener failed topic=%s", topic)
-            self.gap_noticed(f"a listener of {topic} failed")
+            topics = ",".join(subscription.topics)
+            log.exception("listener failed topic=%s", topics)
+            self.gap_noticed(f"a listener of {topics} failed")
 
     def stream_is_ready(self) -> None:
         """Every subscription of a session is answered."""

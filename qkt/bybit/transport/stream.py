@@ -81,7 +81,7 @@ class LoginRefusedError(ConnectionError):
 class StreamHooks:
     """The stream's callbacks, on ``qkt-stream`` (frames) or a ``qkt-link`` thread; they must return quickly."""
 
-    on_frame: Callable[[Envelope], None]
+    on_frames: Callable[[list[Envelope]], None]
     on_ready: Callable[[], None]
     on_lost: Callable[[str], None]
     on_fault: Callable[[StreamFault], None]
@@ -263,7 +263,7 @@ class PrivateStream:
             last.give_up("replaced")
         limit = self._scheduler.schedule_once(lambda: self._give_up_unless_ready(link), self._attempt_ms)
         try:
-            link.connect(self._address, self._turn_ms, self._signer.secrets)
+            link.connect(self._address, self._signer.secrets)
             self._stats.connections += 1
             link.start(library_thread("qkt-stream", self._read, link))
             with link.changed:
@@ -327,10 +327,9 @@ class PrivateStream:
         self._over(link, link.end_reason or reason)
 
     def _turn(self, link: StreamConnection) -> None:
-        """Wait for bytes or for a deadline, whichever comes first, and act on it."""
+        """Read what the socket has, or wait for a deadline, whichever comes first."""
         wait_ms = link.next_deadline_ms() - self._machine.monotonic_ms()
-        if link.wait_readable(max(0, min(wait_ms, self._turn_ms))):
-            self._receive(link)
+        self._take(link, link.receive(max(0, min(wait_ms, self._turn_ms))))
         now_ms = self._machine.monotonic_ms()
         if now_ms >= link.next_deadline_ms():
             unread = link.wait_readable(0)
@@ -338,32 +337,35 @@ class PrivateStream:
                 commands = link.session.tick(now_ms, unread=unread)
             self._execute(link, commands)
 
-    def _receive(self, link: StreamConnection) -> None:
-        link.reading_since_ms = self._machine.monotonic_ms()
-        try:
-            data = link.receive()
-        finally:
-            link.reading_since_ms = None
-        if data is None:
-            return
-        try:
-            message = decode(data, self._signer.secrets)
-        except VenueProtocolError as error:
-            self._stats.malformed += 1
-            log.warning("stream frame unreadable error=%s", error)
-            self._hooks.on_malformed(str(error))
-            return
-        with link.changed:
-            commands = link.session.received(message, self._machine.monotonic_ms())
-            link.changed.notify_all()
-        if commands or "topic" not in message:
+    def _take(self, link: StreamConnection, received: list[bytes]) -> None:
+        """Hand the data frames of one read to the listeners at once, control frames to the session, in order."""
+        frames: list[Envelope] = []
+        for data in received:
+            try:
+                message = decode(data, self._signer.secrets)
+            except VenueProtocolError as error:
+                self._deliver(link, frames)
+                frames = []
+                self._stats.malformed += 1
+                log.warning("stream frame unreadable error=%s", error)
+                self._hooks.on_malformed(str(error))
+                continue
+            if "topic" in message:
+                frames.append(message)
+                continue
+            self._deliver(link, frames)
+            frames = []
+            with link.changed:
+                commands = link.session.received(message, self._machine.monotonic_ms())
+                link.changed.notify_all()
             self._execute(link, commands)
+        self._deliver(link, frames)
 
     def _execute(self, link: StreamConnection, commands: Iterable[Command]) -> None:
         for command in commands:
             match command:
                 case Deliver(frame):
-                    self._deliver(frame)
+                    self._deliver(link, [frame])
                 case Login(req_id):
                     link.send(partial(self._login_text, req_id))
                 case Send(control):
@@ -381,15 +383,19 @@ class PrivateStream:
     def _login_text(self, req_id: str) -> str:
         return self._signer.login_frame(self._venue_clock.now_ms() + _LOGIN_VALID_MS, req_id)
 
-    def _deliver(self, frame: Envelope) -> None:
+    def _deliver(self, link: StreamConnection, frames: list[Envelope]) -> None:
+        if not frames or link.has_ended:
+            return
         stats = self._stats
-        stats.frames += 1
+        stats.frames += len(frames)
         stats.last_frame_monotonic_ms = self._machine.monotonic_ms()
-        created_ms = frame.get("creationTime")
-        if isinstance(created_ms, int):
-            stats.lag_ms = max(0, self._venue_clock.now_ms() - created_ms)
-            stats.most_lag_ms = max(stats.most_lag_ms, stats.lag_ms)
-        self._hooks.on_frame(frame)
+        venue_ms = self._venue_clock.now_ms()
+        for frame in (frames[0], frames[-1]):
+            created_ms = frame.get("creationTime")
+            if isinstance(created_ms, int):
+                stats.lag_ms = max(0, venue_ms - created_ms)
+                stats.most_lag_ms = max(stats.most_lag_ms, stats.lag_ms)
+        self._hooks.on_frames(frames)
 
     def _is_ready(self, link: StreamConnection) -> None:
         log.info("stream ready url=%s connections=%d", shown_url(self._address.url), self._stats.connections)

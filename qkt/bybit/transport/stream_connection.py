@@ -1,6 +1,7 @@
 """One connection of the private stream: the socket, the websocket on it, and the session spoken over it.
 
-`websocket-client` connects, upgrades, sends and closes. Its `enableTrace` must never be used: it prints the login.
+`websocket-client` connects, upgrades, sends and closes; `qkt.net.websocket_frames` decodes what is read. The library's
+`enableTrace` must never be used: it prints the login.
 
 Source: docs v5/ws/connect.
 """
@@ -19,9 +20,15 @@ import attrs
 import certifi
 import websocket
 
+from qkt.bybit.codec.bounds import MAX_MESSAGE_BYTES
 from qkt.bybit.transport.stream_session import Phase, StreamSession
+from qkt.clock import SystemClock
 from qkt.net.sockets import open_tcp, shut, wait_readable
+from qkt.net.websocket_frames import BINARY, CLOSE, PING, TEXT, FrameDecoder
 from qkt.secret import Secret, redact
+
+_READ_BYTES = 32_768
+_TIMEOUT_STEP_MS = 20
 
 
 class StreamEndedError(ConnectionError):
@@ -44,16 +51,19 @@ class StreamConnection:
     def __init__(self, session: StreamSession) -> None:
         self.session = session
         self.changed = threading.Condition()
-        self.reading_since_ms: int | None = None
+        self.reading_since_ms: int | None = None  # since when a message is incomplete
         self.refused_because = ""
         self.end_reason = ""
         self.was_ready = False
         self._thread: threading.Thread | None = None
         self._ws: websocket.WebSocket | None = None
         self._raw: socket.socket | None = None
+        self._timeout_ms = 0
+        self._machine = SystemClock()
+        self._decoder = FrameDecoder(MAX_MESSAGE_BYTES)
 
-    def connect(self, address: StreamAddress, turn_ms: int, secrets: tuple[Secret, ...]) -> None:
-        """Connect and upgrade; later reads wait at most ``turn_ms``. Raises OSError or StreamEndedError."""
+    def connect(self, address: StreamAddress, secrets: tuple[Secret, ...]) -> None:
+        """Connect and upgrade; raises OSError or StreamEndedError."""
         timeout_s = address.connect_timeout_ms / 1000
         options: dict[str, Any] = {"skip_utf8_validation": True, "suppress_origin": True, "redirect_limit": 0}
         try:
@@ -68,7 +78,6 @@ class StreamConnection:
             what = redact(f"{type(error).__name__}: {error}", secrets)
             raise StreamEndedError(self.end_reason or what) from None
         self._ws = ws
-        ws.settimeout(turn_ms / 1000)
         if ws.sock is not None:
             self._use(ws.sock)
 
@@ -114,22 +123,44 @@ class StreamConnection:
         """Wait until a read would not block, or the time is up."""
         return wait_readable(self._open_websocket().sock, timeout_ms)
 
-    def receive(self) -> bytes | None:
-        """One message, or None: a control frame, or the rest of a message has not come yet.
+    def receive(self, timeout_ms: int) -> list[bytes]:
+        """The messages that one read of the socket brings; empty if none is whole yet or the time is up.
 
         Raises:
             StreamEndedError: the venue closed the connection. OSError, WebSocketException: it broke.
         """
+        ws = self._open_websocket()
+        self._set_timeout(ws.sock, timeout_ms)
         try:
-            opcode, frame = self._open_websocket().recv_data_frame(control_frame=True)
-        except websocket.WebSocketTimeoutException:
-            return None  # in the middle of a frame: the library keeps what it has, the deadlines decide
-        if opcode == websocket.ABNF.OPCODE_CLOSE:
-            raise StreamEndedError(f"closed by the venue ({_close_reason(frame.data)})")
-        if opcode not in (websocket.ABNF.OPCODE_TEXT, websocket.ABNF.OPCODE_BINARY):
-            return None
-        data: bytes = frame.data
-        return data
+            data = ws.sock.recv(_READ_BYTES)
+        except (TimeoutError, ssl.SSLWantReadError):
+            return []
+        if not data:
+            raise StreamEndedError("Connection to remote host was lost.")
+        received = self._decoder.feed(data)
+        self._note_progress(bool(received))
+        messages = []
+        for opcode, payload in received:
+            if opcode in (TEXT, BINARY):
+                messages.append(payload)
+            elif opcode == PING:
+                ws.pong(payload)
+            elif opcode == CLOSE:
+                raise StreamEndedError(f"closed by the venue ({_close_reason(payload)})")
+        return messages
+
+    def _set_timeout(self, sock: socket.socket, timeout_ms: int) -> None:
+        """Set the read timeout, in steps, so that it seldom changes: each change is a system call."""
+        timeout_ms = max(_TIMEOUT_STEP_MS, -(-timeout_ms // _TIMEOUT_STEP_MS) * _TIMEOUT_STEP_MS)
+        if timeout_ms != self._timeout_ms:
+            self._timeout_ms = timeout_ms
+            sock.settimeout(timeout_ms / 1000)
+
+    def _note_progress(self, has_ended_a_message: bool) -> None:
+        if not self._decoder.is_partial:
+            self.reading_since_ms = None
+        elif has_ended_a_message or self.reading_since_ms is None:
+            self.reading_since_ms = self._machine.monotonic_ms()
 
     def send(self, make_text: Callable[[], str]) -> None:
         """Send a text that no stack frame of ours keeps: a traceback with locals must not show the login."""

@@ -13,6 +13,7 @@ Source: docs v5/ws/connect. The reply shapes of private, public and trade stream
 from __future__ import annotations
 
 import enum
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -324,17 +325,32 @@ def _chunks(topics: Sequence[str], size: int) -> list[tuple[str, ...]]:
     return [tuple(chunk) for chunk in chunks]
 
 
+@functools.lru_cache(maxsize=512)
+def _cached_split(topic: str) -> tuple[str, str | None]:
+    family, _, last = topic.rpartition(".")
+    return (family, last) if family and last in _CATEGORIES else (topic, None)
+
+
 _CATEGORIES = frozenset({"spot", "linear", "inverse", "option"})
 
 
 def _split(topic: str) -> tuple[str, str | None]:
     """``order.spot`` is ``("order", "spot")``, ``execution.fast`` is ``("execution.fast", None)``."""
-    family, _, last = topic.rpartition(".")
-    return (family, last) if family and last in _CATEGORIES else (topic, None)
+    return _cached_split(topic[:128])
 
 
 def _family(topic: str) -> str:
     return _split(topic)[0]
+
+
+def may_hear(subscribed: str, topic: str) -> bool:
+    """True when frames of ``topic`` can hold something for a subscription; `share_of` decides by their rows."""
+    return _split(subscribed)[0] == _split(topic)[0]
+
+
+def has_category(topic: str) -> bool:
+    """True for ``order.spot``, False for ``wallet`` and ``order``."""
+    return _split(topic)[1] is not None
 
 
 def share_of(topic: str, frame: Envelope) -> Envelope | None:
@@ -350,6 +366,11 @@ def share_of(topic: str, frame: Envelope) -> Envelope | None:
     rows = frame.get("data")
     if category is None or not isinstance(rows, list):
         return frame if category in (None, frame_category) or frame_category is None else None
+    for row in rows:
+        if not (isinstance(row, dict) and row.get("category") == category):
+            break
+    else:
+        return frame
     mine = [row for row in rows if _category_of(row, frame_category) in (category, None)]
     if len(mine) == len(rows):
         return frame
