@@ -37,7 +37,7 @@ OPEN_FAILURES: dict[str, OpenFailure] = {
     ),
     "T6": OpenFailure(
         what="a submit after a step of the host's clock is judged by the stepped clock",
-        laws=frozenset({"doubt_too_long_after_clock_step"}),
+        laws=frozenset({"doubt_too_long_after_clock_step", "proved_too_soon_after_clock_step"}),
         families=("clock_steps", "submit_unanswered"),
     ),
     "L2": OpenFailure(

@@ -276,7 +276,8 @@ class Oracle:
         if event.reason == "never_arrived":
             self.reached.add("non-arrival proof")
             if self._venue.now_ms() - submission.sent_ms < RECEIVE_WINDOW_MS:
-                raise Violation("proved_too_soon", f"{event}, and it may still arrive")
+                law = "proved_too_soon_after_clock_step" if self.was_clock_stepped else "proved_too_soon"
+                self._fail(law, f"{event}, and it may still arrive")
         if order is None:
             return
         if submission.fate != "refused_but_stands":
