@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 R = TypeVar("R", bound=OrderRequest)
 T = TypeVar("T")
 
-# Beyond this many the oldest are forgotten, and found again by asking the leaves.
+# The oldest entries beyond this number are dropped; those orders are found by asking the leaves.
 _OWNERS_KEPT = 100_000
 
 
@@ -71,16 +71,16 @@ class CompositeBroker:
 
     @property
     def name(self) -> str:
-        """Who this is in logs: ``COMPOSITE`` unless named."""
+        """Name of the broker in logs: ``COMPOSITE`` unless given."""
         return self._name
 
     @property
     def leaves(self) -> tuple[BasicBroker, ...]:
-        """The brokers behind it as they were given, each once, in the order of the routes, the fallback last."""
+        """The brokers as they were given, each once, in the order of the routes, the fallback last."""
         return self._given
 
     def route(self, symbol: str) -> Broker | None:
-        """The broker that trades ``symbol``, None when nobody does."""
+        """The broker that trades ``symbol``, None when no route takes it."""
         return next((broker for pattern, broker in self._routes if pattern.matches(symbol)), self._fallback)
 
     def submit(self, request: OrderRequest) -> SubmitAck:
@@ -90,10 +90,11 @@ class CompositeBroker:
         return self._submit_at(leaf, [request], is_first=True)[0]
 
     def submit_many(self, requests: Iterable[OrderRequest]) -> list[SubmitAck]:
-        """Send orders, to each leaf its own in one call where it takes several; one ack each, in the order given.
+        """Send orders, one call per leaf; one ack each, in the order given.
 
-        All are routed and pass the leaves' ``check``, or none is sent. If a leaf then raises for its share, what other
-        leaves have taken stands, and its own orders are REJECTED as "never sent"; if no leaf had taken any, it raises.
+        All orders are routed and checked by their leaves first, or none is sent. If a leaf then raises, orders that
+        other leaves have accepted stand and its own are REJECTED as "never sent"; if no leaf had accepted any, it
+        raises.
         """
         orders = list_argument(requests, "submit_many", "orders")
         self._check_not_frozen()
@@ -112,14 +113,16 @@ class CompositeBroker:
         try:
             return [leaf.submit(named[0])] if len(named) == 1 else leaf.submit_many(named)
         except Exception as error:
-            # It raised, so nothing was sent: the ids are free, unless older orders of this leaf have them.
+            # The leaf raised, so it sent nothing and the ids are free again.
             self._disclaim(named)
             if is_first or not isinstance(error, QktError):
                 raise
             return [never_sent(request, error) for request in named]
 
     def cancel(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> SubmitAck:
-        """Ask for an order's end at the leaf that holds it; raises InvalidRequestError when none, or several, do."""
+        """Request the cancellation of an order at the leaf that holds it; raises InvalidRequestError when no leaf, or
+        two, do.
+        """
         check_one_id(client_order_id, broker_order_id)
         leaf = self._owner(client_order_id, broker_order_id)
         return leaf.cancel(client_order_id, broker_order_id=broker_order_id)
@@ -131,7 +134,7 @@ class CompositeBroker:
         *,
         broker_order_id: str | None = None,
     ) -> SubmitAck:
-        """Ask for other terms at the leaf that holds the order."""
+        """Request other terms at the leaf that holds the order."""
         if not isinstance(changes, OrderModification):
             raise InvalidRequestError(f"modify takes an OrderModification, got {changes!r}")
         self._check_not_frozen()
@@ -140,10 +143,10 @@ class CompositeBroker:
         return leaf.modify(client_order_id, changes, broker_order_id=broker_order_id)
 
     def cancel_all(self, symbol: str | None = None, *, include_external: bool = False) -> list[SubmitAck]:
-        """Cancel every open order of ours (and the outside ones, if told), at every leaf, or only on ``symbol``.
+        """Request the cancellation of every open order of ours at every leaf, optionally of one symbol or external ones
+        too.
 
-        A leaf without a ``cancel_all`` of its own has its open orders cancelled one by one. Every leaf is asked even
-        when one fails; then the failure is raised.
+        Every leaf is asked even when one fails; the failure is raised afterwards.
         """
         asked = self._leaves if symbol is None else tuple(filter(None, [self.route(symbol)]))
         acks: list[SubmitAck] = []
@@ -153,9 +156,9 @@ class CompositeBroker:
     def cancel_many(
         self, client_order_ids: Iterable[str] = (), *, broker_order_ids: Iterable[str] = ()
     ) -> list[SubmitAck]:
-        """Ask for the end of orders, wherever they are; one ack each, client ids first, in the order given.
+        """Request the cancellation of orders wherever they are; one ack each, client ids first, in the order given.
 
-        Every id is found before anything is sent: one that nobody knows raises.
+        Every id is located before anything is sent: an unknown one raises InvalidRequestError.
         """
         wanted: list[tuple[str | None, str | None]] = [
             *((name, None) for name in list_argument(client_order_ids, "cancel_many", "ids")),
@@ -206,18 +209,18 @@ class CompositeBroker:
         return _by_leaf((leaf.name, leaf.health) for leaf in self._leaves)
 
     def reconcile(self) -> Mapping[str, ReconcileReport]:
-        """Reconcile every leaf with its venue: leaf name -> its report."""
+        """Reconcile every leaf with its venue; returns leaf name -> report."""
         reports: list[tuple[str, ReconcileReport | Mapping[str, ReconcileReport]]] = []
         _for_each(self._leaves, lambda leaf: reports.append((leaf.name, leaf.reconcile())))
         return _by_leaf(reports)
 
     def capabilities_for(self, symbol: str) -> frozenset[OrderTypeCapability]:
-        """What the broker of ``symbol`` can do with it; empty when nobody serves it."""
+        """Capabilities of the leaf that trades ``symbol``; empty when no leaf does."""
         leaf = self.route(symbol)
         return frozenset() if leaf is None else leaf.capabilities_for(symbol)
 
     def supports(self, symbol: str) -> bool:
-        """True when a route takes ``symbol`` and the broker behind it serves it."""
+        """True when a route takes ``symbol`` and its leaf serves it."""
         leaf = self.route(symbol)
         return leaf is not None and leaf.supports(symbol)
 
@@ -235,18 +238,18 @@ class CompositeBroker:
         return self._route_or_refuse(_checked_order(request, "quantize").symbol).quantize(request)
 
     def freeze(self, reason: str = "asked") -> None:
-        """The kill switch, for everything behind it: refuse submits and amends until `unfreeze`; cancels pass."""
+        """Refuse submits and modifications here and at every leaf until `unfreeze`; cancels pass."""
         self._frozen_because = reason
         _for_each(self._leaves, lambda leaf: leaf.freeze(reason))
 
     def unfreeze(self) -> None:
-        """Let orders pass again, at every leaf."""
+        """Accept submits and modifications again, here and at every leaf."""
         self._frozen_because = None
         _for_each(self._leaves, lambda leaf: leaf.unfreeze())
 
     @property
     def is_frozen(self) -> bool:
-        """True between `freeze` and `unfreeze`; a leaf frozen by itself speaks for itself."""
+        """True between `freeze` and `unfreeze` of this broker; a leaf frozen by itself does not count."""
         return self._frozen_because is not None
 
     def _check_not_frozen(self) -> None:
@@ -266,7 +269,7 @@ class CompositeBroker:
         return leaf
 
     def _claim(self, requests: Sequence[OrderRequest], leaf: Broker) -> None:
-        """Note who answers for these ids, before anything is sent: a handler may ask before the submit has returned."""
+        """Record the leaf of these ids before sending: an event handler may use an id before submit has returned."""
         ids = [request.client_order_id or "" for request in requests]
         with self._lock:
             taken = next((each for at, each in enumerate(ids) if each in self._owners or each in ids[:at]), None)
@@ -303,7 +306,7 @@ class CompositeBroker:
         return holders[0]
 
     def close(self) -> None:
-        """Close every leaf once, also when one of them raises; that error is raised at the end. Idempotent."""
+        """Close every leaf once, even if one of them raises; its error is raised at the end. Idempotent."""
         with self._lock:
             was_closed, self._is_closed = self._is_closed, True
         if not was_closed:
@@ -379,7 +382,7 @@ def _by_leaf(answers: Iterable[tuple[str, T | Mapping[str, T]]]) -> Mapping[str,
 
 
 def _for_each(leaves: Iterable[Broker], act: Callable[[Broker], object]) -> None:
-    """Do it at every leaf; only then raise what went wrong: the error itself, or all of them as a group."""
+    """Call ``act`` for every leaf, then raise the errors: a single one as it is, several as an ExceptionGroup."""
     errors: list[Exception] = []
     for leaf in leaves:
         try:

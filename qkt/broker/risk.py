@@ -1,8 +1,7 @@
-"""Guard rails: what a bot may never send, whatever its strategy thinks. Off unless set.
+"""Risk limits that every order passes after all other checks and before it is sent. None are set by default.
 
-They stand behind every other check and before the first byte, in one place for single orders and batches. A refusal is
-an `InvalidRequestError`: nothing was sent. Cancels pass always, so there is a way out. They guard against a bot gone
-wrong, not against the market: an order already at the venue is not touched.
+They apply to single orders and batches. A refusal is an `InvalidRequestError` and nothing was sent. Cancels always
+pass. Orders that are already at the venue are not touched.
 """
 
 from __future__ import annotations
@@ -59,12 +58,12 @@ class RiskLimits:
     allowed_symbols: frozenset[str] | None = attrs.field(default=None, converter=_optional_symbols)
 
     def needs_price(self, request: OrderRequest) -> bool:
-        """True when an order can only be measured at the market's price."""
+        """True when the value of an order depends on the market price."""
         return self.max_notional is not None and notional_of(request) is None
 
 
 class RiskGate:
-    """`RiskLimits` at work, and the kill switch. Safe from any thread."""
+    """Applies `RiskLimits` and holds the kill switch. Safe from any thread."""
 
     def __init__(self, risk_limits: RiskLimits | None, clock: Clock, source: str) -> None:
         if risk_limits is not None and not isinstance(risk_limits, RiskLimits):
@@ -76,16 +75,14 @@ class RiskGate:
         self._sent_ms: deque[int] = deque()
         self._frozen_because: str | None = None
 
-    # -- the kill switch ---------------------------------------------------------------------------------------------
-
     def freeze(self, reason: str) -> None:
-        """Refuse submits and amends from now on."""
+        """Refuse submits and modifications until `unfreeze`."""
         with self._lock:
             self._frozen_because = reason
         log.warning("frozen source=%s reason=%s", self._source, reason)
 
     def unfreeze(self) -> None:
-        """Let them pass again."""
+        """Accept submits and modifications again."""
         with self._lock:
             was_frozen, self._frozen_because = self._frozen_because is not None, None
         if was_frozen:
@@ -104,12 +101,10 @@ class RiskGate:
                 f"not sent: {self._source} is frozen ({reason}); cancels pass, unfreeze() lets orders pass again"
             )
 
-    # -- the limits --------------------------------------------------------------------------------------------------
-
     def admit(self, requests: Sequence[OrderRequest], prices: dict[str, Decimal | None]) -> None:
-        """Let all of them pass and count them, or raise and count none.
+        """Count the orders against the limits, or raise InvalidRequestError and count none.
 
-        ``prices`` are the last prices known, by symbol.
+        ``prices`` are the last known prices by symbol.
         """
         for request in requests:
             self._check_symbol(request.symbol)
@@ -119,7 +114,7 @@ class RiskGate:
             self._count(len(requests))
 
     def admit_changes(self, order: OrderView, changes: OrderModification) -> None:
-        """Let an amend pass, or raise: it may not do what a new order may not."""
+        """Raise InvalidRequestError for a modification whose result would exceed the limits of a new order."""
         self.check_not_frozen()
         self._check_symbol(order.symbol)
         quantity = changes.new_quantity or order.quantity

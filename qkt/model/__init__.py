@@ -1,1 +1,1 @@
-"""The nouns of the field, as frozen values: orders, executions, balances, positions, instruments."""
+"""Frozen values that every layer shares: orders, executions, balances, positions, instruments, ownership."""

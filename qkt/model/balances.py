@@ -1,4 +1,4 @@
-"""What the account holds, per coin, and how old that knowledge is."""
+"""Balances of the account: per coin, with the time they were read."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Wallet:
         return len(self.coins)
 
     def get(self, coin: str) -> CoinBalance | None:
-        """The coin's balance, or None when the venue never mentioned it."""
+        """The coin's balance, or None when the venue never listed the coin."""
         return self.coins.get(coin)
 
     @property

@@ -1,9 +1,8 @@
-"""What the venue would refuse, said before it is sent, with the rule and the nearest value that would do.
+"""Checks of an order against the venue's rules, before it is sent; errors name the rule and the nearest valid value.
 
-Three functions and no side effect. `check_order` and `check_changes` raise or return nothing: they never change an
-order. `quantize` changes it because it was asked to, and only to the trader's advantage: a buy's prices never up, a
-sell's never down, quantities never up. What is not known (no rules, no price) is not held against an order: the venue
-decides then.
+`check_order` and `check_changes` raise or return nothing; they never change an order. `quantize` returns an order
+that fits the venue's steps and is no worse for its owner: prices of a buy never up, of a sell never down, quantities
+never up. Where rules or a price are not known the order passes, and the venue decides.
 
 Pure: no I/O, no clock. Arithmetic is exact whatever the caller's decimal context.
 """
@@ -36,7 +35,7 @@ from qkt.money import to_wire
 _MOST_DIGITS = 60
 _EXACT = Context(prec=2 * _MOST_DIGITS, traps=[InvalidOperation, DivisionByZero, Overflow])
 
-# The prices of an order itself, and those of the exits attached to it, which trade the other way.
+# Price fields of the order itself, and of the exits attached to it, which trade on the other side.
 _OWN_PRICES = ("limit_price", "stop_price", "trigger_price")
 _EXIT_PRICES = ("take_profit", "stop_loss", "take_profit_limit_price", "stop_loss_limit_price")
 
@@ -44,12 +43,12 @@ R = TypeVar("R", bound=OrderRequest)
 
 
 def check_order(request: OrderRequest, rules: InstrumentRules | None, last_price: Decimal | None = None) -> None:
-    """Raise InvalidRequestError for an order the venue would refuse, or would take for another than was meant.
+    """Raise InvalidRequestError for an order that the venue would refuse or would interpret differently.
 
     Args:
-        rules: of the order's symbol; None leaves to the venue what only they could tell.
-        last_price: what the market last traded at, where it is known. With it a trigger that is already crossed, a
-            limit price beyond the venue's outer band, and a market order below the least value are refused too.
+        rules: rules of the order's symbol; without them only checks that need no rules are made.
+        last_price: last traded price, where it is known. It enables the checks of a trigger that is already crossed, of
+            a limit price beyond the venue's outer band, and of a market order below the minimum value.
     """
     _check_exits(request, last_price)
     trigger = trigger_price_of(request)
@@ -68,16 +67,19 @@ def check_order(request: OrderRequest, rules: InstrumentRules | None, last_price
     if type(request) is LimitOrder and last_price is not None:
         _check_band(rules, request.side, request.limit_price, last_price)
     price: Decimal | None = getattr(request, "limit_price", None) or trigger or last_price
-    if price is not None and not request.reduce_only:  # a position may be closed however little it is worth
+    if (
+        price is not None and not request.reduce_only
+    ):  # the venue's minimum value does not apply to orders that close a position
         _check_notional(rules, request.quantity, price)
 
 
 def check_changes(
     order: OrderView, changes: OrderModification, rules: InstrumentRules | None, last_price: Decimal | None = None
 ) -> None:
-    """Raise InvalidRequestError for an amend of a term the order has not, or one the venue would refuse or turn around.
+    """Raise InvalidRequestError for a modification of a term that the order does not have, or that the venue would
+    refuse.
 
-    A venue without a direction field takes the side of the market a trigger lies on for its direction, so a new
+    On a venue without a direction field the side of the market on which a trigger lies is its direction, so
     ``new_stop_price`` must stay on the side of the old one.
     """
     _check_has_what_changes(order, changes)
@@ -107,13 +109,14 @@ def _check_has_what_changes(order: OrderView, changes: OrderModification) -> Non
 
 
 def quantize(request: R, rules: InstrumentRules) -> R:
-    """The nearest order the venue's steps allow that is no worse for you; the same object when nothing changes.
+    """The nearest order that the venue's steps allow and that is no worse for its owner; the same object if it fits
+    already.
 
-    A buy's prices are never moved up and a sell's never down; the prices of attached exits move as those of an order
-    of the other side; quantities are never increased. Only steps are seen to: minimum and maximum are `check_order`'s.
+    A buy's prices are never moved up and a sell's never down; prices of attached exits move as those of an order of the
+    other side; quantities are never increased. Minimum and maximum are checked by `check_order`, not here.
 
     Raises:
-        InvalidRequestError: nothing would be left of the quantity or of a price.
+        InvalidRequestError: the quantity or a price would become zero.
     """
     changes: dict[str, Any] = {}
     for name, price in _prices_of(request):
@@ -139,7 +142,7 @@ def quantize(request: R, rules: InstrumentRules) -> R:
 
 
 def trigger_price_of(request: OrderRequest) -> Decimal | None:
-    """The price at which a conditional order comes alive; None for any other order."""
+    """The trigger price of a conditional order; None for any other order."""
     match request:
         case StopOrder(stop_price=price) | StopLimitOrder(stop_price=price):
             return price
@@ -150,26 +153,23 @@ def trigger_price_of(request: OrderRequest) -> Decimal | None:
 
 
 def fires_rising(request: OrderRequest) -> bool:
-    """True when a conditional order waits for the price to rise to its trigger."""
+    """True when a conditional order triggers as the price rises to its trigger."""
     return (request.side is Side.BUY) is not isinstance(request, IfTouchedOrder)
 
 
 def is_crossed(order_type: OrderType, side: Side, trigger: Decimal, last_price: Decimal) -> bool:
-    """True when a trigger does not lie on the side of the market on which an order of this kind waits."""
+    """True when the last price is already beyond the trigger of an order of this kind."""
     rises = (side is Side.BUY) is not (order_type is OrderType.IF_TOUCHED)
     return not (trigger > last_price if rises else trigger < last_price)
 
 
 def notional_of(request: OrderRequest, last_price: Decimal | None = None) -> Decimal | None:
-    """What an order is worth in quote coin at the highest price it names; None when it names none and none is known."""
+    """Value of an order in quote coin at its highest price, or at ``last_price``; None when no price is known."""
     if isinstance(request, MarketOrder) and request.quote_sized:
         return request.quantity
     named = [price for name, price in _prices_of(request) if name in _OWN_PRICES]
     known = named or ([] if last_price is None else [last_price])
     return _EXACT.multiply(request.quantity, max(known)) if known else None
-
-
-# -- the rules, one by one -------------------------------------------------------------------------------------------
 
 
 def _check_exits(request: OrderRequest, last_price: Decimal | None) -> None:
@@ -271,7 +271,7 @@ def _check_notional(rules: InstrumentRules, quantity: Decimal, price: Decimal) -
 
 
 def _check_band(rules: InstrumentRules, side: Side, price: Decimal, last_price: Decimal) -> None:
-    """The venue measures its band from its index; the outer ratio from the last price comes near."""
+    """Raise for a limit price outside the outer band, measured from the last price in place of the venue's index."""
     ratio = rules.price_limit_ratio_y
     if ratio is None:
         return
@@ -294,9 +294,6 @@ def _most(rules: InstrumentRules, request: OrderRequest) -> tuple[Decimal | None
     return rules.max_limit_quantity, "limit"
 
 
-# -- small things ----------------------------------------------------------------------------------------------------
-
-
 def _prices_of(request: OrderRequest) -> Iterator[tuple[str, Decimal]]:
     for name in (*_OWN_PRICES, *_EXIT_PRICES):
         price = getattr(request, name, None)
@@ -305,12 +302,12 @@ def _prices_of(request: OrderRequest) -> Iterator[tuple[str, Decimal]]:
 
 
 def _wants_down(side: Side, name: str) -> bool:
-    """Which way a price moves without harm: exits trade the other way."""
+    """True when moving the price down is no worse for the owner: buys, and the exits of sells."""
     return (side is Side.BUY) is not (name in _EXIT_PRICES)
 
 
 def _rises(order: OrderView, last_price: Decimal) -> bool:
-    """Our own order's kind says which way it fires; an outside one is told by the side its trigger lies on."""
+    """Direction of an order's trigger: by type for our own orders, by the side of the market for external ones."""
     assert order.stop_price is not None
     if order.external or order.side is None:
         return order.stop_price > last_price
@@ -325,7 +322,7 @@ def _remainder(value: Decimal, step: Decimal) -> Decimal:
 
 
 def _floor(value: Decimal, step: Decimal) -> Decimal:
-    """The multiple of ``step`` at or below; the very value when it is one."""
+    """The largest multiple of ``step`` that is not above ``value``; ``value`` itself if it is a multiple."""
     if not _remainder(value, step):
         return value
     return _EXACT.multiply(_EXACT.divide_int(value, step), step)

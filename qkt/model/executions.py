@@ -1,4 +1,4 @@
-"""One execution: the venue matched a piece of an order. An execution is a fill, and the only thing that is."""
+"""One execution: a match of part of an order. The words execution and fill mean the same thing in qkt."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ class Execution:
 
     @property
     def trading_order(self) -> tuple[int, int, str, Decimal, str]:
-        """A sort key: as they were traded, as far as the venue tells.
+        """Sort key by trading order, as far as the venue shows it.
 
-        Rows with equal time and ``seq`` come in no order; within one order the leaves fall.
+        Rows with equal time and ``seq`` are not ordered by the venue; within one order the leaves quantity decreases.
         """
         leaves = self.leaves_quantity if self.leaves_quantity is not None else ZERO
         return self.exec_time_ms, self.seq, self.broker_order_id, -leaves, self.exec_id

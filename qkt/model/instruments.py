@@ -1,4 +1,4 @@
-"""The rules of one instrument: what the venue will take, and what it will refuse."""
+"""Trading rules of one instrument: price and quantity steps, minimum and maximum sizes."""
 
 from __future__ import annotations
 

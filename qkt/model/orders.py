@@ -1,7 +1,7 @@
-"""Orders as a trader asks for them and as a trader sees them.
+"""Order requests, modifications, and the view of an order.
 
-Requests are checked when they are built, so a wrong order is an error in the caller's own line and never a refusal
-from the venue. `OrderView` is the answer to "what do you believe about this order?": a frozen copy, safe to keep.
+Requests are validated when they are built, so an invalid order raises in the caller's own line. `OrderView` is a
+frozen copy of what is known about an order at one moment.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from qkt.money import ZERO, require_positive
 
 
 class Side(enum.Enum):
-    """Which way an order trades."""
+    """Direction of an order."""
 
     BUY = "BUY"
     SELL = "SELL"
@@ -37,9 +37,9 @@ class Side(enum.Enum):
 
 
 class TimeInForce(enum.Enum):
-    """How long an order lives.
+    """Time in force of an order.
 
-    ``DAY`` is here because traders ask for it; Bybit has no such lifetime and the Bybit brokers refuse it.
+    ``DAY`` exists for venues that have it; the Bybit brokers refuse it.
     """
 
     GTC = "GTC"
@@ -50,7 +50,7 @@ class TimeInForce(enum.Enum):
 
 
 class OrderType(enum.Enum):
-    """The shape of an order; ``UNKNOWN`` for an outside order whose kind the venue did not tell."""
+    """Type of an order; ``UNKNOWN`` for an external order whose type the venue did not report."""
 
     MARKET = "MARKET"
     LIMIT = "LIMIT"
@@ -61,10 +61,10 @@ class OrderType(enum.Enum):
 
 
 class OrderStatus(enum.Enum):
-    """What qkt believes of an order.
+    """Status of an order as qkt knows it.
 
-    ``SUBMITTING`` (sent, no answer yet), ``UNRESOLVED`` (nobody knows: being asked), ``ACKNOWLEDGED`` (the venue has
-    the request, no row seen yet), then the venue's own words.
+    ``SUBMITTING`` (sent, no answer yet), ``UNRESOLVED`` (no definite answer; being looked up), ``ACKNOWLEDGED`` (the
+    venue has the request, no row seen yet); the others are the venue's statuses.
     """
 
     SUBMITTING = "SUBMITTING"
@@ -80,7 +80,7 @@ class OrderStatus(enum.Enum):
 
     @property
     def is_closed(self) -> bool:
-        """True for the three ends."""
+        """True for FILLED, CANCELLED and REJECTED."""
         return self in _CLOSED
 
 
@@ -401,18 +401,18 @@ class OrderModification:
 
 
 def read_only(mapping: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
-    """A private read-only copy."""
+    """A read-only copy of a mapping."""
     return MappingProxyType(dict(mapping))
 
 
 @attrs.frozen(kw_only=True)
 class OrderView:
-    """What qkt believes of one order at one moment.
+    """What is known about one order at one moment.
 
-    ``quantity`` is in base coin (quote coin when ``quote_sized``), None while an outside order's size is unknown;
-    ``leaves_quantity`` is None when the venue measures the order in quote. ``missing_quantity`` is what the venue
-    reports as executed and no execution row has shown yet. ``fees`` is coin -> amount, negative for rebates.
-    ``venue_status`` is the venue's own word, kept raw.
+    ``quantity`` is in base coin (quote coin when ``quote_sized``), None while an external order's size is unknown;
+    ``leaves_quantity`` is None when the venue measures the order in quote. ``missing_quantity`` is the executed
+    quantity that the venue reports and no execution row has shown yet. ``fees`` is coin -> amount, negative for
+    rebates. ``venue_status`` is the venue's own status text.
     """
 
     client_order_id: str

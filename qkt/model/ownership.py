@@ -1,4 +1,4 @@
-"""Who owns an account: the one process that may create and amend orders on it."""
+"""Ownership of an account: which process may create and amend orders on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A position: what fills add up to on one symbol."""
+"""Position on one symbol."""
 
 from __future__ import annotations
 

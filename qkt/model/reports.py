@@ -1,6 +1,6 @@
-"""One order row in neutral terms, whatever carried it: a stream frame, a page of a list, or a lookup by id.
+"""One order row in neutral terms, from a stream frame, a page of a list, or a lookup by id.
 
-The codec of a venue fills these fields; the order state machine knows no venue's words.
+The codec of a venue fills these fields; the order state machine knows no venue-specific words.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from qkt.money import ZERO
 
 
 class VenueStatus(enum.Enum):
-    """Order statuses, and ``UNKNOWN`` for a word the codec does not know."""
+    """Order statuses, and ``UNKNOWN`` for a status that the codec does not know."""
 
     NEW = "New"
     PARTIALLY_FILLED = "PartiallyFilled"
@@ -30,7 +30,7 @@ class VenueStatus(enum.Enum):
 
     @property
     def is_final(self) -> bool:
-        """True for the statuses an order never leaves; ``TRIGGERED`` is not one of them."""
+        """True for the statuses that an order never leaves; ``TRIGGERED`` is not one of them."""
         return self in _FINAL
 
 

@@ -95,11 +95,11 @@ class PaperBroker(LocalBroker):
         bus.deliver()
 
     def on_price(self, symbol: str, price: Decimal | int, liquidity: Decimal | int | None = None) -> None:
-        """The market of ``symbol`` trades at ``price``, up to ``liquidity`` in base coin (None: without limit).
+        """Set the price of ``symbol``, with up to ``liquidity`` in base coin to trade at it (None: without limit).
 
-        Everything that price fills or fires does so now; what is left of ``liquidity`` serves orders that come before
-        the next price. Raises InvalidRequestError for a float or a symbol that is not served; after `close` it does
-        nothing, so that a feed may outlive the broker.
+        Everything that the price fills or triggers does so now; remaining ``liquidity`` serves orders that arrive
+        before the next price. Raises InvalidRequestError for a float or a symbol that is not served; after `close` it
+        does nothing, so that a price feed may outlive the broker.
         """
         traded_at = require_positive(price, "price")
         size = None if liquidity is None else require_decimal(liquidity, "liquidity")
@@ -115,27 +115,27 @@ class PaperBroker(LocalBroker):
         self._bus.deliver()
 
     def price(self, symbol: str) -> Decimal | None:
-        """The last price fed for ``symbol``, None before the first."""
+        """Last price set for ``symbol``, None before the first."""
         with self._lock:
             return self._market.prices.get(symbol)
 
     @property
     def balances(self) -> Mapping[str, Decimal]:
-        """Coin -> what the account holds, locked amounts included; empty for an account without end."""
+        """Coin -> balance, locked amounts included; empty for an account without a limit."""
         return self.wallet.totals
 
     @property
     def wallet(self) -> Wallet:
-        """Per coin total, locked and available; empty for an account without end."""
+        """Per coin total, locked and available; empty for an account without a limit."""
         with self._lock:
             return self._wallet()
 
     def supports(self, symbol: str) -> bool:
-        """True for every symbol, or what ``serves`` says."""
+        """True for every symbol, or the result of ``serves``."""
         return self._serves is None or self._serves(symbol)
 
     def rules(self, symbol: str) -> InstrumentRules | None:
-        """The venue's rules for a symbol, None where this broker was given none."""
+        """The venue's rules for a symbol, None where none were given."""
         return None if self._rules is None else self._rules(symbol)
 
     def _prepare(self, requests: Sequence[OrderRequest]) -> None:
@@ -161,7 +161,7 @@ class PaperBroker(LocalBroker):
         return Wallet(coins=coins)
 
     def _tell_balances(self) -> None:
-        """Publish what fills and reservations changed; called under the lock, or before anybody else has us."""
+        """Publish the balances that fills and reservations changed; called under the lock or during construction."""
         wallet = self._wallet()
         changed = frozenset(coin for coin in wallet if wallet[coin] != self._told.get(coin))
         if changed:
@@ -176,7 +176,7 @@ class PaperBroker(LocalBroker):
 
 
 def coins_of(symbol: str) -> Coins | None:
-    """Base and quote of a symbol by its name, the base of a derivative being ""; None where the name does not tell.
+    """Base and quote coin from a symbol's name; base "" for derivatives, None where the name does not show them.
 
     ``"BYBIT_SPOT:BTCUSDT"`` -> ``("BTC", "USDT")``, ``"BYBIT_LINEAR:BTCUSDT"`` -> ``("", "USDT")``.
     """

@@ -1,9 +1,8 @@
-"""The dry run: everything you would have sent, one line each in the log, and nothing else happens.
+"""Dry-run broker: logs each request on one line and sends nothing.
 
-`LogBroker` accepts every order on every symbol, announces it (`OrderAccepted`) and keeps it open until you cancel it.
-It never fills and never expires anything, market and immediate-or-cancel orders included: it knows no price, and an
-invented fill or an invented cancel would set a bot's machinery going for nothing. A bot that needs fills wants
-`PaperBroker`. Cancel, modify, `open_orders`, `wait` and the events around them work as at a venue.
+`LogBroker` accepts every order on every symbol, publishes `OrderAccepted` and keeps the order open until it is
+cancelled. It never fills or expires an order, market and IOC orders included, since it knows no price. Use
+`PaperBroker` for fills. Cancel, modify, `open_orders`, `wait` and their events work as at a venue.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class LogBroker(LocalBroker):
 
 
 def _written(terms: OrderRequest | OrderModification) -> str:
-    """Every term that says something, as `` key=value``."""
+    """The fields of a request that are set, as `` key=value``."""
     given = {"type": type(terms).__name__} | {
         field.name: getattr(terms, field.name) for field in attrs.fields(type(terms)) if field.name != "client_order_id"
     }

@@ -1,9 +1,8 @@
-"""A broker whose venue is in this process: it answers at once, knows everything, and starts no thread.
+"""Base of the brokers whose market is in this process: answers are immediate, and no thread is started.
 
-The paper market's rows become the same facts that a stream frame or a REST page becomes, and enter the same
-`BrokerState`: so `wait`, `order`, `fills`, `explain` and every event are made by the code that trades live, and a bot
-cannot tell the difference. The market decides under this broker's lock; events are delivered after it is released, so
-a handler may submit, cancel, modify or close.
+Rows of the paper market become the facts that frames and pages become at a live venue, and enter the same
+`BrokerState`, so `wait`, `order`, `fills`, `explain` and all events come from the same code. The market runs under
+this broker's lock; events are delivered after it is released, so a handler may submit, cancel, modify or close.
 """
 
 from __future__ import annotations
@@ -56,9 +55,9 @@ _PURGE_EVERY_MS = 60_000
 
 
 class LocalBroker(OrderQueries):
-    """What `PaperBroker` and `LogBroker` share; it satisfies `Broker`.
+    """Shared implementation of `PaperBroker` and `LogBroker`; satisfies `Broker`.
 
-    Closed orders can be looked up for ``retain_closed_ms``; ``risk_limits`` apply as at the live brokers.
+    Closed orders can be queried for ``retain_closed_ms``; ``risk_limits`` apply as at the live brokers.
     """
 
     capabilities: frozenset[OrderTypeCapability] = frozenset()
@@ -85,7 +84,7 @@ class LocalBroker(OrderQueries):
 
     @property
     def name(self) -> str:
-        """Who this is in logs and events."""
+        """Name of the broker in logs and events."""
         return self._name
 
     @property
@@ -94,19 +93,18 @@ class LocalBroker(OrderQueries):
         return self._bus
 
     def submit(self, request: OrderRequest) -> SubmitAck:
-        """Take an order; the market answers before this returns, and its events may precede the ack.
+        """Accept an order; the market answers before this returns, and its events may precede the ack.
 
         Raises:
-            InvalidRequestError: it cannot be right, a guard forbids it, its id was used before, or the broker is
-                closed or frozen.
+            InvalidRequestError: the order is invalid, exceeds a risk limit or reuses an id, or the broker is closed or
+                frozen.
         """
         return self._submit_all([request])[0]
 
     def submit_many(self, requests: Iterable[OrderRequest]) -> list[SubmitAck]:
-        """Take several orders; one ack each, in the order given.
+        """Accept several orders; one ack each, in the order given.
 
-        All or none pass the checks: one that cannot be right raises, and none is taken. From then on each order has
-        its own outcome.
+        All orders pass the checks or none is accepted and it raises. From then on each order has its own outcome.
         """
         return self._submit_all(list_argument(requests, "submit_many", "orders"))
 
@@ -143,13 +141,13 @@ class LocalBroker(OrderQueries):
         return _accepted(intent.client_order_id, broker_order_id)
 
     def check(self, request: OrderRequest) -> None:
-        """Raise what `submit` would raise for this order, guards left out, and take nothing."""
+        """Raise what `submit` would raise for this order, risk limits left out, and accept nothing."""
         self._prepare([request])
         with self._lock:
             self._check_all(request)
 
     def _prepare(self, requests: Sequence[OrderRequest]) -> None:
-        """Fetch what the checks will need; no lock is held, and the requests may still be anything."""
+        """Fetch what the checks need; called without a lock, before the requests are validated."""
 
     def _admit(self, requests: Sequence[OrderRequest]) -> None:
         self._risk.check_not_frozen()
@@ -164,9 +162,9 @@ class LocalBroker(OrderQueries):
         self._check(request)
 
     def cancel(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> SubmitAck:
-        """End a working order, named by exactly one of its ids; an unknown id raises InvalidRequestError.
+        """Cancel an open order, named by exactly one of its ids; an unknown id raises InvalidRequestError.
 
-        When it has ended already: REJECTED, and `OrderCancelFailed` tells so too.
+        An order that has ended gives REJECTED and `OrderCancelFailed`.
         """
         self._state.check_open()
         with self._lock:
@@ -190,9 +188,10 @@ class LocalBroker(OrderQueries):
         *,
         broker_order_id: str | None = None,
     ) -> SubmitAck:
-        """Change a working order. REJECTED when it has ended or the market refuses; an unknown id raises.
+        """Modify an open order. REJECTED when it has ended or the market refuses; an unknown id raises
+        InvalidRequestError.
 
-        Raises InvalidRequestError also for a term this kind of order does not have.
+        Raises InvalidRequestError also for a term that this order type does not have.
         """
         self._state.check_open()
         if not isinstance(changes, OrderModification):
@@ -215,7 +214,7 @@ class LocalBroker(OrderQueries):
         return ack
 
     def _about(self, order: Order) -> dict[str, Any]:
-        """What every fact about a request on ``order`` says."""
+        """Fields that every fact about a request on ``order`` has."""
         return {"client_order_id": order.client_order_id, "at_ms": self._clock.now_ms(), "origin": "submit"}
 
     def _ask(
@@ -226,7 +225,7 @@ class LocalBroker(OrderQueries):
         refused: Callable[[str], AnyFact],
         failed: type[OrderCancelFailed | OrderModifyFailed],
     ) -> SubmitAck:
-        """Record the wish, let the market answer it, record the answer."""
+        """Record the intent, let the market answer it, record the answer."""
         if order.terminal is not None:
             reason = f"the order ended before: {order.terminal.kind.name}"
             rejected = _rejected(order.client_order_id, order.broker_order_id, reason)
@@ -256,7 +255,9 @@ class LocalBroker(OrderQueries):
     def cancel_many(
         self, client_order_ids: Iterable[str] = (), *, broker_order_ids: Iterable[str] = ()
     ) -> list[SubmitAck]:
-        """End several orders: one ack each, client ids first. An unknown id, or one named twice, raises before any."""
+        """Cancel several orders; one ack each, client ids first. An unknown or repeated id raises before any is
+        cancelled.
+        """
         self._state.check_open()
         orders = [self._named_order(name, None) for name in list_argument(client_order_ids, "cancel_many", "ids")]
         orders += [self._named_order(None, name) for name in list_argument(broker_order_ids, "cancel_many", "ids")]
@@ -266,20 +267,20 @@ class LocalBroker(OrderQueries):
         return [self.cancel(client_order_id) for client_order_id in ids]
 
     def rules(self, symbol: str) -> InstrumentRules | None:  # noqa: ARG002 - the default knows none
-        """The venue's rules for a symbol, None where this broker was given none."""
+        """The venue's rules for a symbol, None where none were given."""
         return None
 
     def quantize(self, request: R) -> R:
-        """The nearest order that fits the venue's steps and is no worse for you; unchanged where there are no rules."""
+        """Nearest order that fits the rules' steps and is no worse for its owner; unchanged without rules."""
         rules = self.rules(request.symbol)
         return request if rules is None else quantize(request, rules)
 
     def freeze(self, reason: str = "asked") -> None:
-        """The kill switch: refuse submits and amends until `unfreeze`; cancels pass."""
+        """Refuse submits and modifications until `unfreeze`; cancels pass."""
         self._risk.freeze(reason)
 
     def unfreeze(self) -> None:
-        """Let orders pass again."""
+        """Accept submits and modifications again."""
         self._risk.unfreeze()
 
     @property
@@ -288,24 +289,24 @@ class LocalBroker(OrderQueries):
         return self._risk.is_frozen
 
     def _check(self, request: OrderRequest) -> None:
-        """Raise InvalidRequestError for what this broker will not take; nothing has been recorded yet."""
+        """Raise InvalidRequestError for an order that this broker does not accept; nothing has been recorded yet."""
 
     def _check_changes(self, order: OrderView, changes: OrderModification) -> None:
-        """Raise InvalidRequestError for an amend this broker will not try; nothing has been recorded yet."""
+        """Raise InvalidRequestError for a modification that this broker does not accept; nothing is recorded yet."""
         check_changes(order, changes, None)
 
     def _answered(self, asked: str, ack: SubmitAck, terms: OrderRequest | OrderModification | None = None) -> None:
-        """A request was answered and its events are queued; no lock is held."""
+        """Hook called after a request was answered and its events are queued; no lock is held."""
 
     def _absorb(self, facts: Iterable[AnyFact]) -> None:
         self._state.absorb(facts)
 
     def capabilities_for(self, symbol: str) -> frozenset[OrderTypeCapability]:
-        """What can be asked on ``symbol``; empty when it is not served."""
+        """Supported order types and operations on ``symbol``; empty when it is not served."""
         return self.capabilities if self.supports(symbol) else frozenset()
 
     def supports(self, symbol: str) -> bool:  # noqa: ARG002 - the default serves them all
-        """True: every symbol is served."""
+        """True for every symbol, unless a subclass restricts it."""
         return True
 
     def _check_capability(self, request: OrderRequest) -> None:
@@ -321,7 +322,7 @@ class LocalBroker(OrderQueries):
 
     @property
     def health(self) -> Health:
-        """Always fresh: the venue is in this process."""
+        """Health with all ages zero: the market is in this process."""
         return Health(
             source=self.name,
             orders=0,
@@ -349,7 +350,7 @@ class LocalBroker(OrderQueries):
         self._state.ask(lambda ledger: ledger.forget_closed(closed_before_ms=before_ms, executed_before_ms=before_ms))
 
     def close(self) -> None:
-        """Take no more orders, deliver what is queued, forget nothing. Idempotent, from any thread or handler."""
+        """Stop accepting orders and deliver queued events. Idempotent, from any thread or handler."""
         if self._state.is_closed:
             return
         left = self._state.close()

@@ -1,16 +1,16 @@
-"""Paper's half of a venue: orders meet the prices you feed, and rows come out as a venue would print them.
+"""Matching for paper trading: orders against the prices that are fed, with rows as a venue would send them.
 
-The market is one price per symbol and, if you say so, how much can trade at it. It promises that the same calls give
-the same rows, and that nothing trades except at a price you fed. It must never flatter:
+The market is one price per symbol and, optionally, the quantity that can trade at it. The same calls give the same
+rows, and nothing trades except at a price that was fed. Rules:
 
-- What rests fills at its own limit price, as maker, once a price reaches it; what arrives at a known price fills at
-  that price, as taker. Resting orders come before arriving ones, better prices before worse, older before younger.
-- Liquidity is shared by all orders and spent: what one took, the next cannot have. None is unlimited.
-- On a symbol without a price, what may rest rests; market, IOC and FOK orders wait for the first price to arrive at.
-- A condition that fires makes its order arrive at that very price; a gap costs what it costs.
+- A resting order fills at its own limit price, as maker, once a price reaches it; an arriving order fills at the
+  current price, as taker. Resting orders come before arriving ones, better prices before worse, older before younger.
+- Liquidity is shared by all orders: what one order took is gone for the next. None is unlimited.
+- On a symbol without a price a limit order may rest; market, IOC and FOK orders wait for the first price.
+- A triggered conditional order arrives at the price that triggered it, so a gap is paid in full.
 
-Statuses and reasons are the words Bybit uses (docs v5/enum#orderstatus, #rejectreason), so a bot cannot learn a wrong
-one here. Pure in what it decides: no I/O, no thread, no clock. It is mutable, so its owner guards it with a lock.
+Statuses and reasons are Bybit's (docs v5/enum#orderstatus, #rejectreason), so that a bot sees the same words as live.
+No I/O, no thread, no clock. Mutable; its owner guards it with a lock.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ _BASE_STEP = Decimal("1E-8")
 
 
 class RefusedByMarketError(Exception):
-    """A definite no from the paper venue; the text is its reason."""
+    """A definite refusal by the paper market; the text is the reason."""
 
 
 @attrs.frozen(kw_only=True)
 class FeeRates:
-    """What a fill costs, as a share of what it brings: ``Decimal("0.001")`` is 0.1 %. Below zero is a rebate.
+    """Fee rates as a share of the received amount: ``Decimal("0.001")`` is 0.1 %. A negative rate is a rebate.
 
-    Paid as on the venue: in the coin received (a buy in base, a sell in quote), a rebate in the other one; derivatives
-    in quote coin. Source: docs v5/enum#spot-fee-currency-instruction.
+    Fees are paid as on the venue: in the coin received (base for a buy, quote for a sell), a rebate in the other coin;
+    derivatives in quote coin. Source: docs v5/enum#spot-fee-currency-instruction.
     """
 
     maker: Decimal = ZERO
@@ -71,7 +71,7 @@ class Fee:
 
 @attrs.frozen(kw_only=True)
 class PaperOrder:
-    """A working order. ``has_arrived`` is false while it waits for its condition or for a first price."""
+    """An open paper order. ``has_arrived`` is False while it waits for its trigger or for a first price."""
 
     client_order_id: str
     broker_order_id: str
@@ -90,12 +90,12 @@ class PaperOrder:
 
     @property
     def symbol(self) -> str:
-        """What it trades."""
+        """Symbol of the order."""
         return self.request.symbol
 
     @property
     def side(self) -> Side:
-        """Which way."""
+        """Side of the order."""
         return self.request.side
 
     @property
@@ -105,22 +105,22 @@ class PaperOrder:
 
     @property
     def is_untriggered(self) -> bool:
-        """True until its condition fires; false for an order without one."""
+        """True until its trigger price is met; False for an order without a trigger."""
         return self.request.order_type in _CONDITIONAL and not self.is_triggered
 
     @property
     def time_in_force(self) -> TimeInForce:
-        """A market order, fired or plain, never rests."""
+        """Time in force; IOC for market orders, triggered or plain."""
         return TimeInForce.IOC if self.limit_price is None else self.request.time_in_force
 
     @property
     def may_rest(self) -> bool:
-        """True when what does not trade at once stays."""
+        """True when the remainder that does not trade at once stays open."""
         return self.time_in_force in (TimeInForce.GTC, TimeInForce.POST_ONLY)
 
     @property
     def open_status(self) -> VenueStatus:
-        """The venue's word for where it stands while it works."""
+        """The venue's status of the order while it is open."""
         if self.is_untriggered:
             return VenueStatus.UNTRIGGERED
         return VenueStatus.PARTIALLY_FILLED if self.cum_quantity else VenueStatus.NEW
@@ -130,21 +130,23 @@ class PaperOrder:
         return self.limit_price is None or (self.limit_price - price) * self.side.sign >= 0
 
     def is_fired_by(self, price: Decimal) -> bool:
-        """True when ``price`` meets its condition: a stop is crossed with its side, an if-touched against it."""
+        """True when ``price`` meets the trigger: a stop is crossed in its own direction, an if-touched order in the
+        other.
+        """
         if self.stop_price is None:
             return False
         direction = -1 if self.request.order_type is OrderType.IF_TOUCHED else 1
         return (price - self.stop_price) * self.side.sign * direction >= 0
 
     def wants(self, price: Decimal) -> Decimal:
-        """What is left of it in base coin, if traded at ``price``."""
+        """Remaining quantity in base coin when traded at ``price``."""
         if not self.is_quote_sized:
             return self.quantity - self.cum_quantity
         left = (self.quantity - self.cum_value) / price
         return left // self.base_step * self.base_step
 
     def after(self, quantity: Decimal, price: Decimal) -> PaperOrder:
-        """Itself, once ``quantity`` has traded at ``price``."""
+        """The order after ``quantity`` has traded at ``price``."""
         return attrs.evolve(
             self,
             cum_quantity=self.cum_quantity + quantity,
@@ -155,7 +157,7 @@ class PaperOrder:
 
 @attrs.frozen
 class _Quote:
-    """The last price and what can still trade at it; None is unlimited."""
+    """Last price and the quantity that can still trade at it; None is unlimited."""
 
     price: Decimal
     liquidity: Decimal | None = None
@@ -168,11 +170,11 @@ class _Quote:
 
 
 class PaperMarket:
-    """Every working order and the last price of each symbol.
+    """All open orders and the last price of each symbol.
 
-    ``coins_of(symbol)`` -> (base, quote), needed where fees or balances are kept; a base of "" means that quantities
-    are contracts, which cost nothing to hold. ``balances`` (coin -> total) switches on the check that an order can be
-    paid; None is an account without end.
+    ``coins_of(symbol)`` -> (base, quote) is needed where fees or balances are kept; a base of "" means that quantities
+    are contracts, which need no coin to hold. ``balances`` (coin -> total) enables the check that an order can be paid;
+    None is an account without a limit.
     """
 
     def __init__(
@@ -191,15 +193,15 @@ class PaperMarket:
         self._totals = None if balances is None else dict(balances)
         self._working: dict[str, PaperOrder] = {}
         self._quotes: dict[str, _Quote] = {}
-        self._net: dict[str, Decimal] = {}  # what our own fills add up to
+        self._net: dict[str, Decimal] = {}  # position per symbol from our own fills
         self._placed = 0
         self._ranks = 0
         self._version_ms = 0
 
-    # -- what can be asked ---------------------------------------------------------------------------------------------
-
     def check(self, request: OrderRequest) -> None:
-        """Raise InvalidRequestError for what this market cannot do; the venue's own rules are the caller's to check."""
+        """Raise InvalidRequestError for an order type that this market cannot match; the venue's rules are checked by
+        the caller.
+        """
         if request.time_in_force is TimeInForce.DAY:
             raise InvalidRequestError("time_in_force DAY is unknown at the venue; use GTC and cancel when the day ends")
         if isinstance(request, LimitOrder) and (request.take_profit is not None or request.stop_loss is not None):
@@ -216,7 +218,7 @@ class PaperMarket:
             )
 
     def place(self, request: OrderRequest, client_order_id: str, now_ms: int) -> list[Row]:
-        """Take an order that `check` let through; raises RefusedByMarketError when the account cannot pay for it."""
+        """Accept an order that `check` passed; raises RefusedByMarketError when the balances do not cover it."""
         order = self._order_for(request, client_order_id, now_ms)
         quote = self._quotes.get(order.symbol)
         if quote is None and not order.is_untriggered and order.may_rest:
@@ -246,17 +248,17 @@ class PaperMarket:
 
     @property
     def next_broker_order_id(self) -> str:
-        """The id the next order that is taken will have."""
+        """Id that the next accepted order will have."""
         return f"{self._id_prefix}-{self._placed + 1}"
 
     def cancel(self, client_order_id: str, now_ms: int) -> list[Row]:
-        """End a working order; raises RefusedByMarketError when it is not working."""
+        """Cancel an open order; raises RefusedByMarketError when it is not open."""
         return [self._end(self._order_at_work(client_order_id), "CancelByUser", now_ms)]
 
     def amend(self, client_order_id: str, changes: OrderModification, now_ms: int) -> list[Row]:
-        """Change a working order by terms it has (see `check_changes`); raises RefusedByMarketError for a no.
+        """Change terms of an open order (see `check_changes`); raises RefusedByMarketError when refused.
 
-        An order keeps its place in the queue only if all it does is shrink.
+        The order keeps its queue position only if nothing but its quantity decreases.
         """
         order = self._order_at_work(client_order_id)
         changed = attrs.evolve(
@@ -299,10 +301,10 @@ class PaperMarket:
             raise RefusedByMarketError("the order has ended")
         return order
 
-    # -- prices --------------------------------------------------------------------------------------------------------
-
     def trade(self, symbol: str, price: Decimal, liquidity: Decimal | None, now_ms: int) -> list[Row]:
-        """The symbol now stands at ``price``, with ``liquidity`` to trade there: what rests, then what arrives."""
+        """Set the price of a symbol, with ``liquidity`` to trade at it, and match: resting orders first, then arriving
+        ones.
+        """
         self._quotes[symbol] = _Quote(price, liquidity)
         working = sorted(
             (order for order in self._working.values() if order.symbol == symbol), key=lambda order: order.rank
@@ -327,7 +329,7 @@ class PaperMarket:
         return [*rows, *self._end_if_nothing_to_reduce(order, now_ms)]
 
     def _may_trade(self, order: PaperOrder, price: Decimal) -> Decimal:
-        """What is left of it in base coin, of a reduce-only order no more than there is to reduce."""
+        """Remaining quantity in base coin; for a reduce-only order at most the position it can reduce."""
         wanted = order.wants(price)
         return min(wanted, self._reducible(order)) if order.request.reduce_only else wanted
 
@@ -341,7 +343,7 @@ class PaperMarket:
         return [self._end(left, "CancelByReduceOnly", now_ms)]
 
     def _arrive(self, order: PaperOrder, now_ms: int) -> list[Row]:
-        """An order meets the present price: it trades what it can and may, and rests or ends with what is left."""
+        """Match an arriving order at the current price, then rest or end it with the remainder."""
         quote = self._quotes[order.symbol]
         order = attrs.evolve(order, has_arrived=True)
         self._working[order.client_order_id] = order
@@ -366,7 +368,7 @@ class PaperMarket:
     def _execute(
         self, order: PaperOrder, quantity: Decimal, price: Decimal, now_ms: int, *, is_maker: bool
     ) -> list[Row]:
-        """One fill, and the row that goes with it: the order's end when nothing is left, else where it stands."""
+        """One fill and the order row after it: final when nothing is left."""
         coins = self._coins_of(order.symbol) or ("", "")
         fee = self._fees.charge(order.side, quantity, price, coins, is_maker=is_maker)
         filled = order.after(quantity, price)
@@ -409,15 +411,13 @@ class PaperMarket:
         status = VenueStatus.PARTIALLY_FILLED_CANCELED if order.cum_quantity else VenueStatus.CANCELLED
         return attrs.evolve(self._report(order, status, now_ms), reason=reason)
 
-    # -- the account ---------------------------------------------------------------------------------------------------
-
     @property
     def totals(self) -> Mapping[str, Decimal] | None:
-        """Coin -> what the account holds, None when it is without end."""
+        """Coin -> balance, None for an account without a limit."""
         return None if self._totals is None else dict(self._totals)
 
     def locked(self, coin: str) -> Decimal:
-        """What resting orders hold back of ``coin``."""
+        """Amount of ``coin`` that resting orders reserve."""
         return self._locked_by_others(coin, "")
 
     def _locked_by_others(self, coin: str, client_order_id: str) -> Decimal:
@@ -427,7 +427,7 @@ class PaperMarket:
         return sum((need.amount for need in needs if need.coin == coin), ZERO)
 
     def _need(self, order: PaperOrder, price: Decimal) -> Fee:
-        """What an order needs to have to trade in full; nothing before it arrived, unless it does so at ``price``."""
+        """Amount that an order needs to trade in full; zero before it arrived, unless it arrives at ``price``."""
         base, quote = self._coins_of(order.symbol) or ("", "")
         if not base or not (order.has_arrived or price):
             return Fee()
@@ -457,10 +457,8 @@ class PaperMarket:
         for coin, amount in moves:
             self._totals[coin] = self._totals.get(coin, ZERO) + amount
 
-    # -- rows ----------------------------------------------------------------------------------------------------------
-
     def _report(self, order: PaperOrder, status: VenueStatus, now_ms: int) -> OrderReport:
-        # Each row is a later version than the last, also when the clock stands still: versions decide between terms.
+        # Every row has a later update time than the last one, even if the clock stands still: terms are ordered by it.
         self._version_ms = max(now_ms, self._version_ms + 1)
         return OrderReport(
             broker_order_id=order.broker_order_id,
@@ -487,7 +485,7 @@ class PaperMarket:
 
     @property
     def working(self) -> int:
-        """How many orders are at work."""
+        """Number of open orders."""
         return len(self._working)
 
     @property
