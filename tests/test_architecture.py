@@ -30,6 +30,7 @@ HOUSE = (
         "broker.arguments",
         "broker.capabilities",
         "broker.state",
+        "broker.order_log",
         "broker.order_queries",
         "broker.risk",
     ),
@@ -43,8 +44,12 @@ HOUSE = (
     ("monitoring", "cli"),
 )
 PURE = ("errors", "money", "model", "events", "orders", "reconcile", "health")
-PURE_PARTS = tuple(
-    f"journal.{part}" for part in ("intents", "ownership", "postgres_sql", "protocol", "schema", "statements", "verify")
+PURE_PARTS = (
+    "broker.order_log",
+    *(
+        f"journal.{part}"
+        for part in ("intents", "ownership", "postgres_sql", "protocol", "schema", "statements", "verify")
+    ),
 )
 FOR_MONITORING = {"prometheus_client", "apprise", "waitress"}  # extras `metrics`, `alerts` and `web`
 IMPURE_MODULES = {"threading", "socket", "time", "random", "os", "requests", "websocket", "logging", "blinker", "queue"}

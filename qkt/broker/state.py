@@ -11,25 +11,28 @@ import copy
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TypeVar
 
+from qkt.broker import order_log
 from qkt.bus import EventBus
 from qkt.clock import Clock
 from qkt.errors import InvalidRequestError, QktError, WaitTimeoutError
-from qkt.events import BrokerEvent, set_timestamp
+from qkt.events import BrokerEvent, HealthDegraded, HealthRestored, set_timestamp
 from qkt.health import HealthEpisodes
 from qkt.ids import nonce_of, run_nonce, was_issued_here
 from qkt.model.checks import is_crossed
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderView
 from qkt.model.reports import OrderReport, VenueStatus
-from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported, SubmitIntended
+from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported, SubmitIntended, SubmitWithdrawn
 from qkt.orders.ledger import Change, Commit, Ledger
 from qkt.orders.order import AuditEntry, Order
 
 log = logging.getLogger(__name__)
+audit_log = logging.getLogger(order_log.LOGGER)
 
 T = TypeVar("T")
 
@@ -82,6 +85,7 @@ class BrokerState:
         self._waiters: dict[int, list[_Waiter]] = {}  # by the key of the order they wait for
         self._started_ms: int | None = None
         self._is_closed = False
+        self._unlogged_health: deque[HealthDegraded | HealthRestored] = deque()
         bus.attach(self)
 
     def absorb(self, facts: Iterable[AnyFact]) -> list[Change]:
@@ -91,6 +95,7 @@ class BrokerState:
         neighbours nor the stream: it is logged, and told as `HealthDegraded` in the domain ``internal``.
         """
         changes: list[Change] = []
+        withdrawn: list[SubmitWithdrawn] = []
         waiting = iter(facts)
         while some := list(islice(waiting, _FACTS_PER_LOCK)):
             with self._lock:
@@ -99,8 +104,11 @@ class BrokerState:
                     return []
                 for fact in some:
                     self._absorb_one(fact, changes)
+                    if isinstance(fact, SubmitWithdrawn):
+                        withdrawn.append(fact)
                 self._ledger.compress_settled()
                 self._judge_queue()
+        self._write_log(changes, withdrawn)
         return changes
 
     def _absorb_one(self, fact: AnyFact, changes: list[Change]) -> None:
@@ -112,7 +120,7 @@ class BrokerState:
             self._pending = None
             self._ledger.drop_released()
             log.exception("fact not absorbed source=%s fact=%s", self.source, type(fact).__name__)
-            self.degrade("internal", f"a {type(fact).__name__} could not be absorbed: {bounded(repr(error))}")
+            self._degrade("internal", f"a {type(fact).__name__} could not be absorbed: {bounded(repr(error))}")
 
     def _apply(self, commit: Commit, changes: list[Change]) -> None:
         """Write one commit together with its events and alarms."""
@@ -152,6 +160,9 @@ class BrokerState:
                 del self._journal[next(iter(self._journal))]
         if pending.events:
             self.bus.enqueue(pending.events, source=self)
+            for event in pending.events:
+                if isinstance(event, HealthDegraded | HealthRestored):
+                    self._unlogged_health.append(event)
         self._pending = None
 
     def _wake(self, commit: Commit) -> None:
@@ -176,6 +187,7 @@ class BrokerState:
             commits = self._ledger.prepare_submits(facts)
             notable = [(commit.revision, commit.change) for commit in commits if commit.change is not None]
             self._write(_Transaction(commits, notable=notable))
+        self._write_log([change for _, change in notable])
 
     def publish(self, events: list[BrokerEvent]) -> None:
         """Queue new events that are not about one order, which are stamped in place; deliver afterwards."""
@@ -184,13 +196,22 @@ class BrokerState:
             if events and not self._is_closed:
                 self._stamp(events)
                 self._write(_Transaction(events=events))
+        self._write_health_log()
 
     def degrade(self, domain: str, reason: str) -> None:
         """Begin an episode of ill health, unless one is open; deliver afterwards."""
+        self._degrade(domain, reason)
+        self._write_health_log()
+
+    def _degrade(self, domain: str, reason: str) -> None:
         self._change_health(lambda episodes: episodes.degrade(domain, reason, self._clock.now_ms()))
 
     def restore(self, domain: str) -> None:
         """End an episode, if one is open; deliver afterwards."""
+        self._restore(domain)
+        self._write_health_log()
+
+    def _restore(self, domain: str) -> None:
         with self._lock:
             if domain in self._episodes.reasons:
                 self._change_health(lambda episodes: episodes.restore(domain, self._clock.now_ms()))
@@ -210,9 +231,33 @@ class BrokerState:
         depth = self.bus.queue_depth
         if depth > QUEUE_ALARM:
             if "delivery" not in self._episodes.reasons:
-                self.degrade("delivery", f"{depth} events wait: a handler is slower than the venue")
+                self._degrade("delivery", f"{depth} events wait: a handler is slower than the venue")
         elif depth * 2 < QUEUE_ALARM and "delivery" in self._episodes.reasons:
-            self.restore("delivery")
+            self._restore("delivery")
+
+    def _write_log(self, changes: Sequence[Change], withdrawn: Sequence[SubmitWithdrawn] = ()) -> None:
+        """Write the order audit log and the alarms. Call it without the lock: a log handler may be slow."""
+        if (changes or withdrawn) and audit_log.isEnabledFor(logging.INFO):
+            try:
+                for line in order_log.lines_of(changes, source=self.source):
+                    audit_log.info("%s", line)
+                for fact in withdrawn:
+                    audit_log.info("%s", order_log.withdrawn_line(fact, source=self.source))
+            except Exception:  # a fault in a text must not end the reader's thread
+                log.exception("order log failed source=%s", self.source)
+        if self._unlogged_health:
+            self._write_health_log()
+
+    def _write_health_log(self) -> None:
+        while self._unlogged_health:
+            try:
+                event = self._unlogged_health.popleft()
+            except IndexError:  # another thread writes it
+                return
+            if isinstance(event, HealthDegraded):
+                log.warning("degraded %s", order_log.health_fields(event))
+            else:
+                log.info("restored %s", order_log.health_fields(event))
 
     def started(self, venue_ms: int) -> None:
         """The first round is over: an order placed later by another run comes from a foreign process."""

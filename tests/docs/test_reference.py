@@ -9,6 +9,7 @@ from pathlib import Path
 
 import qkt
 import qkt.testing
+from qkt.broker import order_log
 from qkt.bybit.transport import client
 
 ROOT = Path(__file__).parents[2]
@@ -23,7 +24,7 @@ def pages() -> str:
 
 def log_calls() -> list[tuple[str, str]]:
     """Level and phrase of every line the product logs; the phrase ends where the first value begins."""
-    found = []
+    found = [("info", phrase) for phrase in order_log.PHRASES]
     for path in PRODUCT:
         for node in ast.walk(ast.parse(path.read_text())):
             is_log = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS
