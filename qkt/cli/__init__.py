@@ -1,8 +1,8 @@
-"""``qkt``: one command for the person at the keyboard and for the script at night.
+"""``qkt``: the command line, for interactive use and for scripts.
 
-Each command is a module of its own, imported only when asked for, so that ``qkt version`` needs neither rich nor
-aiohttp. What is common to all is here: Ctrl-C ends with 130 and no traceback, a closed pipe ends quietly, an error of
-qkt is one sentence on stderr.
+Each command is a module that is imported only when it runs, so that ``qkt version`` needs neither rich nor aiohttp.
+This module holds what is common to all: Ctrl-C exits with 130 and no traceback, a closed pipe exits quietly, an error
+of qkt is one sentence on stderr.
 """
 
 from __future__ import annotations
@@ -53,10 +53,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _dispatch(arguments)
     except KeyboardInterrupt:
         if sys.stderr.isatty():
-            print(file=sys.stderr)  # the shell's prompt on a line of its own, below ^C
+            print(file=sys.stderr)  # puts the shell's prompt on the line below ^C
         _quietly_drop_stdout()
         return exit_codes.INTERRUPTED
-    except BrokenPipeError:  # somebody reads no further: `qkt orders | head -1`
+    except BrokenPipeError:  # the reader closed the pipe, e.g. `qkt orders | head -1`
         _quietly_drop_stdout()
         return exit_codes.OK
     except SystemExit as end:  # argparse: 2 for a wrong call, 0 for --help
@@ -85,7 +85,7 @@ def _dispatch(arguments: list[str]) -> int:
 
 
 def _quietly_drop_stdout() -> None:
-    """Nothing more can or should be written: keep the interpreter's last flush from complaining."""
+    """Redirect stdout to /dev/null, so that the interpreter's last flush of a closed pipe does not raise."""
     try:
         sys.stdout.flush()
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Before anything is sent, a person says yes: at the keyboard, or once and for all with ``--yes``."""
+"""Confirmation before anything is sent: at the prompt, or with ``--yes``."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from qkt.errors import InvalidRequestError
 
 
 def add_sending_options(parser: argparse.ArgumentParser) -> None:
-    """``--dry-run``, ``--yes`` and ``--wait``."""
+    """Add ``--dry-run``, ``--yes`` and ``--wait``."""
     parser.add_argument("--dry-run", action="store_true", help="check everything and show it; send nothing")
     parser.add_argument("--yes", action="store_true", help="do not ask; needed where nobody can answer")
     parser.add_argument("--wait", default="30s", help="how long to wait for the outcome (default 30s)")
 
 
 def is_confirmed(options: argparse.Namespace, screen: Screen, question: str) -> bool:
-    """True when it may be sent. Raises InvalidRequestError where nobody can be asked."""
+    """True when the request may be sent. Raises InvalidRequestError without a terminal and without ``--yes``."""
     if options.yes:
         return True
     if screen.is_json or not sys.stdin.isatty():

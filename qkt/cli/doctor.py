@@ -1,6 +1,6 @@
-"""``qkt doctor``: is everything here and at the venue as a bot needs it? One light per line, each with its remedy.
+"""``qkt doctor``: checks of this machine, the key, the connections and the account, each with its remedy.
 
-Exit codes: 0 no red light, 1 at least one, 130 Ctrl-C. A yellow light is a warning and leaves the code at 0.
+Exit codes: 0 no check is red, 1 at least one is, 130 Ctrl-C. A yellow check is a warning and leaves the code at 0.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def _connected(client: BybitClient, screen: Screen) -> Iterator[Light]:
 
 
 def _state(client: BybitClient) -> Iterator[Light]:
-    """What a broker sees: the same first round a bot would make."""
+    """Checks of the account's state, by the first round that a broker makes."""
     try:
         with BybitSpotBroker(client, EventBus(), recovery_window_ms=0) as broker:
             orders, health, report = broker.open_orders(), broker.health, broker.reports[0]
@@ -143,7 +143,7 @@ def _state(client: BybitClient) -> Iterator[Light]:
 
 @contextmanager
 def _asking() -> Iterator[Callable[[Callable[[], Any]], Any]]:
-    """Ask the venue; a refusal becomes a light instead of an end."""
+    """Context in which a refusal by the venue becomes a red check instead of an exception."""
 
     def ask(question: Callable[[], Any]) -> Any:
         try:

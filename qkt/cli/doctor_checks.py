@@ -1,4 +1,4 @@
-"""From what was measured to a light, with its remedy. Pure: numbers and replies in, a `Light` out."""
+"""Checks of ``qkt doctor`` as pure functions: measurements and replies in, a `Light` out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import attrs
 from qkt.bybit.transport.client import ClientStats
 
 _VENUE_REQUESTS_IN_5_S = 600  # per address (docs v5/rate-limit)
-_FUTURE_ALLOWED_MS = 1_000  # a timestamp may lie this far ahead of the venue's clock (docs v5/guide)
+_FUTURE_ALLOWED_MS = 1_000  # largest lead over the venue's clock that a timestamp may have (docs v5/guide)
 
 
 class Colour(enum.Enum):
-    """From good to bad."""
+    """Result of a check, from good to bad."""
 
     GREEN = "green"
     YELLOW = "yellow"
@@ -24,7 +24,7 @@ class Colour(enum.Enum):
 
 @attrs.frozen(kw_only=True)
 class Light:
-    """One line of the examination."""
+    """Name, colour, finding and remedy of one check."""
 
     name: str
     value: str
@@ -33,12 +33,12 @@ class Light:
     details: Mapping[str, Any] = attrs.field(factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """For ``--json``."""
+        """The check as plain JSON types."""
         return {**attrs.asdict(self, recurse=False), "colour": self.colour.value, "details": dict(self.details)}
 
 
 def clock_skew(offsets_ms: Sequence[float], round_trips_ms: Sequence[float], *, recv_window_ms: int) -> Light:
-    """The clock's error, against what a measurement over this line can tell at all: half the round trip."""
+    """Check of the clock offset, compared with what half a round trip can measure."""
     if not offsets_ms:
         return Light(name="clock", colour=Colour.RED, value="not measured", remedy="the venue does not tell its time")
     best = min(range(len(round_trips_ms)), key=lambda at: round_trips_ms[at])
@@ -57,7 +57,7 @@ def clock_skew(offsets_ms: Sequence[float], round_trips_ms: Sequence[float], *, 
 
 
 def latency(name: str, samples_ms: Sequence[float], remedy: str) -> Light:
-    """Median, nine tenths and worst."""
+    """Check of the round trips: median, 90th percentile and maximum."""
     if not samples_ms:
         return Light(name=name, colour=Colour.YELLOW, value="not measured", remedy="run it again")
     p50, p90, worst = percentile(samples_ms, 50), percentile(samples_ms, 90), max(samples_ms)
@@ -69,13 +69,13 @@ def latency(name: str, samples_ms: Sequence[float], remedy: str) -> Light:
 
 
 def percentile(samples: Sequence[float], percent: int) -> float:
-    """The smallest sample that so many percent of all do not exceed."""
+    """The smallest sample that ``percent`` of all samples do not exceed."""
     ordered = sorted(samples)
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
 def key_is_valid(key: Mapping[str, Any]) -> Light:
-    """The venue knows the key, and what it is for. Source of this and the next: docs v5/user/apikey-info."""
+    """Check that the venue accepts the key. Source, also of the next checks: docs v5/user/apikey-info."""
     note = f" {key['note']!r}" if key.get("note") else ""
     if key.get("readOnly"):
         remedy = "make a read-write key to trade; for watching this one is the safer choice"
@@ -84,7 +84,7 @@ def key_is_valid(key: Mapping[str, Any]) -> Light:
 
 
 def permissions(key: Mapping[str, Any]) -> Light:
-    """Spot trading is what qkt needs."""
+    """Check that the key may trade."""
     rights = _rights(key)
     named = ", ".join(f"{group} {'+'.join(each)}" for group, each in rights.items() if each)
     if "SpotTrade" not in rights.get("Spot", []):
@@ -94,7 +94,7 @@ def permissions(key: Mapping[str, Any]) -> Light:
 
 
 def withdrawal(key: Mapping[str, Any]) -> Light:
-    """A bot never needs it, and a thief does."""
+    """Check that the key cannot withdraw: a bot never needs it."""
     if any("Withdraw" in right for rights in _rights(key).values() for right in rights):
         remedy = "take the right to withdraw from this key: no bot needs it"
         return Light(name="withdrawal", colour=Colour.YELLOW, value="this key may withdraw", remedy=remedy)
@@ -102,7 +102,7 @@ def withdrawal(key: Mapping[str, Any]) -> Light:
 
 
 def ip_binding(key: Mapping[str, Any]) -> Light:
-    """A key that works from anywhere works for a thief, and expires."""
+    """Check that the key is bound to addresses; one that is not expires after 90 days."""
     addresses = [str(address) for address in key.get("ips") or []]
     if not addresses or "*" in addresses:
         remedy = "bind the key to this machine's address: it is safer, and it does not expire after three months"
@@ -111,7 +111,7 @@ def ip_binding(key: Mapping[str, Any]) -> Light:
 
 
 def expiry(key: Mapping[str, Any]) -> Light:
-    """Days until the key ends; the venue counts them only for keys that end."""
+    """Check of the days until the key expires; the venue reports them only for keys that do."""
     try:
         days = int(key.get("deadlineDay") or 0)
     except (TypeError, ValueError):
@@ -128,7 +128,7 @@ def expiry(key: Mapping[str, Any]) -> Light:
 
 
 def account_type(info: Mapping[str, Any], asked_for: str) -> Light:
-    """qkt speaks to unified accounts. Source: docs v5/account/account-info, ``unifiedMarginStatus``."""
+    """Check that the account is a unified one. Source: docs v5/account/account-info, ``unifiedMarginStatus``."""
     kinds = {1: "classic", 3: "unified 1.0", 4: "unified 1.0 pro", 5: "unified 2.0", 6: "unified 2.0 pro"}
     status = info.get("unifiedMarginStatus")
     kind = kinds.get(status if isinstance(status, int) else 0, f"unknown ({status})")
@@ -143,7 +143,7 @@ def account_type(info: Mapping[str, Any], asked_for: str) -> Light:
 
 
 def rate_limits(stats: ClientStats) -> Light:
-    """How much of the address's budget this examination itself used, and whether the venue turned anything away."""
+    """Check of the address's request budget that this run used, and of requests that the venue refused."""
     used = stats.requests_in_5_s
     value = f"{used} of {_VENUE_REQUESTS_IN_5_S} requests per 5 s used here, {stats.throttled} turned away"
     details = {"used_in_5_s": used, "limit_in_5_s": _VENUE_REQUESTS_IN_5_S, "throttled": stats.throttled}

@@ -1,4 +1,4 @@
-"""What is not installed, said so that it can be installed."""
+"""Messages about extras that are not installed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _WHAT = {"venue": "aiohttp", "cli": "rich"}
 
 
 def missing_extra(extra: str) -> str | None:
-    """The sentence that helps when an extra is not installed; None when it is."""
+    """Message that names the extra to install; None when it is installed."""
     package = _WHAT[extra]
     if importlib.util.find_spec(package) is not None:
         return None

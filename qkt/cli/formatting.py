@@ -1,4 +1,4 @@
-"""qkt's values as plain JSON types, and as the words of a table."""
+"""Values formatted as plain JSON types and as table cells."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from qkt.money import to_wire
 
 
 def plain(value: Any) -> Any:
-    """Decimals as strings, enums as their words, attrs values as objects; every number exact."""
+    """A value as plain JSON types: decimals as strings, enums as their values, attrs classes as objects. Exact."""
     match value:
         case None | bool() | int() | str() | float():
             return value
@@ -75,7 +75,7 @@ def counted(count: int, what: str) -> str:
 
 
 def span(age_ms: int | None) -> str:
-    """A duration as a person says it: 840 ms, 12 s, 5 min, 3 h."""
+    """A duration as text: 840 ms, 12 s, 5 min, 3 h."""
     if age_ms is None:
         return "never"
     for unit, in_ms in (("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1_000)):
@@ -85,7 +85,7 @@ def span(age_ms: int | None) -> str:
 
 
 def terms(view: OrderView) -> str:
-    """At what price an order trades: ``59350``, ``market``, ``stop 58000``, ``stop 58000 limit 57900``."""
+    """Price terms of an order: ``59350``, ``market``, ``stop 58000``, ``stop 58000 limit 57900``."""
     parts = []
     if view.stop_price is not None:
         kind = "touch" if view.order_type.value == "IF_TOUCHED" else "stop"

@@ -1,7 +1,7 @@
-"""``qkt modify``, ``qkt cancel``, ``qkt cancel-all``: ask, then wait for what really became of each order.
+"""``qkt modify``, ``qkt cancel``, ``qkt cancel-all``: send the request, then wait for the result of each order.
 
-Exit codes: 0 done, 1 refused or too late (the order is as it was, or had ended otherwise), 2 wrong call, 3 the venue
-could not be reached, 4 unknown, 130 Ctrl-C. With several orders the gravest counts: 4 before 1 before 0.
+Exit codes: 0 done, 1 refused or too late (the order is unchanged, or had ended otherwise), 2 wrong call, 3 the venue
+could not be reached, 4 unknown, 130 Ctrl-C. With several orders the highest code is returned.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from qkt.model.orders import OrderModification, OrderStatus, OrderView
 
 @attrs.frozen(kw_only=True)
 class Ending:
-    """What a cancel led to. ``code`` is its exit code."""
+    """Result of one cancel. ``code`` is its exit code."""
 
     view: OrderView
     code: int
@@ -76,9 +76,6 @@ def run_cancel_all(argv: Sequence[str]) -> int:
     add_account_options(parser, categories="both")
     add_sending_options(parser)
     return run_command(parser, argv, _cancel_all)
-
-
-# -- modify ------------------------------------------------------------------------------------------------------
 
 
 def _modify(options: argparse.Namespace, screen: Screen) -> int:
@@ -153,9 +150,6 @@ def _modify_outcome(changes: OrderModification, ack: SubmitAck, now: OrderView) 
     return "UNKNOWN", exit_codes.UNKNOWN
 
 
-# -- cancel ------------------------------------------------------------------------------------------------------
-
-
 def _cancel(options: argparse.Namespace, screen: Screen) -> int:
     with session(options, screen) as account:
         views = [find_order(account, name) for name in options.ids]
@@ -186,12 +180,12 @@ def _cancel_these(account: Session, views: list[OrderView], options: argparse.Na
         return exit_codes.NO
     with progress(screen, f"cancelling {len(views)}", expected_s=span_ms(options.wait) / 1000):
         asked = [(view, _ask(account, view)) for view in views]
-        deadline = time.monotonic() + span_ms(options.wait) / 1000  # one for all of them
+        deadline = time.monotonic() + span_ms(options.wait) / 1000  # one deadline for all orders
         endings = [
             _ending(account, view, answer, max(1, round((deadline - time.monotonic()) * 1000)))
             for view, answer in asked
         ]
-        account.broker.reconcile()  # what else is open by now?
+        account.broker.reconcile()  # finds orders that were opened meanwhile
     for ending in endings:
         name = ending.view.client_order_id or ending.view.broker_order_id
         style = {exit_codes.OK: "green", exit_codes.NO: "red"}.get(ending.code, "bold yellow")
@@ -214,7 +208,7 @@ def _cancel_these(account: Session, views: list[OrderView], options: argparse.Na
 
 
 def _ask(account: Session, view: OrderView) -> SubmitAck | VenueUnavailableError:
-    """One cancel; one that could not be sent keeps none of the others from being sent."""
+    """Send one cancel; returns the error of one that could not be sent, so that the others are sent all the same."""
     try:
         return account.broker.cancel(**ids_of(view))
     except VenueUnavailableError as error:

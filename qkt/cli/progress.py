@@ -1,4 +1,4 @@
-"""Something to look at while one waits for more than a second: on stderr, for a person only, gone afterwards."""
+"""Progress bar on stderr for waits of more than a second; only on a terminal, removed afterwards."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _AFTER_S, _EVERY_S, _CELLS = 1.0, 0.1, 12
 
 @contextmanager
 def progress(screen: Screen, what: str, *, expected_s: float | None = None) -> Iterator[None]:
-    """Show ``what`` with a moving bar and the seconds passed, once the block has taken a second.
+    """Show ``what`` with a bar and the elapsed seconds, once the block has taken a second.
 
-    ``expected_s`` makes the bar fill up to that time; without it a mark wanders.
+    ``expected_s`` is the time at which the bar is full; without it a mark moves back and forth.
     """
     if screen.is_json or not sys.stderr.isatty():
         yield

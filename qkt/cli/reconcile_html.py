@@ -1,4 +1,4 @@
-"""The reconcile report as one HTML page: no script, no other file, readable in a mail and on paper."""
+"""The reconcile report as one HTML page without scripts or external files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
 
 
 def page(findings: Findings) -> str:
-    """The whole page."""
+    """The page as text."""
     first = findings.reports[0]
     verdict = {
         0: ("good", "Everything was read, nothing differed and nothing is unresolved."),

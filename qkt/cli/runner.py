@@ -1,6 +1,6 @@
-"""How every command that talks to the venue begins and ends: parse, act, and turn an error into a sentence and a code.
+"""Common frame of the commands that use the venue: parse, run, and turn an error into a message and an exit code.
 
-No traceback reaches a user for anything qkt raises on purpose; with ``--json`` the error is a document too.
+No traceback is printed for errors that qkt raises on purpose; with ``--json`` the error is a document too.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run_command(parser: argparse.ArgumentParser, argv: Sequence[str], action: Ac
 
 
 def code_of(error: QktError) -> int:
-    """What the caller can do about an error, as an exit code."""
+    """Exit code of an error."""
     if _is_about_the_key(error):
         return exit_codes.USAGE
     match error:
@@ -65,7 +65,7 @@ def _is_about_the_key(error: BaseException) -> bool:
 
 
 def command_parser(name: str, description: str, *, epilog: str = "") -> argparse.ArgumentParser:
-    """A parser with ``--json``, whose help keeps its lines."""
+    """An argument parser with ``--json`` whose help text keeps its line breaks."""
     parser = argparse.ArgumentParser(
         prog=f"qkt {name}",
         description=description,

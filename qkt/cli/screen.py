@@ -1,8 +1,8 @@
-"""The one place that prints.
+"""Output of all commands.
 
-Lines are made of styled pieces, laid out by the caller in plain characters, so that a terminal with rich, one without
-it and a pipe show the same text and differ in colour only. Results go to stdout; progress goes to stderr, only to a
-person's terminal, and never with ``--json``.
+Lines are made of styled pieces laid out in plain characters, so that a terminal with rich, a terminal without it and a
+pipe show the same text and differ in colour only. Results go to stdout; progress goes to stderr, only on a terminal,
+and never with ``--json``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ WIDTH = 80
 
 
 class Screen:
-    """Where a command writes. ``is_json`` silences everything but `result`."""
+    """Writes a command's output. ``is_json`` suppresses everything but `result`."""
 
     def __init__(self, *, is_json: bool = False, out: TextIO | None = None) -> None:
         self.is_json = is_json
@@ -48,13 +48,13 @@ class Screen:
             self.line(line)
 
     def result(self, document: Any) -> None:
-        """With ``--json``: the one document of this run, on one line."""
+        """Print the one JSON document of this run, with ``--json`` only."""
         if self.is_json:
             print(json.dumps(document, default=str), file=self._out, flush=True)
 
 
 def complain(command: str, message: str) -> None:
-    """Say on stderr what is wrong, in one paragraph."""
+    """Print an error message to stderr."""
     print(f"{command}: {message}", file=sys.stderr, flush=True)
 
 
@@ -66,7 +66,7 @@ def wrapped(text: str, indent: str = "", width: int = WIDTH) -> list[str]:
 
 
 def _rich_console(out: TextIO) -> Any:
-    """A console when a person looks and rich is there; None otherwise."""
+    """A rich console when stdout is a terminal and rich is installed; None otherwise."""
     if not out.isatty() or os.environ.get("TERM") == "dumb" or "NO_COLOR" in os.environ:
         return None
     try:

@@ -1,8 +1,8 @@
-"""``qkt submit``: one order, and which of three things became of it.
+"""``qkt submit``: sends one order and prints its outcome.
 
-ACCEPTED: the venue has it, and how it stands. REJECTED: proved. UNKNOWN: it may be live; look it up, never resend.
-Exit codes: 0 accepted, 1 rejected or declined, 2 it cannot be right (nothing was sent), 3 the venue could not be
-reached (nothing was sent), 4 unknown, 130 Ctrl-C.
+ACCEPTED: the venue has it, with its state. REJECTED: proved. UNKNOWN: it may be live; look it up, never resend.
+Exit codes: 0 accepted, 1 rejected or declined, 2 invalid (nothing was sent), 3 the venue could not be reached (nothing
+was sent), 4 unknown, 130 Ctrl-C.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _submit(options: argparse.Namespace, screen: Screen) -> int:
 
 
 def request_of(options: argparse.Namespace) -> OrderRequest:
-    """The order the arguments describe; raises InvalidRequestError for what cannot be right."""
+    """The order described by the arguments; raises InvalidRequestError for an invalid one."""
     common: dict[str, Any] = {
         "symbol": full_symbol(options.symbol, options.category),
         "side": Side[options.side.upper()],
@@ -129,7 +129,7 @@ def request_of(options: argparse.Namespace) -> OrderRequest:
 
 
 def decimal_of(text: str, name: str) -> Decimal:
-    """A number as typed, exact; raises InvalidRequestError otherwise."""
+    """A number as typed, exact; raises InvalidRequestError for other text."""
     try:
         value = Decimal(text)
     except InvalidOperation:
@@ -172,7 +172,7 @@ def _send(account: Session, request: OrderRequest, options: argparse.Namespace, 
 
 
 def _outcome(account: Session, request: OrderRequest, wait_ms: int) -> tuple[SubmitOutcome, OrderView]:
-    """Wait until it is known which of the three it is, and for an order that ends at once, until it has ended."""
+    """Wait for the outcome, and for the end of an order that cannot rest."""
     client_order_id = str(request.client_order_id)
     ends_at_once = isinstance(request, MarketOrder) or (
         isinstance(request, LimitOrder) and request.time_in_force in _ENDS_AT_ONCE

@@ -1,4 +1,4 @@
-"""``qkt venue``: the simulated Bybit as a program of its own, for a bot in any language."""
+"""``qkt venue``: runs the simulated Bybit as a program, for a bot in any language."""
 
 from __future__ import annotations
 

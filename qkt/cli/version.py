@@ -1,4 +1,4 @@
-"""``qkt version``: what is installed, for a bug report."""
+"""``qkt version``: versions of qkt and its dependencies, for a bug report."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""``qkt watch``: the account as qkt knows it, live, with the age of every number; it changes nothing.
+"""``qkt watch``: live view of the account, with the age of every number; changes nothing.
 
-On a terminal a page that follows its size; piped, a line per event; with ``--json`` a JSON line per event and per
-state. It stays through lost connections and shows them. Exit codes: 0 the time given by ``--for`` is over, 2 wrong
+On a terminal a page that follows its size; piped, one line per event; with ``--json`` one JSON line per event and per
+state. It continues through lost connections and shows them. Exit codes: 0 the time given by ``--for`` is over, 2 wrong
 call, 3 the venue could not be reached at the start, 130 Ctrl-C.
 """
 
@@ -71,7 +71,7 @@ def _watch(options: argparse.Namespace, screen: Screen) -> int:
                 _every_turn(woken, until, lambda: paint(_page(account, memory)))
         else:
             screen.lines(_page(account, memory))
-            untold.clear()  # the page has shown what the first round found
+            untold.clear()  # events of the first round are on the page already
             _every_turn(woken, until, lambda: _print_lines(screen, untold))
     return exit_codes.OK
 
@@ -83,12 +83,12 @@ def _once(account: Session, memory: Memory, screen: Screen) -> None:
 
 def _page(account: Session, memory: Memory, height: int | None = None) -> list[Line]:
     columns, lines = _terminal_size()
-    # one column less: a full last column leaves terminals of two minds about where the next line begins
+    # one column less: terminals differ in where the cursor goes after a character in the last column
     return page(account, memory, width=columns - 1, height=height or lines)
 
 
 def _terminal_size() -> tuple[int, int]:
-    """The terminal's own word first: ``COLUMNS`` of a shell does not follow a resized window."""
+    """Size reported by the terminal, else ``COLUMNS`` and ``LINES``, which do not follow a resized window."""
     try:
         size = os.get_terminal_size(sys.stdout.fileno())
     except (OSError, ValueError):
@@ -97,7 +97,7 @@ def _terminal_size() -> tuple[int, int]:
 
 
 def _every_turn(woken: threading.Event, until: float | None, turn: Callable[[], None]) -> None:
-    """At once, then whenever something happened (but not more often than an eye can follow), and every second."""
+    """Call ``turn`` at once, after each event (at most every 0.2 s), and every second, until the deadline."""
     breath = threading.Event()
     while True:
         woken.clear()
@@ -141,7 +141,7 @@ def _state(account: Session) -> dict[str, object]:
 
 @contextmanager
 def _painter() -> Iterator[Callable[[list[Line]], None]]:
-    """Paint whole pages on the terminal's other screen and give the first one back at the end."""
+    """Context that paints pages on the terminal's alternate screen and restores the first screen at the end."""
     write = sys.stdout.write
     console = Screen().console
     write("\x1b[?1049h\x1b[?25l")

@@ -1,4 +1,4 @@
-"""What ``qkt watch`` shows, as lines that fit a terminal: what is worst stands on top, what is oldest falls off."""
+"""The page of ``qkt watch`` as lines that fit a terminal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _KEPT = 200
 
 
 class Memory:
-    """The last fills and the last events. Heard on the bus's thread, read on the painter's."""
+    """The last fills and events. Written on the bus's thread, read on the painting thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -35,7 +35,7 @@ class Memory:
         self._fills: deque[FillEvent] = deque(maxlen=_KEPT)
 
     def hear(self, event: BrokerEvent) -> None:
-        """The handler of every event."""
+        """Remember an event; subscribed to the bus."""
         with self._lock:
             if isinstance(event, FillEvent) and event.exec_id:
                 self._fills.append(event)
@@ -194,7 +194,7 @@ def _events(events: list[BrokerEvent]) -> list[Line]:
 
 
 def event_line(event: BrokerEvent) -> Line | None:
-    """One event on one line; None for balances that did not move."""
+    """One event on one line; None for balances that did not change."""
     when, kind = time_of_day(event.timestamp), type(event).__name__
     if isinstance(event, BalancesUpdated):
         if not event.changed:

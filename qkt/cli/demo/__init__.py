@@ -1,6 +1,6 @@
-"""``qkt demo``: a bot's bad night on a simulated Bybit, and a judge who was not part of it.
+"""``qkt demo``: a bot on a simulated Bybit through outages, checked at the end by an independent judge.
 
-`story` makes things happen and waits; `telling` puts each event into words with how long it took to be known;
-`judge` compares everything the bot heard and believes with the venue's own record, and knows neither of the two;
-`sabotage` swaps a naive rule into this process, to show that the judge can say no.
+`scenario` causes the faults and waits; `narrator` prints each event with the delay until it was known; `judge` compares
+everything the bot received and believes with the venue's own record and imports neither of the two; `sabotage`
+replaces a rule of qkt by a naive one, to show that the judge can fail.
 """

@@ -1,7 +1,7 @@
 """``qkt demo``: half a minute on a simulated Bybit, judged at the end.
 
-Exit codes: 0 the bot believes exactly what the venue has, 1 it does not, 2 an extra is missing or the call is wrong,
-130 Ctrl-C.
+Exit codes: 0 the bot believes what the venue holds, 1 it does not, 2 an extra is missing or the call is wrong, 130
+Ctrl-C.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _INTRO = (
 
 
 def run(argv: Sequence[str]) -> int:
-    """Tell the story, judge it, return the exit code."""
+    """Run the scenario and the judge; returns the exit code."""
     return run_command(_parser(), argv, _play)
 
 
@@ -59,7 +59,8 @@ def _play(options: argparse.Namespace, screen: Screen) -> int:
     naive = RULES[options.sabotage] if options.sabotage else None
     pace = FAST if options.fast else STROLL
     if naive is not None:
-        pace = attrs.evolve(pace, patience_ms=pace.patience_ms // 4)  # it waits for what a naive rule never tells
+        # with a naive rule some events never come, so the scenario waits for less time
+        pace = attrs.evolve(pace, patience_ms=pace.patience_ms // 4)
         screen.line()
         screen.lines([(text, "bold red")] for text in wrapped(f'Tonight a naive rule holds: "{naive.rule}".'))
     screen.line()

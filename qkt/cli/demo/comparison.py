@@ -1,4 +1,4 @@
-"""The last page of the demo: the venue's books and the bot's view, side by side, and the counts."""
+"""Final page of the demo: the venue's books and the bot's view side by side, and the counts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LABEL, _COLUMN = 24, 25
 
 @attrs.frozen(kw_only=True)
 class BookRow:
-    """One thing, as the venue has it and as the bot has it, in the same words."""
+    """One value as the venue has it and as the bot has it, formatted alike."""
 
     label: str
     venue: str
@@ -29,14 +29,14 @@ class BookRow:
 
     @property
     def agrees(self) -> bool:
-        """True when both say the same."""
+        """True when both are equal."""
         return self.venue == self.bot
 
 
 def book_rows(
     truth: Mapping[str, Any], views: Mapping[str, OrderView], wallet: Wallet, events: Iterable[BrokerEvent]
 ) -> list[BookRow]:
-    """Every order, the fills, the fees and every coin."""
+    """Rows for every order, the fills, the fees and every coin."""
     rows = [_order_row(order, views.get(order["orderId"])) for order in truth["orders"]]
     fills = [event for event in events if isinstance(event, FillEvent) and event.exec_id]
     rows.append(BookRow(label="fills", venue=str(len(truth["executions"])), bot=str(len(fills))))
@@ -54,7 +54,7 @@ def book_rows(
 
 
 def page(rows: Iterable[BookRow], verdict: Verdict, *, sabotage: Sabotage | None) -> list[Line]:
-    """The columns, the counts, the sentence."""
+    """The table, the counts and the result, as lines."""
     lines: list[Line] = [
         "",
         [(f"{'':<{_LABEL}}{'the venue has':<{_COLUMN}}the bot believes", "bold")],
@@ -122,7 +122,7 @@ def _state(status: str, executed: str, avg_price: str) -> str:
 
 
 def _plain(view: OrderView) -> str:
-    """qkt's word for a state in the venue's spelling, so that equal things look equal."""
+    """A qkt status in the venue's spelling, so that equal states have equal text."""
     words = {"FILLED": "Filled", "CANCELLED": "Cancelled", "REJECTED": "Rejected", "NEW": "New"}
     if view.is_open and view.venue_status:
         return view.venue_status

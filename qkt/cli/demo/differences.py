@@ -1,4 +1,4 @@
-"""What the judge of the demo can say: kinds of difference, one difference, the whole verdict."""
+"""Result types of the demo's judge: kinds of difference, one difference, the verdict."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import attrs
 
 Row = Mapping[str, Any]
 
-# Kind of difference -> how it is counted on the screen.
+# kind of difference -> label of its count on the screen
 KINDS = {
     "fill lost": "fills_lost",
     "fill duplicated": "fills_duplicated",
@@ -31,7 +31,7 @@ KINDS = {
 
 @attrs.frozen(kw_only=True)
 class Difference:
-    """One thing in which the bot and the venue's record disagree. ``kind`` is one of `KINDS`."""
+    """One disagreement between the bot and the venue's record. ``kind`` is one of `KINDS`."""
 
     kind: str
     order: str = ""
@@ -43,7 +43,7 @@ class Difference:
 
 @attrs.frozen(kw_only=True)
 class Verdict:
-    """The judgement. ``agrees`` is True when there is not one difference."""
+    """Result of the comparison: all differences."""
 
     differences: tuple[Difference, ...]
     executions_at_venue: int
@@ -52,11 +52,11 @@ class Verdict:
 
     @property
     def agrees(self) -> bool:
-        """True when everything heard and believed is what the venue's record says."""
+        """True when there is no difference."""
         return not self.differences
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many differences of each kind, zeros included."""
+        """Number of differences per kind, zeros included."""
         found = Counter(difference.kind for difference in self.differences)
         return {name: found[kind] for kind, name in KINDS.items()}

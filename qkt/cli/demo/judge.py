@@ -1,8 +1,9 @@
-"""Whether what a bot heard and believes is what the venue's record says. Pure: no I/O, no clock, no broker.
+"""Comparison of what a bot received and believes with the venue's record. Pure: no I/O, no clock, no broker.
 
-Every event is compared, not only the final state: each execution of the record told exactly once with the same price,
-quantity and fee; each order accepted once, before its fills; each end told once, last, as the venue ended it; every
-balance ever told one that the account really held. What is not in the record is invented, what is not told is lost.
+Every event is compared, not only the final state: each execution of the record published exactly once with the same
+price, quantity and fee; each order accepted once, before its fills; each end published once, last, as the venue
+recorded it; every published balance one that the account really held. An event without a record is invented, a record
+without an event is lost.
 """
 
 from __future__ import annotations
@@ -48,11 +49,11 @@ def judge(
     """Compare a bot with the venue.
 
     Args:
-        truth: the venue's record of the account, as ``SimulatedBybit.truth()`` gives it.
-        events: everything the bot heard, from before the first order on, in the order of hearing.
-        views: what the bot believes at the end, broker order id -> view; an order it does not know is left out.
-        wallet: the balances the bot believes at the end.
-        unresolved: the orders the bot says it cannot speak for.
+        truth: the venue's record of the account, as returned by ``SimulatedBybit.truth()``.
+        events: every event the bot received, from before the first order on, in order of arrival.
+        views: the bot's final beliefs, broker order id -> view; orders that it does not know are left out.
+        wallet: the bot's final balances.
+        unresolved: orders that the bot reports as unresolved.
     """
     orders = {row["orderId"]: row for row in truth["orders"]}
     told: dict[str, list[OrderEvent]] = defaultdict(list)
@@ -77,7 +78,7 @@ def judge(
 
 
 def _fills(executions: Sequence[Row], fills: Sequence[FillEvent]) -> Iterable[Difference]:
-    """Each execution of the record exactly once, digit for digit; nothing else."""
+    """Differences in executions: each of the record exactly once, with equal numbers, and no others."""
     told: dict[str, list[FillEvent]] = defaultdict(list)
     for event in fills:
         told[event.exec_id].append(event)
@@ -114,7 +115,7 @@ def _execution_fields(event: FillEvent, row: Row) -> dict[str, tuple[object, obj
 
 
 def _strangers(orders: Mapping[str, Row], told: Mapping[str, Sequence[OrderEvent]]) -> Iterable[Difference]:
-    """Events about orders the venue never had; a refusal is the one thing that may be said of such an order."""
+    """Events about orders that the venue never had, rejections excepted."""
     for order_id, events in told.items():
         for event in events if order_id not in orders else ():
             if isinstance(event, OrderAccepted | OrderFilled | OrderCancelled):
@@ -159,7 +160,7 @@ def _beginning(name: str, told: Sequence[OrderEvent]) -> Iterable[Difference]:
 
 
 def _running_sums(name: str, told: Sequence[OrderEvent]) -> Iterable[Difference]:
-    """Each fill says how much has been executed with it: the sum of what was told so far."""
+    """Fills whose ``cum_quantity`` is not the sum of the fills published so far."""
     so_far = Decimal(0)
     for event in told:
         if isinstance(event, FillEvent):
@@ -210,7 +211,7 @@ def _belief(row: Row, view: OrderView | None, expected: type[OrderEvent] | None)
 
 
 def _balances(truth: Row, events: Sequence[BrokerEvent], wallet: Wallet) -> Iterable[Difference]:
-    """The final balances to the last digit, and no balance ever told that the account never held."""
+    """Differences in the final balances, and published balances that the account never held."""
     for coin, row in truth["balances"].items():
         held = wallet.get(coin)
         total = held.total if held is not None else None
@@ -263,10 +264,10 @@ def _coins(symbol: str) -> tuple[str, str]:
 
 
 def _end_of(row: Row) -> type[OrderEvent] | None:
-    """How a bot must hear of this order's end; None while it stands."""
+    """The terminal event that a bot must receive for this order; None while it is open."""
     is_quote_sized_buy = row["marketUnit"] == "quoteCoin" and row["side"] == "Buy" and row["orderType"] == "Market"
     if is_quote_sized_buy and row["rejectReason"] == "EC_CancelForNoFullFill":
-        return OrderFilled  # the venue trimmed what no lot could be bought for (scenario S78)
+        return OrderFilled  # the remainder was too small to buy one step, which completes the order (S78)
     return _END_OF.get(row["orderStatus"])
 
 

@@ -1,7 +1,6 @@
-"""Each thing that happens, in one line of at most 80 characters: when, who, what, and how long it took to be known.
+"""Prints what happens, one line of at most 80 characters each, with the delay until the bot knew it.
 
-The venue's record is listened to as it is written, so the ``+ms`` of a line is the time between the moment a fact came
-true at the venue and the moment the bot heard of it.
+``+ms`` on a line is the time between the moment a fact entered the venue's record and the bot's event about it.
 """
 
 from __future__ import annotations
@@ -34,13 +33,13 @@ HEADER = f"{'when':>8}  {'who':<7}{'what':<43} {'learned by':<11}{'after':>7}"
 
 
 class VenueTimes:
-    """When each fact came true at the venue, written down as the record grows. Called under the venue's lock."""
+    """Times at which facts entered the venue's record. Its methods are called under the venue's lock."""
 
     def __init__(self) -> None:
         self._times: dict[tuple[str, str], int] = {}
 
     def note(self, entry: Mapping[str, Any]) -> None:
-        """One entry of the venue's journal."""
+        """Record the time of one entry of the venue's journal."""
         at_ms, event = int(entry["t"]), entry["event"]
         match event:
             case "order placed":
@@ -57,7 +56,7 @@ class VenueTimes:
             self._times[("money", "")] = at_ms
 
     def of(self, event: BrokerEvent) -> int | None:
-        """When what an event tells came true, None where the venue has no such moment."""
+        """Time at which the fact behind an event came true, None where the venue recorded none."""
         match event:
             case FillEvent(exec_id=exec_id) if exec_id:
                 return self._times.get(("execution", exec_id))
@@ -74,7 +73,7 @@ class VenueTimes:
 
 
 class Teller:
-    """Writes the story. Safe from any thread: the bot's handlers and the story itself speak through it."""
+    """Prints the scenario's lines. Safe from any thread."""
 
     def __init__(self, screen: Screen, clock: Clock, times: VenueTimes) -> None:
         self._screen = screen
@@ -87,26 +86,26 @@ class Teller:
 
     @property
     def elapsed_ms(self) -> int:
-        """Since the story began."""
+        """Time since the scenario began, in ms."""
         return self._clock.monotonic_ms() - self._started_ms
 
     def scene(self, number: int, title: str) -> None:
-        """A heading."""
+        """Print a heading."""
         with self._lock:
             self.lines.append({"scene": number, "title": title})
             self._screen.line()
             self._screen.line([(f"{number}  {title}", "bold")])
 
     def venue(self, what: str) -> None:
-        """Something happens at the venue."""
+        """Print something that happens at the venue."""
         self._say("venue", what)
 
     def bot(self, what: str) -> None:
-        """The bot does or believes something."""
+        """Print something that the bot does."""
         self._say("bot", what)
 
     def hear(self, event: BrokerEvent) -> None:
-        """The bot is told; this is its handler."""
+        """Print an event; subscribed to the bot's bus."""
         what = describe(event)
         if what is None or (isinstance(event, BalancesUpdated) and not (self.tells_balances and event.changed)):
             return
@@ -143,7 +142,7 @@ def _broken(text: str, width: int) -> list[str]:
 
 
 def describe(event: BrokerEvent) -> str | None:
-    """An event in words; None for what a reader of the story need not see."""
+    """Text of an event; None for events that the demo does not print."""
     match event:
         case FillEvent(exec_id=""):
             return f"{_name(event)} {_kind(event)}: complete"

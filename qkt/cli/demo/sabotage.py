@@ -1,7 +1,7 @@
-"""Naive rules, swapped into this process in the place of qkt's own, to show that the judge can say no.
+"""Naive rules that replace qkt's own in this process, to show that the judge of the demo can fail.
 
-Each is a rule that real bots live by. Nothing in the product knows of them: a rule is put in its place for the length
-of a ``with`` block and taken out again.
+Each is a rule found in real bots. The product does not know them: a rule is patched in for the length of a ``with``
+block.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from qkt.reconcile.snapshot import Read
 
 @attrs.frozen(kw_only=True)
 class Sabotage:
-    """A naive rule: what it says, how it is put in place, and what the bot pays for it in the demo's night."""
+    """A naive rule: its description, how it is patched in, and what it costs the bot in the demo."""
 
     rule: str
     price: str
@@ -89,7 +89,7 @@ RULES = {
 
 @contextmanager
 def sabotaged(name: str | None) -> Iterator[None]:
-    """Let a naive rule hold inside the block; None: qkt as it is."""
+    """Patch a naive rule in for the length of the block; no patch for None."""
     with ExitStack() as stack:
         if name is not None:
             RULES[name].swap(stack)

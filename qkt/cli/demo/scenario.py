@@ -1,6 +1,6 @@
-"""The night, scene by scene. Each scene breaks one thing that really breaks, and waits until the bot knows.
+"""The scenario of the demo: seven scenes that each cause one real fault and wait until the bot knows its effect.
 
-The seed decides sizes and prices; what goes wrong is always the same.
+The seed decides sizes and prices; the faults are always the same.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CREATE = "/v5/order/create"
 
 
 class Story:
-    """Seven scenes on one `Night`."""
+    """The seven scenes, run on one `Night`."""
 
     def __init__(self, night: Night, seed: int) -> None:
         self._night = night
@@ -28,7 +28,7 @@ class Story:
         self._random = Random(seed)
 
     def run(self) -> None:
-        """All of it; afterwards the bot has had every chance to know."""
+        """Run all scenes; returns when the bot had time to learn everything."""
         scenes: list[tuple[str, Callable[[], None]]] = [
             ("A bot connects and trades", self._trades),
             ("Its stream breaks, and an order fills in the dark", self._is_filled_in_the_dark),
@@ -42,8 +42,6 @@ class Story:
             scene()
             self._night.pause(0.8)
         self._night.settle()
-
-    # -- scenes ------------------------------------------------------------------------------------------------------
 
     def _trades(self) -> None:
         night, tell = self._night, self._tell
@@ -144,8 +142,6 @@ class Story:
         self._venue.trade(symbol="BTCUSDT", side="Sell", quantity=size)
         self._until_balances_agree()
         self._tell.tells_balances = False
-
-    # -- what scenes are made of -------------------------------------------------------------------------------------
 
     def _rests(self, name: str, side: Side, size: Decimal, price: Decimal) -> None:
         self._tell.bot(f"{name}: {side.value.lower()} {number(size)} BTC at {number(price)}")

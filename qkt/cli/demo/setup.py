@@ -1,7 +1,7 @@
-"""A bot and a venue for one night, and everything the bot hears, kept for the judge.
+"""Sets up the demo: a venue, a bot, and a record of every event the bot received.
 
-`Night` owns both and takes them down again; it waits on what was heard or on a stop, never on a fixed sleep, so that
-Ctrl-C is felt at once.
+`Night` owns both and closes them. Every wait ends on an event or on a stop, never on a fixed sleep, so that Ctrl-C
+works at once.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ SYMBOL = "BYBIT_SPOT:BTCUSDT"
 
 @attrs.frozen(kw_only=True)
 class Pace:
-    """How fast the night passes.
+    """Speed of the demo.
 
-    ``reading`` stretches the pauses in which a person reads; zero for tests. ``patience_ms`` is how long the
-    story waits for the bot to learn something before it says that the bot was told nothing. ``lost_reply`` is how a
-    reply gets lost: the connection hangs until the bot gives up, or is reset.
+    ``reading`` scales the pauses for reading; zero in tests. ``patience_ms`` is how long the scenario waits for an
+    event before it reports that the bot was not told. ``lost_reply`` is how a reply is lost: the connection hangs until
+    the bot's timeout, or is reset.
     """
 
     reading: float
@@ -59,25 +59,25 @@ FAST = Pace(
 
 
 class Ear:
-    """Hears everything, in order, and lets the story wait for something."""
+    """Records every event in order, and lets the scenario wait for one."""
 
     def __init__(self) -> None:
         self.events: list[BrokerEvent] = []
         self._changed = threading.Condition()
 
     def hear(self, event: BrokerEvent) -> None:
-        """The bot's handler of every event."""
+        """Record an event; subscribed to the bot's bus."""
         with self._changed:
             self.events.append(event)
             self._changed.notify_all()
 
     def wait(self, is_reached: Callable[[], bool], timeout_ms: int) -> bool:
-        """Until something is true, looked at after each event; False when it took too long."""
+        """Wait until a condition is true, checked after each event; returns False after the timeout."""
         with self._changed:
             return self._changed.wait_for(is_reached, timeout_ms / 1000)
 
     def heard(self, kind: type[BrokerEvent], client_order_id: str = "", *, since: int = 0) -> bool:
-        """True when such an event came, of that order if named, after the first ``since`` events."""
+        """True when an event of this type, and of this order if given, came after the first ``since`` events."""
         return any(
             isinstance(event, kind)
             and (not client_order_id or (isinstance(event, OrderEvent) and event.client_order_id == client_order_id))
@@ -86,7 +86,7 @@ class Ear:
 
 
 class Night:
-    """A running venue, a bot connected to it, and the teller of what happens between them."""
+    """A running venue, a bot connected to it, and the narrator of both."""
 
     def __init__(self, screen: Screen, venue: SimulatedBybit, pace: Pace) -> None:
         self.pace = pace
@@ -103,7 +103,7 @@ class Night:
         self.bus.subscribe(BrokerEvent, self.teller.hear)
 
     def connect(self) -> None:
-        """Start the bot; its first round reads everything."""
+        """Start the bot; its first round reads the account's state."""
         self.client = self._stack.enter_context(
             BybitClient(
                 "key",
@@ -127,15 +127,13 @@ class Night:
     ) -> None:
         self._stack.close()
 
-    # -- waiting -----------------------------------------------------------------------------------------------------
-
     def pause(self, seconds: float = 1.0) -> None:
-        """Time to read a line; an event that comes meanwhile is told at once."""
+        """Wait for reading time; events that come meanwhile are printed at once."""
         if self.pace.reading:
             threading.Event().wait(seconds * self.pace.reading)
 
     def until(self, is_reached: Callable[[], bool], what: str) -> bool:
-        """Wait for the bot to learn something; says so when it does not."""
+        """Wait until a condition is true, and print it when it does not come true."""
         if self.ear.wait(is_reached, self.pace.patience_ms):
             return True
         self.teller.bot(f"was told nothing for {self.pace.patience_ms / 1000:g} s about {what}")
@@ -146,7 +144,7 @@ class Night:
         return self.until(lambda: self.ear.heard(kind, client_order_id), client_order_id)
 
     def a_round_passes(self) -> None:
-        """Wait for the end of the next round of the timer."""
+        """Wait for the end of the timer's next round."""
         since = len(self.ear.events)
 
         def is_over() -> bool:
@@ -154,18 +152,16 @@ class Night:
 
         self.ear.wait(is_over, self.pace.poll_interval_ms * 3 // 2)
 
-    # -- looking -----------------------------------------------------------------------------------------------------
-
     def view(self, client_order_id: str) -> OrderView:
-        """What the bot believes of an order."""
+        """The bot's view of an order."""
         return self.broker.order(client_order_id)
 
     def truth_balances(self) -> dict[str, Decimal]:
-        """What the account holds at the venue."""
+        """The account's balances at the venue."""
         return {coin: Decimal(row["walletBalance"]) for coin, row in self.venue.truth()["balances"].items()}
 
     def settle(self) -> None:
-        """Let every frame arrive and two rounds pass: from here on there is nothing left to learn."""
+        """Wait for all frames and two rounds, after which nothing is left to learn."""
         self.venue.wait_idle()
         for _ in range(2):
             self.broker.reconcile()
@@ -173,7 +169,7 @@ class Night:
         self.ear.wait(lambda: self.bus.queue_depth == 0, 1_000)
 
     def views(self) -> dict[str, OrderView]:
-        """Broker order id -> view, of every order the venue ever had and the bot knows."""
+        """Broker order id -> view, for every order of the venue that the bot knows."""
         found: dict[str, OrderView] = {}
         for row in self.venue.truth()["orders"]:
             try:
@@ -183,7 +179,7 @@ class Night:
         return found
 
     def judged(self) -> Verdict:
-        """Compare everything heard and believed with the venue's record."""
+        """The judge's verdict on this run."""
         return judge(
             self.venue.truth(),
             list(self.ear.events),
