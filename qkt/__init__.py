@@ -46,6 +46,7 @@ from qkt.events import (
     OrderRejected,
     OrderStatusUnknown,
     PositionReconciled,
+    PositionUpdated,
 )
 from qkt.health import Health
 from qkt.ids import new_client_order_id
@@ -129,6 +130,7 @@ __all__ = [
     "PositionReconciled",
     "PositionSide",
     "PositionTracker",
+    "PositionUpdated",
     "QktError",
     "ReconcileError",
     "ReconcileReport",

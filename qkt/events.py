@@ -6,7 +6,7 @@
                  │              ├─ OrderModifyFailed, OrderCancelFailed, OrderStatusUnknown
                  │              └─ FillEvent ─┬─ OrderPartiallyFilled
                  │                            └─ OrderFilled
-                 ├─ BalancesUpdated, PositionReconciled
+                 ├─ BalancesUpdated, PositionReconciled, PositionUpdated
                  └─ HealthDegraded, HealthRestored
 
 Per order: accepted first, each execution once, one terminal last. `timestamp` (ms, the broker's clock) and
@@ -169,6 +169,19 @@ class PositionReconciled(BrokerEvent):
     new_avg_price: Decimal | None = None
     source: str = ""
     reason: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class PositionUpdated(BrokerEvent):
+    """A position frame of the stream changed the size or the entry price of a position. Quantities are signed."""
+
+    symbol: str
+    position_idx: int = 0
+    old_quantity: Decimal
+    new_quantity: Decimal
+    old_avg_price: Decimal | None = None
+    new_avg_price: Decimal | None = None
+    source: str = ""
 
 
 @attrs.frozen(kw_only=True)

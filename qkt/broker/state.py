@@ -21,7 +21,7 @@ from qkt.bus import EventBus
 from qkt.clock import Clock
 from qkt.errors import InvalidRequestError, QktError, WaitTimeoutError
 from qkt.events import BrokerEvent, HealthDegraded, HealthRestored, set_timestamp
-from qkt.health import HealthEpisodes
+from qkt.health import Alarm, HealthEpisodes
 from qkt.ids import nonce_of, run_nonce, was_issued_here
 from qkt.model.checks import is_crossed
 from qkt.model.executions import Execution
@@ -357,6 +357,17 @@ class BrokerState:
         """Raise when the broker was closed."""
         if self._is_closed:
             raise InvalidRequestError(f"{self.source} is closed; build a new broker")
+
+    @property
+    def alarms(self) -> tuple[Alarm, ...]:
+        """Standing alarms, oldest first."""
+        with self._lock:
+            return self._episodes.alarms
+
+    def acknowledge_alarms(self) -> tuple[Alarm, ...]:
+        """Take down the standing alarms and return them."""
+        with self._lock:
+            return self._episodes.acknowledge()
 
     @property
     def degraded(self) -> dict[str, str]:

@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 import attrs
 
 from qkt.broker.protocol import SubmitAck
+from qkt.broker.state import BrokerState
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.codec.orders import BybitOrderTranslator
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.bybit.order_entry import OrderEntry, ids_of, order_filter_of
 from qkt.errors import BybitApiError, InvalidRequestError, OutcomeUnknownError, QktError, VenueUnavailableError
-from qkt.ids import new_client_order_id
 from qkt.model.orders import OrderRequest
 from qkt.orders.facts import (
     AnyFact,
@@ -64,16 +64,20 @@ class _Answer:
     error: Exception | None = None
 
 
-class BatchEntry(OrderEntry):
-    """`OrderEntry`, and batches of them. Safe from any thread; call it without holding a lock."""
+class BatchEntry:
+    """Sends batches; single orders and the meaning of every answer are its `OrderEntry`'s. Safe from any thread."""
 
-    # -- submit ------------------------------------------------------------------------------------------------------
+    def __init__(self, entry: OrderEntry, state: BrokerState) -> None:
+        self._entry = entry
+        self._state = state
 
     def submit_many(self, requests: Sequence[OrderRequest], may_go_on: Callable[[], None]) -> list[SubmitAck]:
         """Send orders; see `BybitBroker.submit_many`. ``may_go_on`` raises when nothing more may be sent."""
-        items = [_item(request) for request in requests]
-        sent_ms = self._recovery.queries.venue_ms()
-        self._state.begin_submits([self._intend_submit(item.client_order_id, item.request, sent_ms) for item in items])
+        items = [self._item(request) for request in requests]
+        sent_ms = self._entry.venue_ms()
+        self._state.begin_submits(
+            [self._entry.intend_submit(item.client_order_id, item.request, sent_ms) for item in items]
+        )
         chunks = list(_chunks(items))
         facts: dict[str, AnyFact] = {}
         for number, chunk in enumerate(chunks):
@@ -91,17 +95,17 @@ class BatchEntry(OrderEntry):
             except BaseException:
                 self._withdraw(unsent[len(chunk) :])
                 raise
-        return [self._settle_submit(item.client_order_id, facts[item.client_order_id]) for item in items]
+        return [self._entry.settle_submit(item.client_order_id, facts[item.client_order_id]) for item in items]
 
     def _create(self, chunk: Sequence[_Item]) -> dict[str, AnyFact]:
         """One request; what it proves of each item is learnt before this returns. Raises when nothing left."""
-        sent_ms = self._recovery.queries.venue_ms()
+        sent_ms = self._entry.venue_ms()
         try:
             answers = self._post_batch(CREATE_BATCH, chunk[0].request.symbol, [dict(item.body) for item in chunk])
         except (VenueUnavailableError, InvalidRequestError):
             raise
         except BaseException as error:
-            self._state.absorb([self._unanswered_submit(item.client_order_id, error, sent_ms) for item in chunk])
+            self._state.absorb([self._entry.unanswered_submit(item.client_order_id, error, sent_ms) for item in chunk])
             raise  # Ctrl-C in the middle: no order is forgotten
         facts = {
             item.client_order_id: self._created(item.client_order_id, answer, sent_ms)
@@ -112,31 +116,33 @@ class BatchEntry(OrderEntry):
 
     def _created(self, client_order_id: str, answer: _Answer, sent_ms: int) -> AnyFact:
         if isinstance(answer.error, BybitApiError):
-            return self._refused_submit(client_order_id, answer.error, sent_ms)
+            return self._entry.refused_submit(client_order_id, answer.error, sent_ms)
         error = answer.error
         if error is None and answer.client_order_id not in ("", client_order_id):
             error = OutcomeUnknownError(f"POST {CREATE_BATCH} answered about {answer.client_order_id!r} in its place")
         if error is not None:
-            return self._unanswered_submit(client_order_id, error, sent_ms)
+            return self._entry.unanswered_submit(client_order_id, error, sent_ms)
         return SubmitAcknowledged(
-            client_order_id=client_order_id, broker_order_id=answer.broker_order_id, **self._now()
+            client_order_id=client_order_id, broker_order_id=answer.broker_order_id, **self._entry.now()
         )
 
     def _withdraw(self, items: Sequence[_Item]) -> None:
-        self._state.absorb([SubmitWithdrawn(client_order_id=item.client_order_id, **self._now()) for item in items])
+        self._state.absorb(
+            [SubmitWithdrawn(client_order_id=item.client_order_id, **self._entry.now()) for item in items]
+        )
 
     def _refuse_unsent(self, items: Sequence[_Item], error: QktError) -> dict[str, AnyFact]:
         """Part of the call is at the venue already, so the rest is told of, not raised."""
         facts: dict[str, AnyFact] = {
             item.client_order_id: SubmitRefused(
-                client_order_id=item.client_order_id, reason=f"never sent: {error}", **self._now()
+                client_order_id=item.client_order_id, reason=f"never sent: {error}", **self._entry.now()
             )
             for item in items
         }
         self._state.absorb(facts.values())
         return facts
 
-    # -- cancel ------------------------------------------------------------------------------------------------------
+    # cancel
 
     def cancel_many(self, orders: Sequence[Order]) -> list[SubmitAck]:
         """Ask for the end of orders, each named once; see `BybitBroker.cancel_many`.
@@ -152,7 +158,7 @@ class BatchEntry(OrderEntry):
         unsent: list[tuple[Order, QktError]] = []
         for chunk in chunks:
             try:
-                done = self._cancel_together(chunk) if len(chunk) > 1 else [self.cancel(chunk[0])]
+                done = self._cancel_together(chunk) if len(chunk) > 1 else [self._entry.cancel(chunk[0])]
             except (VenueUnavailableError, InvalidRequestError) as error:
                 unsent.extend((order, error) for order in chunk)
             else:
@@ -172,7 +178,9 @@ class BatchEntry(OrderEntry):
         acks: dict[_Key, SubmitAck] = {}
         chunk: list[Order] = []
         for order in orders:
-            if (too_late := self._intend(order, self._intend_cancel(order, is_remembered=False))) is not None:
+            if (
+                too_late := self._entry.intend(order, self._entry.intend_cancel(order, is_remembered=False))
+            ) is not None:
                 acks[_key(order)] = too_late
             else:
                 chunk.append(order)
@@ -181,48 +189,51 @@ class BatchEntry(OrderEntry):
         return [acks[_key(order)] for order in orders]
 
     def _send_cancels(self, chunk: Sequence[Order]) -> list[SubmitAck]:
-        sent_ms = self._recovery.queries.venue_ms()
+        sent_ms = self._entry.venue_ms()
         try:
             answers = self._post_batch(CANCEL_BATCH, chunk[0].symbol, [_cancel_item(order) for order in chunk])
         except (VenueUnavailableError, InvalidRequestError):
-            self._state.absorb([CancelWithdrawn(**ids_of(order), **self._now()) for order in chunk])
+            self._state.absorb([CancelWithdrawn(**ids_of(order), **self._entry.now()) for order in chunk])
             raise
         except BaseException as error:
-            self._state.absorb([self._unanswered_cancel(order, error, sent_ms) for order in chunk])
+            self._state.absorb([self._entry.unanswered_cancel(order, error, sent_ms) for order in chunk])
             raise
         facts = [self._cancelled(order, answer, sent_ms) for order, answer in zip(chunk, answers, strict=True)]
         self._state.absorb([fact for fact in facts if fact is not None])
-        return [self._settle_cancel(order, fact) for order, fact in zip(chunk, facts, strict=True)]
+        return [self._entry.settle_cancel(order, fact) for order, fact in zip(chunk, facts, strict=True)]
 
     def _cancelled(self, order: Order, answer: _Answer, sent_ms: int) -> AnyFact | None:
         if answer.error is None:
             return None
         if isinstance(answer.error, BybitApiError):
-            return self._refused_cancel(order, answer.error, sent_ms)
-        return self._unanswered_cancel(order, answer.error, sent_ms)
+            return self._entry.refused_cancel(order, answer.error, sent_ms)
+        return self._entry.unanswered_cancel(order, answer.error, sent_ms)
 
     def _tell_unsent(self, order: Order, error: QktError) -> SubmitAck:
         """Others of the call were sent, so this one is told of, not raised; asking again is safe."""
-        refused = CancelRefused(**ids_of(order), reason=f"never sent: {error}", **self._now())
-        self._state.absorb([self._intend_cancel(order, is_remembered=False), refused])
-        return self._settle_cancel(order, refused)
+        refused = CancelRefused(**ids_of(order), reason=f"never sent: {error}", **self._entry.now())
+        self._state.absorb([self._entry.intend_cancel(order, is_remembered=False), refused])
+        return self._entry.settle_cancel(order, refused)
 
-    # -- one request -------------------------------------------------------------------------------------------------
+    # one request
+
+    def _item(self, request: OrderRequest) -> _Item:
+        client_order_id = request.client_order_id or self._entry.new_id()
+        body = BybitOrderTranslator.to_create_body(request, client_order_id)
+        del body["category"]  # said once for all
+        return _Item(client_order_id=client_order_id, request=request, body=body)
 
     def _post_batch(self, path: str, symbol: str, items: list[dict[str, Any]]) -> list[_Answer]:
         """Send once. Raises only when provably nothing left; any other failure is an answer about every item."""
         body = {"category": BybitSymbol.parse(symbol).category, "request": items}
         try:
-            return _paired(path, self._post(path, body), len(items))
+            return _paired(path, self._entry.post(path, body), len(items))
         except (VenueUnavailableError, InvalidRequestError):
             raise
         except Exception as error:  # noqa: BLE001 - a transport of the user's own: the request may have left
             if not isinstance(error, QktError):
                 log.warning("batch failed in the transport path=%s error=%r", path, error)
             return [_Answer(error=error)] * len(items)
-
-
-# -- answers ---------------------------------------------------------------------------------------------------------
 
 
 def _paired(path: str, envelope: Envelope, expected: int) -> list[_Answer]:
@@ -257,16 +268,6 @@ def _answer(path: str, row: object, told: object) -> _Answer:
         broker_order_id=str(ids.get("orderId") or ""),
         error=error,
     )
-
-
-# -- items -----------------------------------------------------------------------------------------------------------
-
-
-def _item(request: OrderRequest) -> _Item:
-    client_order_id = request.client_order_id or new_client_order_id()
-    body = BybitOrderTranslator.to_create_body(request, client_order_id)
-    del body["category"]  # said once for all
-    return _Item(client_order_id=client_order_id, request=request, body=body)
 
 
 def _cancel_item(order: Order) -> dict[str, Any]:

@@ -1,46 +1,237 @@
-"""A broker for one Bybit category: orders out, and what is believed for whoever asks.
+"""`BybitBroker`: one Bybit category of one account. Builds its parts in `__init__` and delegates to them.
 
-Threads: yours for every call here. No handler, socket or request runs under a lock. How the belief is kept is told in
-`upkeep`.
+Threads: the caller's for every method here. No handler, socket or request runs under a lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeVar
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Executor
+from types import TracebackType
+from typing import ClassVar, Self, TypeVar
 
+from qkt.broker.arguments import list_argument
 from qkt.broker.order_queries import OrderQueries
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck
+from qkt.broker.risk import RiskGate, RiskLimits
+from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
+from qkt.bybit.account.instrument_cache import instrument_cache
+from qkt.bybit.batch_entry import BatchEntry
+from qkt.bybit.broker_options import check_client_and_bus, check_clock, intervals_from, require_ms
 from qkt.bybit.codec.symbol import BybitSymbol
-from qkt.bybit.stream_handler import BybitUpkeep
+from qkt.bybit.order_entry import OrderEntry
+from qkt.bybit.position_keeper import PositionKeeper
+from qkt.bybit.pre_trade import PreTradeChecks
+from qkt.bybit.reconcile_loop import ReconcileLoop
+from qkt.bybit.recovery import BALANCES, EXECUTIONS, ORDERS, POSITIONS, BybitStateRecovery
+from qkt.bybit.stream_handler import StreamHandler
+from qkt.bybit.transport.adapter import as_transport
 from qkt.bybit.transport.protocol import BybitTransport
-from qkt.errors import InvalidRequestError, VenueUnavailableError
+from qkt.clock import Clock, SystemClock
+from qkt.errors import InvalidRequestError, ReconcileError, VenueUnavailableError
+from qkt.health import Alarm, Health
+from qkt.ids import validate_owner
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import OrderModification, OrderRequest
+from qkt.net.scheduler import ExecutorScheduler, Scheduler, ThreadScheduler, check_scheduler
+from qkt.reconcile.plan import ReconcileLimits
+from qkt.reconcile.report import Discrepancy, ReconcileReport
+
+log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=OrderRequest)
-T = TypeVar("T")
+
+_CLOSE_MS = 1_000
+
+COMMON_CAPABILITIES = frozenset(
+    {
+        OrderTypeCapability.MARKET,
+        OrderTypeCapability.LIMIT,
+        OrderTypeCapability.STOP,
+        OrderTypeCapability.STOP_LIMIT,
+        OrderTypeCapability.IF_TOUCHED,
+        OrderTypeCapability.MODIFY,
+        OrderTypeCapability.POST_ONLY,
+        OrderTypeCapability.BRACKET,
+        OrderTypeCapability.BATCH,
+    }
+)
 
 
-class BybitBroker(OrderQueries, BybitUpkeep):
-    """Everything the brokers for Bybit's categories share.
+class BybitBroker(OrderQueries):
+    """What the brokers for Bybit's categories share.
 
     Args:
-        client: a `BybitTransport`, connected or to be connected; it is never closed by the broker.
+        client: a `BybitTransport`. One whose session was never opened is connected; it is never closed by the broker.
         bus: where events go; brokers may share one.
         clock: dates events and measures ages; the system's by default.
-        recovery_window_ms: how far before construction executions are read and published, and the overlap later.
+        recovery_window_ms: how far before construction executions are read and published, and the overlap later. A bot
+            that was down for longer names the time of the last fill it has seen with ``since_ms`` instead.
         poll_interval_ms: the time between two rounds.
-        poll_scheduler: runs rounds and lookups; by default a thread of the broker's own. Never closed if given.
+        poll_scheduler: runs rounds and lookups: a scheduler, or a `concurrent.futures.Executor`; by default two threads
+            of the broker's own. Never closed if given.
+        poll_intervals_ms: intervals of single paths, e.g. ``{"orders": 5_000, "balances": 60_000}``; the others
+            (``orders``, ``executions``, ``balances``, ``positions``) keep ``poll_interval_ms``.
+        since_ms: venue time from which executions are read and published at construction (two years back at most).
+        owner: a name that stays the same over restarts, e.g. ``"grid"``. It is carried in generated client order ids,
+            and orders of earlier runs that carry it are ours: not ``external``, and meant by `cancel_all`.
         max_staleness_ms: refuse to submit while the state is older than this; off by default.
         retain_closed_ms: how long `order`, `fills` and `explain` know an order after it closed.
         risk_limits: limits no order of this broker may exceed; none by default.
+        limits: how long silence must last before it proves something.
 
-    Raises ReconcileError when the first round could not read everything: a bot must not start on half a picture.
+    Raises:
+        InvalidRequestError: an argument cannot be right.
+        ReconcileError: the first round could not read everything: a bot must not start on half a picture.
+        BybitConnectError: the client had no session and none could be opened.
     """
 
-    # -- orders ------------------------------------------------------------------------------------------------------
+    category: ClassVar[str]
+    source: ClassVar[str]
+    capabilities: ClassVar[frozenset[OrderTypeCapability]]
+    has_positions: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        client: BybitTransport,
+        bus: EventBus,
+        clock: Clock | None = None,
+        recovery_window_ms: int = 300_000,
+        poll_interval_ms: int = 30_000,
+        poll_scheduler: Scheduler | Executor | None = None,
+        *,
+        poll_intervals_ms: Mapping[str, int] | None = None,
+        since_ms: int | None = None,
+        owner: str | None = None,
+        max_staleness_ms: int | None = None,
+        retain_closed_ms: int = 24 * 3_600_000,
+        risk_limits: RiskLimits | None = None,
+        limits: ReconcileLimits | None = None,
+    ) -> None:
+        check_client_and_bus(client, bus)
+        check_clock(clock)
+        check_scheduler(poll_scheduler)
+        require_ms(recovery_window_ms, "recovery_window_ms")
+        require_ms(retain_closed_ms, "retain_closed_ms")
+        for name, value in (("max_staleness_ms", max_staleness_ms), ("since_ms", since_ms)):
+            if value is not None:
+                require_ms(value, name)
+        paths = (ORDERS, EXECUTIONS, BALANCES, *([POSITIONS] if self.has_positions else []))
+        intervals_ms = intervals_from(poll_interval_ms, poll_intervals_ms, paths)
+
+        self._given_client = client
+        self._client = as_transport(client)
+        self._bus = bus
+        self._clock = clock or SystemClock()
+        self._max_staleness_ms = max_staleness_ms
+        self._close_lock = threading.Lock()
+        self._is_closed = False
+        self._own_schedulers: list[ThreadScheduler | ExecutorScheduler] = []
+        self._scheduler = self._scheduler_for(poll_scheduler, "qkt-reconcile")
+        self._background = self._scheduler if poll_scheduler is not None else self._scheduler_for(None, "qkt-lookup")
+
+        self._checks = PreTradeChecks(
+            instrument_cache(self._client),
+            RiskGate(risk_limits, self._clock, self.source),
+            category=self.category,
+            source=self.source,
+            capabilities=self.capabilities,
+        )
+        self._state = BrokerState(source=self.source, bus=bus, clock=self._clock)
+        self._recovery = BybitStateRecovery(
+            self._client,
+            self._state,
+            category=self.category,
+            clock=self._clock,
+            recovery_window_ms=recovery_window_ms,
+            since_ms=since_ms,
+            intervals_ms=intervals_ms,
+            retain_closed_ms=retain_closed_ms,
+            limits=limits,
+        )
+        self._order_entry = OrderEntry(
+            self._client,
+            self._state,
+            self._recovery.queries,
+            self._recovery.lookups,
+            self._background,
+            self._clock,
+            self._recovery.limits,
+            owner=None if owner is None else validate_owner(owner),
+        )
+        self._batch_entry = BatchEntry(self._order_entry, self._state)
+        self._loop = ReconcileLoop(
+            self._recovery,
+            self._state,
+            self._clock,
+            self._scheduler,
+            self._background,
+            intervals_ms=intervals_ms,
+            after_round=self._after_round,
+        )
+        self._stream = StreamHandler(
+            self._client,
+            self._state,
+            self._recovery,
+            self._loop,
+            self._clock,
+            category=self.category,
+            run_in_background=self._run_in_background,
+            send_due_cancels=self._order_entry.send_due_cancels,
+        )
+        self._position_keeper = PositionKeeper(self._recovery.queries, self._state, category=self.category)
+        if self.has_positions:
+            self._recovery.add_path(POSITIONS, self._position_keeper.reconcile)
+            self._stream.add_topic(f"position.{self.category}", self._position_keeper.on_frame)
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        self._bus.deliver()
+
+    def _start(self) -> None:
+        """Subscribe, read everything, open the session if it never was, and only then start the timers."""
+        self._stream.attach()
+        report = self._recovery.reconcile("construction")
+        if not report.ok:
+            raise ReconcileError(f"{self.source} could not read the venue's state:\n{report}", report=report)
+        self._recovery.queries.read_briefly()
+        self._checks.instruments.refresh(self.category, self._clock)
+        if self._client.stream_state == "closed":
+            log.info("client is not connected: connecting it source=%s", self.source)
+            self._client.connect()
+        self._loop.start()
+
+    def _scheduler_for(self, given: Scheduler | Executor | None, name: str) -> Scheduler:
+        """The scheduler that was given, or one of our own, which `close` ends."""
+        if given is not None and not isinstance(given, Executor):
+            return given
+        own = ThreadScheduler(name=name) if given is None else ExecutorScheduler(given)
+        self._own_schedulers.append(own)
+        return own
+
+    def _after_round(self) -> None:
+        self._order_entry.send_due_cancels()
+        if self._checks.instruments.is_due(self.category, self._clock.monotonic_ms()):
+            self._run_in_background(lambda: self._checks.instruments.refresh(self.category, self._clock))
+
+    def _run_in_background(self, action: Callable[[], object]) -> None:
+        def run() -> None:
+            if not self._state.is_closed:
+                action()
+                self._bus.deliver()
+
+        try:
+            self._background.schedule_once(run, 0)
+        except (InvalidRequestError, RuntimeError) as error:  # the scheduler was closed: the next round does it
+            log.warning("not run in the background source=%s error=%s", self.source, error)
+
+    # orders
 
     def submit(self, request: OrderRequest) -> SubmitAck:
         """Send an order.
@@ -67,12 +258,12 @@ class BybitBroker(OrderQueries, BybitUpkeep):
         Source: POST /v5/order/create-batch (docs v5/order/batch-place).
         """
         self._state.check_open()
-        orders = _several(requests, "submit_many", "orders")
+        orders = list_argument(requests, "submit_many", "orders")
         if not orders:
             return []
         self._check_staleness()
         self._checks.admit(orders)
-        return self._order_entry.submit_many(orders, self._check_may_go_on)
+        return self._batch_entry.submit_many(orders, self._check_may_go_on)
 
     def check(self, request: OrderRequest) -> None:
         """Raise what `submit` would raise for this order, guards left out, and send nothing."""
@@ -99,7 +290,7 @@ class BybitBroker(OrderQueries, BybitUpkeep):
             for view in self._state.open_orders()
             if symbol in (None, view.symbol) and (include_external or not view.external)
         ]
-        return self._order_entry.cancel_many(
+        return self._batch_entry.cancel_many(
             [self._state.order(view.client_order_id or None, view.broker_order_id) for view in chosen]
         )
 
@@ -114,11 +305,11 @@ class BybitBroker(OrderQueries, BybitUpkeep):
         Source: POST /v5/order/cancel-batch (docs v5/order/batch-cancel).
         """
         self._state.check_open()
-        orders = [self._named_order(name, None) for name in _several(client_order_ids, "cancel_many", "ids")]
-        orders += [self._named_order(None, name) for name in _several(broker_order_ids, "cancel_many", "ids")]
+        orders = [self._named_order(name, None) for name in list_argument(client_order_ids, "cancel_many", "ids")]
+        orders += [self._named_order(None, name) for name in list_argument(broker_order_ids, "cancel_many", "ids")]
         if len({(order.client_order_id, order.broker_order_id) for order in orders}) < len(orders):
             raise InvalidRequestError("cancel_many names an order twice; nothing was sent")
-        return self._order_entry.cancel_many(orders)
+        return self._batch_entry.cancel_many(orders)
 
     def modify(
         self,
@@ -139,7 +330,7 @@ class BybitBroker(OrderQueries, BybitUpkeep):
             self._checks.admit_changes(order.view(), changes)
         return self._order_entry.modify(order, changes)
 
-    # -- rules and guards --------------------------------------------------------------------------------------------
+    # rules and risk limits
 
     def rules(self, symbol: str) -> InstrumentRules | None:
         """The venue's rules for a symbol as last read (at most about an hour ago); None when it did not list them."""
@@ -180,7 +371,50 @@ class BybitBroker(OrderQueries, BybitUpkeep):
                 "see broker.health for what cannot be read"
             )
 
-    # -- who it is ----------------------------------------------------------------------------------------------------
+    # rounds and health
+
+    def reconcile(self) -> ReconcileReport:
+        """Read the venue's whole state now and report what differed; also runs every ``poll_interval_ms``.
+
+        Never raises for the venue: a path that failed is in the report (``report.ok`` is False then).
+        """
+        self._state.check_open()
+        return self._loop.run("asked")
+
+    @property
+    def health(self) -> Health:
+        """Ages of everything that is read, open episodes, standing alarms, and what is unresolved."""
+        monitor = self._recovery.monitor
+        return Health(
+            source=self.source,
+            orders=monitor.age_ms(ORDERS),
+            executions=monitor.age_ms(EXECUTIONS),
+            balances=monitor.age_ms(BALANCES),
+            positions=monitor.age_ms(POSITIONS),
+            domains=monitor.domains,
+            stream=self._client.stream_state,
+            unresolved=self._state.unresolved(),
+            lookups_waiting=self._recovery.lookups.waiting,
+            queue_depth=self._bus.queue_depth,
+            degraded={**monitor.overdue(), **self._state.degraded},
+            alarms=self._state.alarms,
+        )
+
+    def acknowledge_alarms(self) -> tuple[Alarm, ...]:
+        """Take down the standing alarms, once a person has looked at them; returns them."""
+        return self._state.acknowledge_alarms()
+
+    @property
+    def reports(self) -> tuple[ReconcileReport, ...]:
+        """The last 50 rounds, oldest first."""
+        return tuple(self._recovery.reports)
+
+    @property
+    def discrepancies(self) -> tuple[Discrepancy, ...]:
+        """The last 1,000 discrepancies that rounds healed, oldest first."""
+        return tuple(self._recovery.discrepancies)
+
+    # name and end
 
     @property
     def name(self) -> str:
@@ -190,7 +424,7 @@ class BybitBroker(OrderQueries, BybitUpkeep):
     @property
     def client(self) -> BybitTransport:
         """The connection this broker works on; never closed by the broker."""
-        return self._client
+        return self._given_client
 
     @property
     def bus(self) -> EventBus:
@@ -198,7 +432,7 @@ class BybitBroker(OrderQueries, BybitUpkeep):
         return self._bus
 
     def capabilities_for(self, symbol: str) -> frozenset[OrderTypeCapability]:
-        """What can be done on ``symbol``; empty when it is not served."""
+        """Supported order types and operations on ``symbol``; empty when it is not served."""
         return self.capabilities if self.supports(symbol) else frozenset()
 
     def supports(self, symbol: str) -> bool:
@@ -208,8 +442,42 @@ class BybitBroker(OrderQueries, BybitUpkeep):
         except InvalidRequestError:
             return False
 
+    def close(self) -> None:
+        """Stop the timers and deliver what is queued, within about a second; idempotent, from any thread or handler.
 
-def _several(given: Iterable[T], asked: str, what: str) -> list[T]:
-    if isinstance(given, str) or not isinstance(given, Iterable):
-        raise InvalidRequestError(f"{asked} takes a list of {what}; got {given!r}")
-    return list(given)
+        Reads under way are cut; a submit under way returns UNKNOWN, one that begins later raises. Orders stay as they
+        are at the venue, and the client and a given scheduler stay open. After this returns no handler is called for
+        this broker; events that could not be delivered are counted in one WARNING.
+        """
+        with self._close_lock:
+            if self._is_closed:
+                return
+            self._is_closed = True
+        deadline = time.monotonic() + _CLOSE_MS / 1000
+        self._loop.stop()
+        self._recovery.close()
+        undelivered = self._state.close(drain_ms=_CLOSE_MS)
+        self._position_keeper.close()
+        for scheduler in self._own_schedulers:
+            scheduler.close(timeout_ms=max(100, int((deadline - time.monotonic()) * 1000)))
+        self._stream.detach()
+        if undelivered:
+            log.warning("closed with events undelivered source=%s count=%d", self.source, undelivered)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._is_closed:
+            return f"<{type(self).__name__} {self.source} closed>"
+        health = self.health
+        return (
+            f"<{type(self).__name__} {self.source} stream={health.stream} age_ms={health.staleness_ms} "
+            f"open_orders={len(self._state.open_orders())} unresolved={len(health.unresolved)}"
+            f"{' frozen' if self._checks.risk.is_frozen else ''}>"
+        )

@@ -18,8 +18,9 @@ from qkt.broker.state import BrokerState
 from qkt.bybit.codec.envelope import Envelope, vetted
 from qkt.bybit.codec.orders import BybitOrderTranslator
 from qkt.bybit.codec.retcodes import Operation, Verdict, verdict
-from qkt.bybit.recovery import BybitStateRecovery
-from qkt.bybit.transport.protocol import BybitTransport
+from qkt.bybit.lookup import OrderLookup
+from qkt.bybit.queries import BybitQueries
+from qkt.bybit.transport.protocol import CompleteTransport
 from qkt.clock import Clock
 from qkt.errors import BybitApiError, InvalidRequestError, OutcomeUnknownError, VenueUnavailableError
 from qkt.ids import new_client_order_id
@@ -43,95 +44,104 @@ from qkt.orders.facts import (
     SubmitWithdrawn,
 )
 from qkt.orders.order import Order, TerminalKind
-from qkt.reconcile.plan import ID_ALREADY_USED
+from qkt.reconcile.plan import ID_ALREADY_USED, ReconcileLimits
 
 log = logging.getLogger(__name__)
 
 CREATE, AMEND, CANCEL = "/v5/order/create", "/v5/order/amend", "/v5/order/cancel"
 
-_DEFAULT_RECV_WINDOW_MS = 5_000
 _LOOK_UP_AFTER_MS = 1_000
 
 
 class OrderEntry:
-    """Submit, cancel and amend for one broker. Safe from any thread; call it without holding a lock."""
+    """Submit, cancel and amend for one broker. Safe from any thread; call it without holding a lock.
+
+    ``background`` runs lookups; ``owner`` marks the ids generated here, see `new_client_order_id`.
+    """
 
     def __init__(
         self,
-        client: BybitTransport,
+        client: CompleteTransport,
         state: BrokerState,
-        recovery: BybitStateRecovery,
-        scheduler: Scheduler,
+        queries: BybitQueries,
+        lookups: OrderLookup,
+        background: Scheduler,
         clock: Clock,
+        limits: ReconcileLimits,
+        *,
+        owner: str | None = None,
     ) -> None:
         self._client = client
         self._state = state
-        self._recovery = recovery
-        self._scheduler = scheduler
+        self._queries = queries
+        self._lookups = lookups
+        self._background = background
         self._clock = clock
+        self._limits = limits
+        self._owner = owner
         self._claiming_due = threading.Lock()
 
     # -- submit ------------------------------------------------------------------------------------------------------
 
     def submit(self, request: OrderRequest) -> SubmitAck:
         """Send an order; see `BybitBroker.submit`."""
-        client_order_id = request.client_order_id or new_client_order_id()
+        client_order_id = request.client_order_id or self.new_id()
         body = BybitOrderTranslator.to_create_body(request, client_order_id)
-        sent_ms = self._recovery.queries.venue_ms()
-        self._state.begin_submit(self._intend_submit(client_order_id, request, sent_ms))
+        sent_ms = self.venue_ms()
+        self._state.begin_submit(self.intend_submit(client_order_id, request, sent_ms))
         fact = self._send(
-            lambda: self._post(CREATE, body),
+            lambda: self.post(CREATE, body),
             accepted=lambda reply: SubmitAcknowledged(
-                client_order_id=client_order_id, broker_order_id=_order_id(reply), **self._now()
+                client_order_id=client_order_id, broker_order_id=_order_id(reply), **self.now()
             ),
-            refused=lambda error: self._refused_submit(client_order_id, error, sent_ms),
-            unanswered=lambda error: self._unanswered_submit(client_order_id, error, sent_ms),
-            withdrawn=SubmitWithdrawn(client_order_id=client_order_id, **self._now()),
+            refused=lambda error: self.refused_submit(client_order_id, error, sent_ms),
+            unanswered=lambda error: self.unanswered_submit(client_order_id, error, sent_ms),
+            withdrawn=SubmitWithdrawn(client_order_id=client_order_id, **self.now()),
         )
-        return self._settle_submit(client_order_id, fact)
+        return self.settle_submit(client_order_id, fact)
 
-    def _intend_submit(self, client_order_id: str, request: OrderRequest, sent_ms: int) -> SubmitIntended:
+    def intend_submit(self, client_order_id: str, request: OrderRequest, sent_ms: int) -> SubmitIntended:
         return SubmitIntended(
             client_order_id=client_order_id,
             request=request,
             sent_ms=sent_ms,
             order_filter=BybitOrderTranslator.order_filter(request),
-            **self._now(),
+            **self.now(),
         )
 
-    def _settle_submit(self, client_order_id: str, fact: AnyFact | None) -> SubmitAck:
+    def settle_submit(self, client_order_id: str, fact: AnyFact | None) -> SubmitAck:
         """What can be said now; a taken id is looked up at once, silence is looked up soon."""
         if isinstance(fact, SubmitUnanswered):
             if fact.is_duplicate_id:
-                self._recovery.look_up(client_order_id)
+                self._lookups.look_up(client_order_id)
             if not self._state.is_closed and self._state.order(client_order_id).is_unresolved:
-                self._recovery.look_up_soon(client_order_id, self._scheduler, then=self.send_due_cancels)
+                self._lookups.look_up_soon(client_order_id, self._background, then=self.send_due_cancels)
         order = self._state.order(client_order_id)
         ack = _ack_by(order, fact) if self._state.is_closed else _ack_for(order)
         self._state.bus.deliver()
         return ack
 
-    def _refused_submit(self, client_order_id: str, error: BybitApiError, sent_ms: int) -> AnyFact:
+    def refused_submit(self, client_order_id: str, error: BybitApiError, sent_ms: int) -> AnyFact:
         match verdict(error.ret_code, Operation.CREATE):
             case Verdict.DUPLICATE_ID:
                 return SubmitUnanswered(
                     client_order_id=client_order_id,
                     reason=f"{ID_ALREADY_USED}: {error}",
-                    provable_from_ms=sent_ms + self._recovery.limits.backend_timeout_ms,
+                    provable_from_ms=sent_ms + self._limits.backend_timeout_ms,
                     is_duplicate_id=True,
-                    **self._now(),
+                    **self.now(),
                 )
             case Verdict.REFUSED | Verdict.FATAL | Verdict.CLOCK | Verdict.THROTTLED:
-                return SubmitRefused(client_order_id=client_order_id, reason=str(error), **self._now())
+                return SubmitRefused(client_order_id=client_order_id, reason=str(error), **self.now())
             case _:
-                return self._unanswered_submit(client_order_id, error, sent_ms)
+                return self.unanswered_submit(client_order_id, error, sent_ms)
 
-    def _unanswered_submit(self, client_order_id: str, error: BaseException, sent_ms: int) -> SubmitUnanswered:
+    def unanswered_submit(self, client_order_id: str, error: BaseException, sent_ms: int) -> SubmitUnanswered:
         return SubmitUnanswered(
             client_order_id=client_order_id,
             reason=str(error) or repr(error),
             provable_from_ms=self._provable_from_ms(error, sent_ms),
-            **self._now(),
+            **self.now(),
         )
 
     # -- cancel ------------------------------------------------------------------------------------------------------
@@ -139,34 +149,34 @@ class OrderEntry:
     def cancel(self, order: Order) -> SubmitAck:
         """Ask for an order's end; see `BybitBroker.cancel`."""
         is_visible = order.has_evidence or order.is_acknowledged
-        if (too_late := self._intend(order, self._intend_cancel(order, is_remembered=not is_visible))) is not None:
+        if (too_late := self.intend(order, self.intend_cancel(order, is_remembered=not is_visible))) is not None:
             return too_late
         if not is_visible:
             return _answer(order, SubmitOutcome.UNKNOWN, "remembered: sent when the order appears")
         return self._send_cancel(order)
 
-    def _intend_cancel(self, order: Order, *, is_remembered: bool, is_again: bool = False) -> CancelIntended:
+    def intend_cancel(self, order: Order, *, is_remembered: bool, is_again: bool = False) -> CancelIntended:
         return CancelIntended(
             **ids_of(order),
-            sent_ms=self._recovery.queries.venue_ms(),
+            sent_ms=self.venue_ms(),
             is_remembered=is_remembered,
             is_again=is_again,
-            **self._now(),
+            **self.now(),
         )
 
     def _send_cancel(self, order: Order) -> SubmitAck:
         body = BybitOrderTranslator.to_cancel_body(order.symbol, **ids_of(order), order_filter=order_filter_of(order))
-        sent_ms = self._recovery.queries.venue_ms()
+        sent_ms = self.venue_ms()
         fact = self._send(
-            lambda: self._post(CANCEL, body),
+            lambda: self.post(CANCEL, body),
             accepted=lambda _reply: None,
-            refused=lambda error: self._refused_cancel(order, error, sent_ms),
-            unanswered=lambda error: self._unanswered_cancel(order, error, sent_ms),
-            withdrawn=CancelWithdrawn(**ids_of(order), **self._now()),
+            refused=lambda error: self.refused_cancel(order, error, sent_ms),
+            unanswered=lambda error: self.unanswered_cancel(order, error, sent_ms),
+            withdrawn=CancelWithdrawn(**ids_of(order), **self.now()),
         )
-        return self._settle_cancel(order, fact)
+        return self.settle_cancel(order, fact)
 
-    def _settle_cancel(self, order: Order, fact: AnyFact | None) -> SubmitAck:
+    def settle_cancel(self, order: Order, fact: AnyFact | None) -> SubmitAck:
         """What can be said now; silence is looked up soon."""
         self._state.bus.deliver()
         match fact:
@@ -178,37 +188,37 @@ class OrderEntry:
                 self._soon_look_up(order)
                 return _answer(order, SubmitOutcome.UNKNOWN, getattr(fact, "reason", ""))
 
-    def _refused_cancel(self, order: Order, error: BybitApiError, sent_ms: int) -> AnyFact:
+    def refused_cancel(self, order: Order, error: BybitApiError, sent_ms: int) -> AnyFact:
         """ "Not found" covers filled, cancelled, never existed and not yet visible: query, then decide (S9, S89)."""
         found = verdict(error.ret_code, Operation.CANCEL)
         if found is Verdict.AMBIGUOUS:
-            return self._unanswered_cancel(order, error, sent_ms)
+            return self.unanswered_cancel(order, error, sent_ms)
         if found is Verdict.GONE:
-            self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
+            self._lookups.look_up(order.client_order_id or None, order.broker_order_id)
             known = self._state.order(order.client_order_id or None, order.broker_order_id)
             if known.is_open and not known.has_evidence:
-                return self._intend_cancel(known, is_remembered=True, is_again=True)
-        return CancelRefused(**ids_of(order), reason=str(error), **self._now())
+                return self.intend_cancel(known, is_remembered=True, is_again=True)
+        return CancelRefused(**ids_of(order), reason=str(error), **self.now())
 
-    def _unanswered_cancel(self, order: Order, error: BaseException, sent_ms: int) -> CancelUnanswered:
+    def unanswered_cancel(self, order: Order, error: BaseException, sent_ms: int) -> CancelUnanswered:
         return CancelUnanswered(
             **ids_of(order),
             reason=str(error) or repr(error),
             provable_from_ms=self._provable_from_ms(error, sent_ms),
-            **self._now(),
+            **self.now(),
         )
 
     def send_due_cancels(self) -> None:
         """Send the cancels that waited for their orders to appear."""
         with self._claiming_due:  # lookups, rounds and frames may come here at once, and a cancel is sent once
             due = self._state.ask(lambda ledger: ledger.due_cancels())
-            self._state.absorb(self._intend_cancel(order, is_remembered=False, is_again=True) for order in due)
+            self._state.absorb(self.intend_cancel(order, is_remembered=False, is_again=True) for order in due)
         for order in due:
             try:
                 self._send_cancel(order)
             except VenueUnavailableError as error:
                 log.warning("remembered cancel not sent order=%s error=%s", order.client_order_id, error)
-                self._state.absorb([self._intend_cancel(order, is_remembered=True, is_again=True)])
+                self._state.absorb([self.intend_cancel(order, is_remembered=True, is_again=True)])
 
     # -- modify ------------------------------------------------------------------------------------------------------
 
@@ -220,16 +230,16 @@ class OrderEntry:
                 'wait(..., until="accepted") first'
             )
         body = BybitOrderTranslator.to_amend_body(order.symbol, changes, **ids_of(order))
-        sent_ms = self._recovery.queries.venue_ms()
-        intent = ModifyIntended(**ids_of(order), changes=changes, sent_ms=sent_ms, **self._now())
-        if (too_late := self._intend(order, intent)) is not None:
+        sent_ms = self.venue_ms()
+        intent = ModifyIntended(**ids_of(order), changes=changes, sent_ms=sent_ms, **self.now())
+        if (too_late := self.intend(order, intent)) is not None:
             return too_late
         fact = self._send(
-            lambda: self._post(AMEND, body),
+            lambda: self.post(AMEND, body),
             accepted=lambda _reply: None,
             refused=lambda error: self._refused_modify(order, error, sent_ms),
             unanswered=lambda error: self._unanswered_modify(order, error, sent_ms),
-            withdrawn=ModifyWithdrawn(**ids_of(order), **self._now()),
+            withdrawn=ModifyWithdrawn(**ids_of(order), **self.now()),
         )
         self._state.bus.deliver()
         match fact:
@@ -246,20 +256,20 @@ class OrderEntry:
         if found is Verdict.AMBIGUOUS:
             return self._unanswered_modify(order, error, sent_ms)
         if found is Verdict.GONE:
-            self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
-        return ModifyRefused(**ids_of(order), reason=str(error), **self._now())
+            self._lookups.look_up(order.client_order_id or None, order.broker_order_id)
+        return ModifyRefused(**ids_of(order), reason=str(error), **self.now())
 
     def _unanswered_modify(self, order: Order, error: BaseException, sent_ms: int) -> ModifyUnanswered:
         return ModifyUnanswered(
             **ids_of(order),
             reason=str(error) or repr(error),
             provable_from_ms=self._provable_from_ms(error, sent_ms),
-            **self._now(),
+            **self.now(),
         )
 
     # -- sending -----------------------------------------------------------------------------------------------------
 
-    def _post(self, path: str, body: Mapping[str, Any]) -> Envelope:
+    def post(self, path: str, body: Mapping[str, Any]) -> Envelope:
         """One write. An error envelope that a transport of the user's own returned is a refusal all the same."""
         return vetted(path, self._client.post_signed(path, body), is_write=True)
 
@@ -296,22 +306,22 @@ class OrderEntry:
 
     def _provable_from_ms(self, error: BaseException, sent_ms: int) -> int:
         """When the request can no longer arrive: silence is bounded by the receive window, a busy backend is not."""
-        limits = self._recovery.limits
-        if getattr(error, "ret_code", None) is not None:
-            return sent_ms + limits.backend_timeout_ms
-        signed_ms = getattr(error, "signed_ms", None) or sent_ms
-        window_ms = getattr(error, "recv_window_ms", None) or getattr(self._client, "recv_window_ms", None)
-        return int(signed_ms) + int(window_ms or _DEFAULT_RECV_WINDOW_MS) + limits.arrival_margin_ms
+        if isinstance(error, BybitApiError):
+            return sent_ms + self._limits.backend_timeout_ms
+        signed_ms = window_ms = None
+        if isinstance(error, OutcomeUnknownError):
+            if error.ret_code is not None:
+                return sent_ms + self._limits.backend_timeout_ms
+            signed_ms, window_ms = error.signed_ms, error.recv_window_ms
+        window_ms = window_ms or self._client.recv_window_ms
+        return (signed_ms or sent_ms) + window_ms + self._limits.arrival_margin_ms
 
     def _soon_look_up(self, order: Order) -> None:
-        self._scheduler.schedule_once(lambda: self._look_up_and_tell(order), _LOOK_UP_AFTER_MS)
+        self._lookups.look_up_later(
+            self._background, _LOOK_UP_AFTER_MS, order.client_order_id or None, order.broker_order_id
+        )
 
-    def _look_up_and_tell(self, order: Order) -> None:
-        if not self._state.is_closed:
-            self._recovery.look_up(order.client_order_id or None, order.broker_order_id)
-            self._state.bus.deliver()
-
-    def _intend(self, order: Order, intent: CancelIntended | ModifyIntended) -> SubmitAck | None:
+    def intend(self, order: Order, intent: CancelIntended | ModifyIntended) -> SubmitAck | None:
         """Record a wish before it is sent; an answer at once when the order has ended, then nothing is sent.
 
         Whether it ended is decided where ends are learnt: a frame may end the order while we get here.
@@ -323,7 +333,16 @@ class OrderEntry:
         self._state.bus.deliver()
         return _answer(known, SubmitOutcome.REJECTED, f"the order ended before: {known.terminal.kind.name}")
 
-    def _now(self) -> dict[str, Any]:
+    def new_id(self) -> str:
+        """A fresh client order id that carries the owner."""
+        return new_client_order_id(self._owner)
+
+    def venue_ms(self) -> int:
+        """Venue time now."""
+        return self._queries.venue_ms()
+
+    def now(self) -> dict[str, Any]:
+        """When and from where a fact of this module is learnt."""
         return {"at_ms": self._clock.now_ms(), "origin": "submit"}
 
 

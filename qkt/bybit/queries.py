@@ -8,7 +8,9 @@ Source: docs v5/order/open-order, v5/order/order-list, v5/order/execution, v5/ac
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import product
 from typing import Any, TypeVar
 
 import attrs
@@ -22,7 +24,8 @@ from qkt.bybit.codec.orders import BybitOrderTranslator
 from qkt.bybit.codec.positions import to_position
 from qkt.bybit.codec.rows import parse_rows
 from qkt.bybit.codec.symbol import BybitSymbol
-from qkt.bybit.transport.protocol import BybitTransport
+from qkt.bybit.transport.protocol import CompleteTransport
+from qkt.bybit.transport.read_scope import ReadScope
 from qkt.clock import Clock
 from qkt.errors import QktError, VenueUnavailableError
 from qkt.model.balances import CoinBalance
@@ -34,15 +37,22 @@ from qkt.reconcile.positions import VenuePosition
 from qkt.reconcile.snapshot import Completeness, Page, Read, listed, merged, walk, windows
 
 REALTIME, HISTORY, EXECUTIONS = "/v5/order/realtime", "/v5/order/history", "/v5/execution/list"
-POSITIONS = "/v5/position/list"
+POSITIONS, TIME = "/v5/position/list", "/v5/market/time"
 
 _LONGEST_WINDOW_MS = 7 * 24 * 3_600_000
 _ORDER_LIMIT, _EXECUTION_LIMIT, _POSITION_LIMIT = 50, 100, 200
 
-# The venue says it lists all kinds by default, and others found conditionals missing: ask for each, join by order id.
-_DRAWERS = {"spot": ("", CONDITIONAL, "tpslOrder"), "linear": ("", CONDITIONAL)}
+# Closed orders and executions older than this are not shown (docs v5/order/order-list).
+_HISTORY_MS = 2 * 365 * 24 * 3_600_000
 
-# One question per settle coin: the venue lists none unasked, and an unlisted position would be taken for a flat one.
+# A page that takes longer is a failed read: the next round reads again, and the other paths must not wait for it.
+_READ_TIMEOUT_MS = 3_000
+_HANGING_MS = 1_000
+
+# The venue says it lists all kinds by default, and others found conditionals missing: ask for each, join by order id.
+_ORDER_FILTERS = {"spot": ("", CONDITIONAL, "tpslOrder"), "linear": ("", CONDITIONAL)}
+
+# One read per settle coin: the venue lists none unasked, and an unlisted position would be taken for a flat one.
 _SETTLED_IN: dict[str, tuple[dict[str, str], ...]] = {
     "spot": ({},),
     "linear": ({"settleCoin": "USDT"}, {"settleCoin": "USDC"}),
@@ -59,6 +69,11 @@ class OrderAnswer:
     executions: Read[Execution] | None
 
     @property
+    def is_read(self) -> bool:
+        """True when every place that had to be asked was read completely, whatever its rows were."""
+        return all(read.is_complete for read in (self.rows, self.executions) if read is not None)
+
+    @property
     def is_complete(self) -> bool:
         """True when every place that had to be asked was read completely, down to each row.
 
@@ -70,26 +85,50 @@ class OrderAnswer:
 
 
 class BybitQueries:
-    """Typed reads of one category through a transport."""
+    """Typed reads of one category through a transport.
 
-    def __init__(self, client: BybitTransport, category: str, clock: Clock) -> None:
+    Until `read_briefly` is called a read may be repeated as long as the transport's patience lasts; afterwards each
+    request is one try of at most three seconds.
+    """
+
+    def __init__(self, client: CompleteTransport, category: str, clock: Clock) -> None:
         self._client = client
         self._category = category
         self._clock = clock
+        self._scope = ReadScope()
+        self._is_brief = False
+
+    def read_briefly(self) -> None:
+        """From now on one short try per request: a failing path must not hold up the others."""
+        self._is_brief = True
+
+    def cut(self, reason: str) -> None:
+        """End the reads under way and refuse later ones: the broker closes."""
+        self._scope.cut(reason)
 
     def venue_ms(self) -> int:
-        """The venue's time now, as well as the transport knows it."""
-        return self._clock.now_ms() + int(getattr(self._client, "clock_offset_ms", 0) or 0)
+        """Venue time now: by a clock that cannot step where the transport has one, else wall time and its offset."""
+        steady_ms = self._client.venue_ms()
+        return steady_ms if steady_ms is not None else self._clock.now_ms() + self._client.clock_offset_ms
+
+    def venue_answers(self) -> bool:
+        """True when the venue answers a cheap question: worth reading everything again after an outage."""
+        try:
+            self._get(TIME, {})
+        except QktError:
+            return False
+        return True
 
     def open_orders(self) -> Read[OrderReport]:
-        """Every open order of every kind."""
-        reads = []
-        for settled_in in _SETTLED_IN[self._category]:
-            for drawer in _DRAWERS[self._category]:
-                query: dict[str, Any] = {"category": self._category, "openOnly": 0, "limit": _ORDER_LIMIT, **settled_in}
-                if drawer:
-                    query["orderFilter"] = drawer
-                reads.append(self._orders("orders", REALTIME, query))
+        """Every open order of every kind; a read that hangs is the last."""
+        reads: list[Read[OrderReport]] = []
+        for settled_in, order_filter in product(_SETTLED_IN[self._category], _ORDER_FILTERS[self._category]):
+            query: dict[str, Any] = {"category": self._category, "openOnly": 0, "limit": _ORDER_LIMIT, **settled_in}
+            if order_filter:
+                query["orderFilter"] = order_filter
+            reads.append(self._orders("orders", REALTIME, query))
+            if _hangs(reads[-1]):
+                break
         return merged("orders", reads, key=_order_key, fuller=_newer_row)
 
     def executions(self, start_ms: int, end_ms: int) -> list[tuple[int, Read[Execution]]]:
@@ -98,7 +137,7 @@ class BybitQueries:
         Stops after the first window that is not complete: what lies behind a hole is read again next time.
         """
         found = []
-        for begin_ms, until_ms in windows(max(0, start_ms), end_ms, _LONGEST_WINDOW_MS):
+        for begin_ms, until_ms in windows(self.oldest_ms(start_ms), end_ms, _LONGEST_WINDOW_MS):
             query = {
                 "category": self._category,
                 "startTime": begin_ms,
@@ -112,17 +151,27 @@ class BybitQueries:
         return found
 
     def order(self, order: Order, *, with_executions: bool) -> OrderAnswer:
-        """One order by id: realtime, then history back to its creation, then (if wanted or unknown) executions."""
+        """One order by id: realtime, then history back to its creation, then (if wanted or unknown) executions.
+
+        The first read that fails ends the lookup: what follows could prove nothing any more.
+        """
         named = self._named(order)
-        reads = [self._orders("lookup", REALTIME, named)]
-        if is_conditional(order) and self._category == "spot" and not reads[0].rows:
-            reads.append(self._orders("lookup", REALTIME, {**named, "orderFilter": CONDITIONAL}))
-        if not any(_is_about(order, row) for read in reads for row in read.rows):
-            reads.extend(self._history(order, named))
+        reads: list[Read[OrderReport]] = []
+        for read_next in self._places_of(order, named):
+            reads.append(read_next())
+            is_known = any(_is_about(order, row) for row in reads[-1].rows)
+            if is_known or not reads[-1].is_complete:
+                break
         rows = merged("lookup", reads, key=_order_key, fuller=_newer_row)
-        is_known = any(_is_about(order, row) for row in rows.rows)
-        executions = self.executions_of(order) if with_executions or not is_known else None
-        return OrderAnswer(rows=rows, executions=executions)
+        wants_executions = rows.is_complete and (with_executions or not is_known)
+        return OrderAnswer(rows=rows, executions=self.executions_of(order) if wants_executions else None)
+
+    def _places_of(self, order: Order, named: Mapping[str, Any]) -> Iterator[Callable[[], Read[OrderReport]]]:
+        """Where an order's row can be, the likeliest place first."""
+        yield partial(self._orders, "lookup", REALTIME, named)
+        if is_conditional(order) and self._category == "spot":
+            yield partial(self._orders, "lookup", REALTIME, {**named, "orderFilter": CONDITIONAL})
+        yield from self._history(order, named)
 
     def executions_of(self, order: Order) -> Read[Execution]:
         """Every execution of one order, whenever it was (the venue ignores all other filters then)."""
@@ -154,31 +203,35 @@ class BybitQueries:
     def positions(self) -> Read[VenuePosition]:
         """Every position that is not flat (linear only)."""
         begun_ms = self.venue_ms()
-        reads = [
-            self._walk(
-                "positions",
-                POSITIONS,
-                {"category": self._category, "limit": _POSITION_LIMIT, **settled_in},
-                lambda row: to_position(row, self._category, as_of_ms=begun_ms),
-                key=lambda position: position.key,
-                fuller=lambda _first, second: second,
+        reads: list[Read[VenuePosition]] = []
+        for settled_in in _SETTLED_IN[self._category]:
+            reads.append(
+                self._walk(
+                    "positions",
+                    POSITIONS,
+                    {"category": self._category, "limit": _POSITION_LIMIT, **settled_in},
+                    lambda row: to_position(row, self._category, as_of_ms=begun_ms),
+                    key=lambda position: position.key,
+                    fuller=lambda _first, second: second,
+                )
             )
-            for settled_in in _SETTLED_IN[self._category]
-        ]
+            if _hangs(reads[-1]):
+                break
         return merged("positions", reads, key=lambda position: position.key, fuller=lambda _first, second: second)
 
-    # -- one walk ----------------------------------------------------------------------------------------------------
-
-    def _history(self, order: Order, named: Mapping[str, Any]) -> list[Read[OrderReport]]:
-        """Closed orders; without times the venue shows the last 7 days only."""
+    def _history(self, order: Order, named: Mapping[str, Any]) -> Iterator[Callable[[], Read[OrderReport]]]:
+        """Reads of closed orders, back to the order's creation; without times the venue shows the last 7 days only."""
         now_ms = self.venue_ms()
         created_ms = order.sent_ms if order.sent_ms is not None else order.created_ms
         if now_ms - created_ms <= _LONGEST_WINDOW_MS:
-            return [self._orders("lookup", HISTORY, named)]
-        return [
-            self._orders("lookup", HISTORY, {**named, "startTime": begin_ms, "endTime": until_ms})
-            for begin_ms, until_ms in windows(created_ms, now_ms, _LONGEST_WINDOW_MS)
-        ]
+            yield partial(self._orders, "lookup", HISTORY, named)
+            return
+        for begin_ms, until_ms in windows(self.oldest_ms(created_ms), now_ms, _LONGEST_WINDOW_MS):
+            yield partial(self._orders, "lookup", HISTORY, {**named, "startTime": begin_ms, "endTime": until_ms})
+
+    def oldest_ms(self, start_ms: int) -> int:
+        """``start_ms``, but not from before what the venue still shows: two years."""
+        return max(0, start_ms, self.venue_ms() - _HISTORY_MS)
 
     def _named(self, order: Order) -> dict[str, Any]:
         symbol = BybitSymbol.parse(order.symbol).bare
@@ -237,7 +290,10 @@ class BybitQueries:
     def _get(self, path: str, query: Mapping[str, Any]) -> Envelope:
         """Ask the transport. Whatever one of the user's own raises is a read that failed, and never ends a round."""
         try:
-            envelope = self._client.get_signed(path, query)
+            if self._is_brief:
+                envelope = self._client.read_once(path, query, timeout_ms=_READ_TIMEOUT_MS, scope=self._scope)
+            else:
+                envelope = self._client.get_signed(path, query)
         except QktError:
             raise
         except Exception as error:
@@ -249,6 +305,10 @@ def _is_about(order: Order, row: OrderReport) -> bool:
     if order.broker_order_id:
         return row.broker_order_id == order.broker_order_id
     return row.client_order_id == order.client_order_id
+
+
+def _hangs(read: Read[Any]) -> bool:
+    return not read.is_complete and read.duration_ms >= _HANGING_MS
 
 
 def _order_key(row: OrderReport) -> str:

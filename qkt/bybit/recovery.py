@@ -1,10 +1,11 @@
-"""Make what the bot believes what the venue holds: read everything, ask about what does not add up, tell what changed.
+"""`BybitStateRecovery`: one round of reading the venue's whole state, and what follows from it.
 
-One round at a time, under a lock; a caller may join a round that has not started, never one under way, since that one
-may have read before the caller's cause. The paths (orders, executions, balances) fail separately. Whatever was read is
-absorbed as facts; whatever is missing becomes a question asked by id; only `plan.verdict` may conclude from silence.
+A round reads its paths (orders, executions, balances, positions) one after the other. Each path fails separately, and
+what it found is absorbed before the next one begins. Orders that do not add up are looked up by id; only
+`qkt.reconcile.plan.conclude` may conclude from silence.
 
-This room does the I/O. What to ask and what to conclude is decided in `qkt.reconcile`, which cannot see a socket.
+Rounds run one at a time. A caller may join a round that has not started, never one under way, since that one may have
+read before the caller's cause.
 """
 
 from __future__ import annotations
@@ -12,51 +13,60 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import attrs
 
 from qkt.broker.state import BrokerState
 from qkt.bybit.account.wallet_cache import wallet_cache
+from qkt.bybit.lookup import LookupsMade, OrderLookup
 from qkt.bybit.queries import BybitQueries
+from qkt.bybit.read_monitor import ReadMonitor
+from qkt.bybit.transport.adapter import as_transport
 from qkt.bybit.transport.protocol import BybitTransport
 from qkt.clock import Clock
 from qkt.events import BalancesUpdated, Origin
 from qkt.model.balances import CoinBalance
 from qkt.model.executions import Execution
 from qkt.model.reports import OrderReport
-from qkt.net.scheduler import Scheduler
-from qkt.orders.facts import ExecutionReported, OrderReported
-from qkt.orders.ledger import Change
 from qkt.orders.order import Order
-from qkt.reconcile.plan import (
-    LookupResult,
-    ReconcileLimits,
-    absent_candidates,
-    conclude,
-    name_of,
-    plan_lookups,
-    settled_requests,
-)
-from qkt.reconcile.report import PathResult, ReconcileReport, discrepancies
-from qkt.reconcile.snapshot import Read, merged
+from qkt.reconcile.facts import execution_facts, order_facts
+from qkt.reconcile.plan import ReconcileLimits, absent_candidates, settled_requests
+from qkt.reconcile.report import Discrepancy, PathResult, ReconcileReport, discrepancies, taken_in
+from qkt.reconcile.snapshot import Completeness, Read, merged
+from qkt.threads import is_library_thread
 
 log = logging.getLogger(__name__)
 
-# How soon an unanswered submit is asked for: the first answers come while a person would still be reading the error.
-LOOKUP_DELAYS_MS = (200, 500, 1_000, 2_000, 5_000)
+ORDERS, EXECUTIONS, BALANCES, POSITIONS = "orders", "executions", "balances", "positions"
 
 _LEAST_OVERLAP_MS = 60_000
-_FAILURES_BEFORE_ALARM = 2
+_REPORTS_KEPT = 50
+_DISCREPANCIES_KEPT = 1_000
 
 
 @attrs.define(eq=False)
-class _Round:
-    """A round somebody waits for; ``report`` is set when it is over."""
+class _PendingRound:
+    """A round that callers wait for; ``paths`` None is all of them, ``report`` is set when it is over."""
 
     trigger: str
+    paths: frozenset[str] | None
     report: ReconcileReport | None = None
+
+    def widen(self, paths: frozenset[str] | None) -> None:
+        self.paths = None if self.paths is None or paths is None else self.paths | paths
+
+
+@attrs.define
+class _Round:
+    """The round under way. Times are venue time at its start; ``candidates`` are the orders whose absence counts."""
+
+    fence_ms: int
+    fence_revision: int
+    reads: list[Read[Any]] = attrs.field(factory=list)
+    orders: Read[OrderReport] | None = None
+    candidates: list[Order] = attrs.field(factory=list)
 
 
 class BybitStateRecovery:
@@ -65,7 +75,8 @@ class BybitStateRecovery:
     Args:
         recovery_window_ms: how far before its construction the first execution window reaches, and the overlap of every
             later one (at least a minute, for executions the venue shows late).
-        stale_after_ms: the age at which a domain is degraded.
+        since_ms: venue time from which the first execution window reads instead.
+        intervals_ms: path -> time between two of its reads; the unit of health. 30 s by default.
         retain_closed_ms: how long a settled order is remembered (longer where the venue can still repeat it).
     """
 
@@ -77,242 +88,202 @@ class BybitStateRecovery:
         category: str,
         clock: Clock,
         recovery_window_ms: int = 300_000,
-        stale_after_ms: int = 90_000,
+        since_ms: int | None = None,
+        intervals_ms: Mapping[str, int] | None = None,
         retain_closed_ms: int = 24 * 3_600_000,
         limits: ReconcileLimits | None = None,
-        account_type: str | None = None,
     ) -> None:
+        transport = as_transport(client)
         self.limits = limits or ReconcileLimits()
-        self.queries = BybitQueries(client, category, clock)
+        self.queries = BybitQueries(transport, category, clock)
+        self.monitor = ReadMonitor(state, clock, intervals_ms or dict.fromkeys((ORDERS, EXECUTIONS, BALANCES), 30_000))
+        self.lookups = OrderLookup(self.queries, state, self.monitor, clock, self.limits)
         self._state = state
         self._clock = clock
-        self._account_type = account_type or str(getattr(client, "account_type", "") or "UNIFIED")
+        self._account_type = transport.account_type
         self._recovery_window_ms = recovery_window_ms
-        self._stale_after_ms = stale_after_ms
+        self._since_ms = since_ms
         self._retain_closed_ms = retain_closed_ms
 
         self._one_at_a_time = threading.Lock()
         self._guard = threading.Lock()
-        self._waiting: _Round | None = None
-        self._wallet_cache = wallet_cache(client)
+        self._waiting: _PendingRound | None = None
+        self._wallet_cache = wallet_cache(transport)
         self._told_book = self._wallet_cache.book
         self._telling_balances = threading.Lock()
 
-        self._more_paths: list[Callable[[], Read[Any]]] = []
-        self._rounds = 0
+        self._paths: dict[str, Callable[[_Round], Read[Any]]] = {
+            ORDERS: self._reconcile_orders,
+            EXECUTIONS: self._reconcile_executions,
+            BALANCES: lambda _round: self._reconcile_balances(),
+        }
+        self._has_started = False
         self._watermark_ms: int | None = None
-        self._publish_from_ms = 0
-        self._last_ok_ms: dict[str, int] = {}
-        self._failures: dict[str, int] = {}
-        self._last_asked: dict[str, int] = {}
-        self._malformed_ids: set[str] = set()
-        self.lookups_waiting = 0
-        self.reports: deque[ReconcileReport] = deque(maxlen=50)
+        self._failing: frozenset[str] = frozenset()
+        self.reports: deque[ReconcileReport] = deque(maxlen=_REPORTS_KEPT)
+        self.discrepancies: deque[Discrepancy] = deque(maxlen=_DISCREPANCIES_KEPT)
 
-    # -- rounds ------------------------------------------------------------------------------------------------------
+    def add_path(self, name: str, read: Callable[[], Read[Any]]) -> None:
+        """One more path to read in every round, e.g. positions; called before the first."""
+        self._paths[name] = lambda _round: read()
 
-    def reconcile(self, trigger: str = "asked") -> ReconcileReport:
-        """Run a round, or join one that has not started; deliver its events afterwards. Never raises for the venue."""
+    # rounds
+
+    def reconcile(self, trigger: str = "asked", paths: Collection[str] | None = None) -> ReconcileReport:
+        """Run a round over ``paths`` (None: all), or join one that has not started. Never raises for the venue.
+
+        Events are queued: deliver afterwards. On a library thread what each path found is delivered at once.
+        """
+        wanted = None if paths is None else frozenset(paths)
         with self._guard:
             if self._waiting is None:
-                self._waiting = _Round(trigger)
+                self._waiting = _PendingRound(trigger, wanted)
+            else:
+                self._waiting.widen(wanted)
             mine = self._waiting
         with self._one_at_a_time:
             if mine.report is None:
                 with self._guard:
-                    self._waiting = None  # it starts now: nobody may join any more
-                mine.report = self._round(mine.trigger)
+                    if self._waiting is mine:
+                        self._waiting = None  # it starts now: no caller may join any more
+                mine.report = self._round(mine.trigger, mine.paths)
         return mine.report
 
-    def _round(self, trigger: str) -> ReconcileReport:
-        self._rounds += 1
-        is_first = self._rounds == 1
+    def _round(self, trigger: str, paths: frozenset[str] | None) -> ReconcileReport:
         started_ms, started = self._clock.now_ms(), self._clock.monotonic_ms()
         fence_ms = self.queries.venue_ms()
-        fence_revision = self._state.ask(lambda ledger: ledger.revision)
-
-        orders = self.queries.open_orders()
-        executions = self._read_executions(fence_ms)
-        candidates = self._state.ask(lambda ledger: absent_candidates(ledger, fence_revision))
-        self._absorb_executions(executions)
-        self._absorb_rows(orders)
-        self._state.absorb(self._state.ask(lambda ledger: settled_requests(ledger, orders, at_ms=self._clock.now_ms())))
-        asked, failed = self._look_up_doubtful(orders, candidates)
-        balances = self._reconcile_balances()
-        paths: list[Read[Any]] = [orders, executions, balances, *(read() for read in self._more_paths)]
-        if is_first and orders.is_complete and executions.is_complete:
+        current = _Round(fence_ms=fence_ms, fence_revision=self._state.ask(lambda ledger: ledger.revision))
+        is_first = not self._has_started
+        lookups = LookupsMade(waiting=self.lookups.waiting)
+        names = [name for name in self._paths if paths is None or name in paths]
+        for name in names:
+            self._read(name, current)
+            if name == EXECUTIONS or (name == ORDERS and EXECUTIONS not in names):
+                lookups = self._make_lookups(current)
+        if is_first and all(read.is_complete for read in current.reads):
+            self._has_started = True
             self._state.started(fence_ms)
 
         changes = self._state.take_changes()
-        found = discrepancies(changes, now_ms=fence_ms, grace_ms=self.limits.grace_ms, is_first=is_first)
+        grace_ms = self.limits.grace_ms
+        found = discrepancies(changes, now_ms=fence_ms, grace_ms=grace_ms, is_first=is_first)
         report = ReconcileReport(
             source=self._state.source,
             trigger=trigger,
             started_ms=started_ms,
             duration_ms=self._clock.monotonic_ms() - started,
-            paths=tuple(PathResult.of(read) for read in paths),
+            paths=tuple(PathResult.of(read) for read in current.reads),
             discrepancies=tuple(found),
+            taken_in=0 if is_first else taken_in(changes, now_ms=fence_ms, grace_ms=grace_ms),
             adopted=sum(change.before is None and change.after.external for change in changes),
-            lookups_made=asked,
-            lookups_waiting=self.lookups_waiting,
-            lookups_failed=failed,
+            lookups_made=lookups.made,
+            lookups_waiting=lookups.waiting,
+            lookups_failed=lookups.failed,
             unresolved=self._state.unresolved(),
         )
-        self._judge_health(report)
+        self._note_lookups(report)
         self._forget_closed()
         self.reports.append(report)
+        self.discrepancies.extend(found)
         self._log(report)
         return report
 
-    def _read_executions(self, fence_ms: int) -> Read[Execution]:
-        """From the watermark, less the overlap, up to now; the watermark follows the last complete window."""
+    def _read(self, name: str, current: _Round) -> None:
+        """Read one path, absorb what it found, judge it. Whatever goes wrong in it is that path FAILED."""
+        begun_ms, started = self.queries.venue_ms(), self._clock.monotonic_ms()
+        try:
+            self._state.check_open()
+            read = self._paths[name](current)
+        except Exception as error:
+            if not self._state.is_closed:
+                log.exception("path failed source=%s path=%s", self._state.source, name)
+            read = Read(
+                path=name,
+                completeness=Completeness.FAILED,
+                problems=(f"{type(error).__name__}: {error}",),
+                begun_ms=begun_ms,
+                duration_ms=self._clock.monotonic_ms() - started,
+            )
+        current.reads.append(read)
+        if not self._state.is_closed:
+            self.monitor.note(
+                name,
+                ok=read.is_complete,
+                problem="; ".join(read.problems) or read.completeness.value,
+                took_ms=self._clock.monotonic_ms() - started,
+            )
+        self._deliver_found()
+
+    def _deliver_found(self) -> None:
+        """Pass on what was found so far; on a user's thread the caller delivers, once no lock is held."""
+        if is_library_thread():
+            self._state.bus.deliver()
+
+    def _reconcile_orders(self, current: _Round) -> Read[OrderReport]:
+        read = self.queries.open_orders()
+        # before anything of this read is absorbed: an order that it lists is not absent
+        current.candidates = self._state.ask(lambda ledger: absent_candidates(ledger, current.fence_revision))
+        current.orders = read
+        self.lookups.note_malformed(read)
+        self._state.absorb(order_facts(read, at_ms=self._clock.now_ms()))
+        self._state.absorb(self._state.ask(lambda ledger: settled_requests(ledger, read, at_ms=self._clock.now_ms())))
+        return read
+
+    def _reconcile_executions(self, current: _Round) -> Read[Execution]:
+        """From the watermark, less the overlap, up to now; the watermark follows what was absorbed."""
         now_ms = self.queries.venue_ms()  # not the fence: by now the transport has measured a clock that jumped (S82)
         if self._watermark_ms is None:
-            start_ms = self._publish_from_ms = max(0, fence_ms - self._recovery_window_ms)
+            start_ms = self._since_ms if self._since_ms is not None else current.fence_ms - self._recovery_window_ms
+            start_ms = self.lookups.publish_from_ms = self.queries.oldest_ms(start_ms)
         else:
             # after a clock that ran ahead was set back, what lies between is not read yet (S82)
             self._watermark_ms = min(self._watermark_ms, now_ms)
             start_ms = self._window_start_ms()
-        reads = []
+        reads, watermark_ms = [], self._watermark_ms
         for until_ms, read in self.queries.executions(start_ms, max(now_ms, start_ms)):
             reads.append(read)
             if read.is_complete:
-                self._watermark_ms = until_ms
-        return merged(
-            "executions",
+                watermark_ms = until_ms
+        read = merged(
+            EXECUTIONS,
             reads,
             key=lambda execution: (execution.broker_order_id, execution.exec_id),
             fuller=lambda first, _second: first,
         )
+        self._absorb_executions(read, watermark_ms)
+        self._watermark_ms = watermark_ms
+        return read
+
+    def _absorb_executions(self, read: Read[Execution], watermark_ms: int | None) -> None:
+        self.lookups.note_malformed(read)
+        publish_from_ms = self.lookups.publish_from_ms
+        overlaps_the_past = self._overlap_start_ms(watermark_ms) < publish_from_ms
+        facts = execution_facts(
+            read, published_from_ms=publish_from_ms if overlaps_the_past else 0, at_ms=self._clock.now_ms()
+        )
+        # An unknown order of which only executions from before our window are shown had ended before: no news (S59).
+        self._state.absorb(fact for fact in facts if not fact.is_historic or self.lookups.knows(fact))
 
     def _window_start_ms(self) -> int:
-        if self._watermark_ms is None:
+        return self._overlap_start_ms(self._watermark_ms)
+
+    def _overlap_start_ms(self, watermark_ms: int | None) -> int:
+        if watermark_ms is None:
             return 0
-        return max(0, self._watermark_ms - max(self._recovery_window_ms, _LEAST_OVERLAP_MS))
+        return max(0, watermark_ms - max(self._recovery_window_ms, _LEAST_OVERLAP_MS))
 
-    def _absorb_executions(self, read: Read[Execution]) -> list[Change]:
-        self._note_malformed(read)
-        overlaps_the_past = self._window_start_ms() < self._publish_from_ms
-        facts = self._as_fills(read.rows, published_from_ms=self._publish_from_ms if overlaps_the_past else 0)
-        # An order nobody knows, of which only the past is shown, was over before we came: it is no news (S59).
-        return self._state.absorb(fact for fact in facts if not fact.is_historic or self._knows(fact))
+    def _make_lookups(self, current: _Round) -> LookupsMade:
+        """Look up what does not add up. Without a read of the open list nothing is looked up for its absence."""
+        orders = current.orders or Read(path=ORDERS, completeness=Completeness.FAILED, begun_ms=current.fence_ms)
+        try:
+            made = self.lookups.make_due(orders, current.candidates)
+        except Exception:
+            log.exception("lookups failed source=%s", self._state.source)
+            made = LookupsMade(made=1, waiting=self.lookups.waiting, failed=1)
+        self._deliver_found()
+        return made
 
-    def _absorb_rows(self, read: Read[OrderReport]) -> list[Change]:
-        self._note_malformed(read)
-        return self._state.absorb(self._as_facts(read.rows, read.begun_ms))
-
-    def _as_facts(self, rows: Iterable[OrderReport], as_of_ms: int) -> list[OrderReported]:
-        at_ms = self._clock.now_ms()
-        return [OrderReported(report=row, as_of_ms=as_of_ms, at_ms=at_ms, origin="reconcile") for row in rows]
-
-    def _as_fills(self, rows: Iterable[Execution], *, published_from_ms: int) -> list[ExecutionReported]:
-        at_ms = self._clock.now_ms()
-        return [
-            ExecutionReported(
-                execution=row, is_historic=row.exec_time_ms < published_from_ms, at_ms=at_ms, origin="reconcile"
-            )
-            for row in rows
-        ]
-
-    def _note_malformed(self, read: Read[Execution] | Read[OrderReport]) -> None:
-        for bad in read.malformed:
-            log.warning("malformed row path=%s problem=%s row=%s", bad.path, bad.problem, bad.excerpt)
-            self._malformed_ids.update({bad.broker_order_id, bad.client_order_id} - {""})
-
-    # -- questions ---------------------------------------------------------------------------------------------------
-
-    def _look_up_doubtful(self, orders: Read[OrderReport], candidates: list[Order]) -> tuple[int, int]:
-        malformed, self._malformed_ids = self._malformed_ids, set()
-        asked, self.lookups_waiting = self._state.ask(
-            lambda ledger: plan_lookups(
-                ledger,
-                orders=orders,
-                candidates=candidates,
-                malformed_ids=malformed,
-                last_asked=self._last_asked,
-                limits=self.limits,
-            )
-        )
-        failed = 0
-        for question in asked:
-            if self._state.is_closed:
-                break
-            failed += not self._ask(question.order, only_fills=question.only_fills)
-        self._last_asked = {name: when for name, when in self._last_asked.items() if when > self._rounds - 100}
-        return len(asked), failed
-
-    def _ask(self, order: Order, *, only_fills: bool = False) -> bool:
-        """Ask the venue about one order by id and absorb the answer; False when it could not be asked completely."""
-        self._last_asked[name_of(order)] = self._rounds
-        begun_ms = self.queries.venue_ms()
-        is_complete, found = True, only_fills
-        if not only_fills:
-            answer = self.queries.order(order, with_executions=order.missing_quantity > 0)
-            self._absorb_answered_executions(answer.executions)
-            self._absorb_answered_rows(answer.rows)
-            is_complete = answer.is_complete
-            found = bool(answer.rows.rows or _is_news(answer.executions, order))
-        known = self._state.ask(lambda ledger: ledger.get(order.client_order_id or None, order.broker_order_id))
-        if known is None:
-            return is_complete
-        if known.missing_quantity:
-            executions = self.queries.executions_of(known)
-            self._absorb_answered_executions(executions)
-            is_complete = is_complete and executions.is_complete
-            known = self._state.order(known.client_order_id or None, known.broker_order_id)
-        told = LookupResult(begun_ms=begun_ms, is_complete=is_complete, found=found)
-        self._state.absorb(conclude(known, told, at_ms=self._clock.now_ms(), limits=self.limits))
-        return is_complete
-
-    def _absorb_answered_rows(self, read: Read[OrderReport]) -> None:
-        """What was asked for, and what stands; another order that once had the same id and is over is no news (S16)."""
-        self._note_malformed(read)
-        facts = self._as_facts(read.rows, read.begun_ms)
-        self._state.absorb(fact for fact in facts if not fact.report.status.is_final or self._knows(fact))
-
-    def _absorb_answered_executions(self, read: Read[Execution] | None) -> None:
-        if read is None:
-            return
-        self._note_malformed(read)
-        facts = self._as_fills(read.rows, published_from_ms=self._publish_from_ms)
-        self._state.absorb(fact for fact in facts if self._knows(fact))
-
-    def _knows(self, fact: OrderReported | ExecutionReported) -> bool:
-        return self._state.ask(lambda ledger: ledger.knows(fact))
-
-    def look_up(self, client_order_id: str | None, broker_order_id: str | None = None) -> None:
-        """Ask about one order now, outside the rounds. Deliver afterwards."""
-        order = self._state.ask(lambda ledger: ledger.get(client_order_id, broker_order_id))
-        if order is None or self._state.is_closed:
-            return
-        self._count("lookups", ok=self._ask(order), problem=f"cannot ask about {name_of(order)}")
-
-    def look_up_soon(self, client_order_id: str, scheduler: Scheduler, then: Callable[[], object]) -> None:
-        """Ask about an unanswered submit within seconds, and again when its arrival can be excluded.
-
-        ``then`` is called after each answer was absorbed: what waited for the order may be sent now.
-        """
-        order = self._state.order(client_order_id)
-        delays = list(LOOKUP_DELAYS_MS)
-        if order.unanswered_submit is not None:
-            until_provable_ms = max(0, order.unanswered_submit.provable_from_ms - self.queries.venue_ms())
-            delays += [until_provable_ms + 100, until_provable_ms + 200 + self.limits.between_lookups_ms]
-
-        def look() -> None:
-            if self._state.is_closed or not self._is_unresolved(client_order_id):
-                return
-            self.look_up(client_order_id)
-            then()
-            self._state.bus.deliver()
-
-        for delay_ms in delays:
-            scheduler.schedule_once(look, delay_ms)
-
-    def _is_unresolved(self, client_order_id: str) -> bool:
-        order = self._state.ask(lambda ledger: ledger.get(client_order_id))
-        return order is not None and order.is_unresolved
-
-    # -- balances ----------------------------------------------------------------------------------------------------
+    # balances
 
     def _reconcile_balances(self) -> Read[tuple[str, CoinBalance]]:
         read = self._wallet_cache.read(self.queries, self._account_type, monotonic_ms=self._clock.monotonic_ms())
@@ -321,62 +292,46 @@ class BybitStateRecovery:
         return read
 
     def tell_balances(self, origin: Origin, *, even_if_unchanged: bool = False) -> None:
-        """Queue a `BalancesUpdated` with what changed since this broker last told.
+        """Queue a `BalancesUpdated` with what changed since this broker last published one.
 
-        One at a time, from looking to queueing: a frame beside a round must not be told before what it made old (S60).
+        The lock is held from compare to enqueue, so that a newer event is never queued before an older one (S60).
         """
         with self._telling_balances:
             book = self._wallet_cache.book
             changed = book.changed_from(self._told_book)
-            self._told_book = book
-            if not changed and not even_if_unchanged:
-                return
             wallet = book.wallet
-            self._state.publish(
-                [
-                    BalancesUpdated(
-                        balances=wallet.totals, source=self._state.source, wallet=wallet, changed=changed, origin=origin
-                    )
-                ]
-            )
-
-    def add_path(self, read: Callable[[], Read[Any]]) -> None:
-        """One more thing to read in every round, e.g. positions; called before the first."""
-        self._more_paths.append(read)
-
-    def close(self) -> None:
-        """Leave the shared wallet desk."""
-        self._wallet_cache.leave()
+            if changed or even_if_unchanged:
+                self._state.publish(
+                    [
+                        BalancesUpdated(
+                            balances=wallet.totals,
+                            source=self._state.source,
+                            wallet=wallet,
+                            changed=changed,
+                            origin=origin,
+                        )
+                    ]
+                )
+            self._told_book = book
 
     def absorb_wallet_frame(self, frame: Mapping[str, Any]) -> None:
-        """Join a wallet frame and queue what it changed."""
+        """Join a wallet frame and queue what it changed; raises VenueProtocolError when it cannot be read."""
         self._wallet_cache.absorb_frame(frame, self._account_type, received_ms=self.queries.venue_ms())
         self.tell_balances("stream")
 
-    # -- health ------------------------------------------------------------------------------------------------------
+    def close(self) -> None:
+        """End the reads under way and leave the shared wallet cache."""
+        self.queries.cut("the broker was closed")
+        self._wallet_cache.leave()
 
-    def age_ms(self, path: str) -> int | None:
-        """How long ago a path was last read completely; None before the first time."""
-        last = self._last_ok_ms.get(path)
-        return None if last is None else self._clock.monotonic_ms() - last
+    # afterwards
 
-    def _judge_health(self, report: ReconcileReport) -> None:
-        for path in report.paths:
-            self._count(path.path, ok=path.ok, problem="; ".join(path.problems) or path.completeness.value)
-        if report.lookups_made or report.ok:  # nothing left to ask is as good as an answer
-            self._count("lookups", ok=not report.lookups_failed, problem=f"{report.lookups_failed} lookups failed")
-
-    def _count(self, domain: str, *, ok: bool, problem: str) -> None:
-        if ok:
-            self._last_ok_ms[domain] = self._clock.monotonic_ms()
-            self._failures[domain] = 0
-            self._state.restore(domain)
-            return
-        self._failures[domain] = self._failures.get(domain, 0) + 1
-        age_ms = self.age_ms(domain)
-        is_stale = age_ms is not None and age_ms > self._stale_after_ms
-        if self._failures[domain] >= _FAILURES_BEFORE_ALARM or is_stale:
-            self._state.degrade(domain, problem)
+    def _note_lookups(self, report: ReconcileReport) -> None:
+        if not self._state.is_closed and (
+            report.lookups_made or report.ok
+        ):  # with no lookups due the domain is healthy
+            problem = f"{report.lookups_failed} lookups failed"
+            self.monitor.note("lookups", ok=not report.lookups_failed, problem=problem)
 
     def _forget_closed(self) -> None:
         now_ms, window_start_ms = self._clock.now_ms(), self._window_start_ms()
@@ -387,20 +342,26 @@ class BybitStateRecovery:
         )
 
     def _log(self, report: ReconcileReport) -> None:
+        """One line per episode: rounds that go on failing in the same paths are logged at DEBUG."""
+        if self._state.is_closed:
+            return
+        read = {path.path for path in report.paths}
+        failing = frozenset(path.path for path in report.failures) | (self._failing - read)
+        if report.lookups_failed:
+            failing |= {"lookups"}
+        level = logging.DEBUG if failing <= self._failing else logging.WARNING
         if not report.ok:
-            failures = "; ".join(f"{path.path} {path.completeness.value}: {path.problems}" for path in report.failures)
-            log.warning(
+            log.log(
+                level,
                 "reconcile incomplete source=%s trigger=%s lookups_failed=%d failures=%s",
                 report.source,
                 report.trigger,
                 report.lookups_failed,
-                failures,
+                "; ".join(f"{path.path} {path.completeness.value}: {path.problems}" for path in report.failures),
             )
+        elif self._failing and not failing:
+            log.info("reconcile complete again source=%s trigger=%s", report.source, report.trigger)
+        self._failing = failing
         for discrepancy in report.discrepancies:
             log.info("reconcile healed source=%s %s", report.source, discrepancy)
         log.debug("reconciled source=%s duration_ms=%d ok=%s", report.source, report.duration_ms, report.ok)
-
-
-def _is_news(read: Read[Execution] | None, order: Order) -> bool:
-    """Executions that were known already do not say what became of the order since (S52)."""
-    return read is not None and any(execution.exec_id not in order.fills for execution in read.rows)

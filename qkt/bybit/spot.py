@@ -1,7 +1,7 @@
 """Bybit spot: `BYBIT_SPOT:BTCUSDT`.
 
-Spot positions are deliberately not reconciled: the engine nets per pair and the wallet holds per coin, so one cannot be
-made into the other without lying. What the account holds is told by `BalancesUpdated`.
+Spot positions are deliberately not reconciled: a position nets per pair and the wallet holds per coin, so one cannot be
+derived from the other. What the account holds is in `BalancesUpdated`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from qkt.broker.protocol import OrderTypeCapability
-from qkt.bybit.broker import BybitBroker
+from qkt.bybit.broker import COMMON_CAPABILITIES, BybitBroker
 
 
 class BybitSpotBroker(BybitBroker):
@@ -17,17 +17,4 @@ class BybitSpotBroker(BybitBroker):
 
     category: ClassVar[str] = "spot"
     source: ClassVar[str] = "BYBIT_SPOT"
-    capabilities: ClassVar[frozenset[OrderTypeCapability]] = frozenset(
-        {
-            OrderTypeCapability.MARKET,
-            OrderTypeCapability.LIMIT,
-            OrderTypeCapability.STOP,
-            OrderTypeCapability.STOP_LIMIT,
-            OrderTypeCapability.IF_TOUCHED,
-            OrderTypeCapability.MODIFY,
-            OrderTypeCapability.POST_ONLY,
-            OrderTypeCapability.QUOTE_SIZED,
-            OrderTypeCapability.BRACKET,
-            OrderTypeCapability.BATCH,
-        }
-    )
+    capabilities: ClassVar[frozenset[OrderTypeCapability]] = COMMON_CAPABILITIES | {OrderTypeCapability.QUOTE_SIZED}

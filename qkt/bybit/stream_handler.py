@@ -1,49 +1,31 @@
-"""Keep one broker in step with the venue: frames become facts, rounds run on a timer, the end is orderly.
+"""`StreamHandler`: what the private stream brings becomes facts, health, and requests for a round.
 
-Threads: the transport's reading thread for frames (they only become facts); the scheduler's for rounds and lookups. No
-handler, socket or request runs under a lock.
+Threads: the transport's reading thread for frames, which only become facts here; its callback thread for disconnects,
+reconnects, faults and gaps.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable
-from concurrent.futures import Executor
-from types import TracebackType
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from qkt.broker.protocol import OrderTypeCapability
-from qkt.broker.risk import RiskGate, RiskLimits
 from qkt.broker.state import BrokerState
-from qkt.bus import EventBus
-from qkt.bybit.account.instrument_cache import instrument_cache
-from qkt.bybit.batch_entry import BatchEntry
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.codec.frames import FrameFacts, execution_facts, order_facts
-from qkt.bybit.pre_trade import PreTradeChecks
+from qkt.bybit.reconcile_loop import ReconcileLoop
 from qkt.bybit.recovery import BybitStateRecovery
-from qkt.bybit.transport.protocol import BybitTransport
-from qkt.clock import Clock, SystemClock
-from qkt.errors import InvalidRequestError, QktError, ReconcileError
-from qkt.health import Health
-from qkt.net.reconciler import PeriodicReconciler
-from qkt.net.scheduler import Cancellable, Scheduler, scheduler_from
-from qkt.reconcile.plan import ReconcileLimits
-from qkt.reconcile.report import ReconcileReport
+from qkt.bybit.transport.protocol import CompleteTransport, StreamFault
+from qkt.clock import Clock
+from qkt.errors import QktError
 
 log = logging.getLogger(__name__)
 
-_QUEUE_ALARM = 10_000
-
-# While the stream is dark or an order is unresolved a round comes this many times as often, though not for ever.
-_TIGHTENING = 6
-_LEAST_BETWEEN_ROUNDS_MS = 1_000
-_MOST_EXTRA_ROUNDS = 60
+_BETWEEN_ROUNDS_FOR_BAD_FRAMES_MS = 1_000
 
 
 class _DetachableListener:
-    """A listener that can be silenced: a closed broker, with all it remembers, must not live as long as its client."""
+    """A listener that can be detached: the client outlives the broker, and may be unable to forget a listener."""
 
     def __init__(self, handler: Callable[..., None]) -> None:
         self.handler: Callable[..., None] | None = handler
@@ -54,284 +36,145 @@ class _DetachableListener:
             handler(*details)
 
 
-class BybitUpkeep:
-    """The part of `BybitBroker` that works without being called."""
+class StreamHandler:
+    """Hears the stream for one broker until `detach`.
 
-    category: ClassVar[str]
-    source: ClassVar[str]
-    capabilities: ClassVar[frozenset[OrderTypeCapability]]
+    ``send_due_cancels`` is called in the background when a frame shows an order whose cancel was waiting for it.
+    """
 
     def __init__(
         self,
-        client: BybitTransport,
-        bus: EventBus,
-        clock: Clock | None = None,
+        client: CompleteTransport,
+        state: BrokerState,
+        recovery: BybitStateRecovery,
+        loop: ReconcileLoop,
+        clock: Clock,
         *,
-        recovery_window_ms: int = 300_000,
-        poll_interval_ms: int = 30_000,
-        poll_scheduler: Scheduler | Executor | None = None,
-        max_staleness_ms: int | None = None,
-        retain_closed_ms: int = 24 * 3_600_000,
-        risk_limits: RiskLimits | None = None,
-        limits: ReconcileLimits | None = None,
+        category: str,
+        run_in_background: Callable[[Callable[[], object]], None],
+        send_due_cancels: Callable[[], None],
     ) -> None:
-        _require_positive_ms(poll_interval_ms, "poll_interval_ms")
-        _require_ms(recovery_window_ms, "recovery_window_ms")
         self._client = client
-        self._bus = bus
-        self._clock = clock or SystemClock()
-        self._max_staleness_ms = max_staleness_ms
-        self._poll_interval_ms = poll_interval_ms
-        self._extra_round: Cancellable | None = None
-        self._extra_rounds_left = _MOST_EXTRA_ROUNDS
-        self._close_lock = threading.Lock()
-        self._is_closed = False
-        self._relays: list[_DetachableListener] = []
-        self._checks = PreTradeChecks(
-            instrument_cache(client),
-            RiskGate(risk_limits, self._clock, self.source),
-            category=self.category,
-            source=self.source,
-            capabilities=self.capabilities,
-        )
-        self._state = BrokerState(source=self.source, bus=bus, clock=self._clock)
-        self._recovery = BybitStateRecovery(
-            client,
-            self._state,
-            category=self.category,
-            clock=self._clock,
-            recovery_window_ms=recovery_window_ms,
-            stale_after_ms=3 * poll_interval_ms,
-            retain_closed_ms=retain_closed_ms,
-            limits=limits,
-        )
-        self._scheduler, self._release_scheduler = scheduler_from(poll_scheduler, "qkt-reconcile")
-        self._order_entry = BatchEntry(client, self._state, self._recovery, self._scheduler, self._clock)
-        self._reconciler = PeriodicReconciler(poll_interval_ms, self._tick, scheduler=self._scheduler)
-        try:
-            self._listen()
-            report = self._recovery.reconcile("construction")
-            if not report.ok:
-                raise ReconcileError(f"{self.source} could not read the venue's state:\n{report}", report=report)
-            self._checks.instruments.refresh(self.category, self._clock)
-            self._reconciler.start()
-        except BaseException:
-            self.close()
-            raise
-        self._bus.deliver()
-
-    # -- frames ------------------------------------------------------------------------------------------------------
-
-    def _listen(self) -> None:
-        for topic, listener in self._topics.items():
-            self._client.subscribe(topic, self._relayed(listener))
-        self._client.on_disconnect(self._relayed(self._on_disconnect))
-        self._client.on_reconnect(self._relayed(self._on_reconnect))
-        for hook, handler in (("on_fault", self._on_stream_fault), ("on_gap", self._on_gap)):
-            register = getattr(self._client, hook, None)
-            if callable(register):
-                register(self._relayed(handler))
-
-    def _relayed(self, handler: Callable[..., None]) -> _DetachableListener:
-        """What the client gets: it outlives us and has no way to forget a listener, so the relay forgets us."""
-        relay = _DetachableListener(handler)
-        self._relays.append(relay)
-        return relay
-
-    @property
-    def _topics(self) -> dict[str, Callable[[Envelope], None]]:
-        return {
-            f"order.{self.category}": self._on_order_frame,
-            f"execution.{self.category}": self._on_execution_frame,
+        self._state = state
+        self._recovery = recovery
+        self._loop = loop
+        self._clock = clock
+        self._category = category
+        self._run_in_background = run_in_background
+        self._send_due_cancels = send_due_cancels
+        self._listeners: list[_DetachableListener] = []
+        self._topics: dict[str, Callable[[Envelope], None]] = {
+            f"order.{category}": self._on_order_frame,
+            f"execution.{category}": self._on_execution_frame,
             "wallet": self._on_wallet_frame,
         }
 
+    def add_topic(self, topic: str, listener: Callable[[Envelope], bool]) -> None:
+        """Hear one more topic; ``listener`` returns False for a frame with unreadable rows. Before `attach`."""
+
+        def on_frame(frame: Envelope) -> None:
+            if self._state.is_closed:
+                return
+            if not listener(frame):
+                self._request_round_for_bad_frame()
+            self._deliver()
+
+        self._topics[topic] = on_frame
+
+    def attach(self) -> None:
+        """Subscribe to the topics and register for what happens to the stream."""
+        for topic, listener in self._topics.items():
+            self._client.subscribe(topic, self._detachable(listener))
+        self._client.on_disconnect(self._detachable(self._on_disconnect))
+        self._client.on_reconnect(self._detachable(self._on_reconnect))
+        self._client.on_fault(self._detachable(self._on_fault))
+        self._client.on_gap(self._detachable(self._on_gap))
+
+    def detach(self) -> None:
+        """Hear nothing more, and let the client forget this broker; idempotent."""
+        for listener in self._listeners:
+            listener.handler = None
+            self._client.forget(listener)
+
+    def _detachable(self, handler: Callable[..., None]) -> _DetachableListener:
+        listener = _DetachableListener(handler)
+        self._listeners.append(listener)
+        return listener
+
+    # frames
+
     def _on_order_frame(self, frame: Envelope) -> None:
-        self._absorb_frame(order_facts(frame, self.category, self._clock.now_ms()))
+        self._absorb(order_facts(frame, self._category, self._clock.now_ms()))
 
     def _on_execution_frame(self, frame: Envelope) -> None:
-        self._absorb_frame(execution_facts(frame, self.category, self._clock.now_ms()))
+        self._absorb(execution_facts(frame, self._category, self._clock.now_ms()))
 
-    def _absorb_frame(self, learned: FrameFacts) -> None:
-        if self._is_closed:
+    def _absorb(self, learned: FrameFacts) -> None:
+        if self._state.is_closed:
             return
         for bad in learned.malformed:
             log.warning("malformed frame row problem=%s row=%s", bad.problem, bad.excerpt)
         self._state.absorb(learned.facts)
         if learned.malformed:
-            self._soon(lambda: self._recovery.reconcile("malformed frame"))
+            self._request_round_for_bad_frame()
         if self._state.ask(lambda ledger: bool(ledger.due_cancels())):
-            self._soon(self._order_entry.send_due_cancels)
-        self._bus.deliver()
+            self._run_in_background(self._send_due_cancels)
+        self._deliver()
 
     def _on_wallet_frame(self, frame: Envelope) -> None:
-        if self._is_closed:
+        if self._state.is_closed:
             return
         try:
             self._recovery.absorb_wallet_frame(frame)
         except QktError as error:
             log.warning("malformed wallet frame error=%s", error)
-        self._bus.deliver()
+            self._request_round_for_bad_frame()
+        self._deliver()
+
+    def _request_round_for_bad_frame(self) -> None:
+        self._loop.request("malformed frame", least_apart_ms=_BETWEEN_ROUNDS_FOR_BAD_FRAMES_MS)
+
+    def _deliver(self) -> None:
+        self._state.bus.deliver()
+
+    # the stream itself
 
     def _on_disconnect(self, reason: str) -> None:
-        if not self._is_closed:
+        if not self._state.is_closed:
             self._state.degrade("stream", reason)
-            self._bus.deliver()
+            self._deliver()
 
     def _on_reconnect(self) -> None:
-        """The subscriptions are acknowledged: what happened in the dark is read now (ack, then snapshot: S44)."""
-        if self._is_closed:
-            return
+        """The subscriptions are acknowledged: read what happened meanwhile (acknowledgement before snapshot: S44)."""
+        if not self._state.is_closed:
+            self._loop.run("reconnect", then=self._restore_stream)
+
+    def _restore_stream(self) -> None:
+        """The stream is healthy again once it is subscribed and what it missed was read."""
         self._state.restore("auth")
-        if not self._topics.keys() & getattr(self._client, "topic_faults", {}).keys():
+        if not self._topics.keys() & self._client.topic_faults.keys():
             self._state.restore("topics")
-            self._state.restore("stream")
-        self._round("reconnect")
+            if self._client.is_connected:
+                self._state.restore("stream")
 
     def _on_gap(self, *_details: object) -> None:
-        if not self._is_closed:
-            self._soon(lambda: self._round("suspend or clock jump"))
+        if not self._state.is_closed:
+            self._loop.request("suspend or clock jump")
 
-    def _on_stream_fault(self, fault: Any) -> None:
+    def _on_fault(self, fault: StreamFault) -> None:
         """A refused login calls for a person (S42); behind a refused topic rounds must see instead (S43)."""
-        topic = str(getattr(fault, "topic", ""))
-        if self._is_closed or (topic and topic not in self._topics):
+        if self._state.is_closed or (fault.topic and fault.topic not in self._topics):
             return
-        if topic:
-            self._state.degrade("topics", f"{topic}: {fault.reason}")
-            self._soon(lambda: self._round("topic refused"))
+        if fault.topic:
+            self._state.degrade("topics", f"{fault.topic}: {fault.reason}")
+            self._loop.request("topic refused")
         else:
-            self._state.degrade(str(fault.kind), str(fault.reason))
-        self._bus.deliver()
-
-    # -- rounds ------------------------------------------------------------------------------------------------------
-
-    def reconcile(self) -> ReconcileReport:
-        """Read the venue's whole state now and tell what differed; also runs every ``poll_interval_ms``.
-
-        Never raises for the venue: a path that failed is in the report (``report.ok`` is False then).
-        """
-        self._state.check_open()
-        return self._round("asked")
-
-    def _round(self, trigger: str) -> ReconcileReport:
-        report = self._recovery.reconcile(trigger)
-        self._order_entry.send_due_cancels()
-        depth = self._bus.queue_depth
-        if depth > _QUEUE_ALARM:
-            self._state.degrade("delivery", f"{depth} events wait: a handler is slower than the venue")
-        else:
-            self._state.restore("delivery")
-        self._look_again_soon(report)
-        if self._checks.instruments.is_due(self.category, self._clock.monotonic_ms()):
-            self._soon(lambda: self._checks.instruments.refresh(self.category, self._clock))
-        self._bus.deliver()
-        return report
-
-    def _look_again_soon(self, report: ReconcileReport) -> None:
-        """Tighten the cadence while another look can settle something; a venue that fails is left alone."""
-        is_dark = not {"stream", "topics"}.isdisjoint(self._state.degraded)
-        wants_more = report.ok and bool(is_dark or report.unresolved or report.lookups_waiting)
-        with self._close_lock:
-            if not wants_more:
-                self._extra_rounds_left = _MOST_EXTRA_ROUNDS
-                return
-            if self._is_closed or self._extra_round is not None or not self._extra_rounds_left:
-                return
-            self._extra_rounds_left -= 1
-            delay_ms = max(_LEAST_BETWEEN_ROUNDS_MS, self._poll_interval_ms // _TIGHTENING)
-            self._extra_round = self._scheduler.schedule_once(self._run_extra_round, delay_ms)
-
-    def _run_extra_round(self) -> None:
-        with self._close_lock:
-            self._extra_round = None
-        if not self._is_closed:
-            self._round("looking again")
-
-    def _tick(self) -> None:
-        if not self._is_closed:
-            self._round("timer")
-
-    def _soon(self, action: Callable[[], object]) -> None:
-        def run() -> None:
-            if not self._is_closed:
-                action()
-                self._bus.deliver()
-
-        self._scheduler.schedule_once(run, 0)
-
-    # -- how it is ----------------------------------------------------------------------------------------------------
-
-    @property
-    def health(self) -> Health:
-        """How old and how sure everything is."""
-        stream = getattr(self._client, "stream_state", None)
-        return Health(
-            source=self.source,
-            orders=self._recovery.age_ms("orders"),
-            executions=self._recovery.age_ms("executions"),
-            balances=self._recovery.age_ms("balances"),
-            positions=self._recovery.age_ms("positions"),
-            stream=str(stream) if stream is not None else ("live" if self._client.is_connected else "down"),
-            unresolved=self._state.unresolved(),
-            lookups_waiting=self._recovery.lookups_waiting,
-            queue_depth=self._bus.queue_depth,
-            degraded=self._state.degraded,
-        )
-
-    @property
-    def reports(self) -> tuple[ReconcileReport, ...]:
-        """The last rounds, oldest first."""
-        return tuple(self._recovery.reports)
-
-    # -- the end -----------------------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Stop the timer and deliver what is queued, for at most a second; idempotent, from any thread or handler.
-
-        Orders stay as they are at the venue, and the client and a given scheduler stay open. After this returns no
-        handler hears from this broker; what could not be delivered is counted in one WARNING.
-        """
-        with self._close_lock:
-            if self._is_closed:
-                return
-            self._is_closed = True
-            if self._extra_round is not None:
-                self._extra_round.cancel()
-        self._reconciler.stop()
-        self._release_scheduler()
-        undelivered = self._state.close(drain_ms=1_000)
-        self._recovery.close()
-        for relay in self._relays:
-            relay.handler = None
-        if undelivered:
-            log.warning("closed with events undelivered source=%s count=%d", self.source, undelivered)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        if self._is_closed:
-            return f"<{type(self).__name__} {self.source} closed>"
-        health = self.health
-        return (
-            f"<{type(self).__name__} {self.source} stream={health.stream} age_ms={health.staleness_ms} "
-            f"open_orders={len(self._state.open_orders())} unresolved={len(health.unresolved)}"
-            f"{' frozen' if self._checks.risk.is_frozen else ''}>"
-        )
+            self._state.degrade(fault.kind, fault.reason)
+        self._deliver()
 
 
-def _require_positive_ms(value: object, name: str) -> None:
-    _require_ms(value, name)
-    if value == 0:
-        raise InvalidRequestError(f"{name} must be above zero")
-
-
-def _require_ms(value: object, name: str) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise InvalidRequestError(f"{name} must be a whole number of milliseconds, not below zero; got {value!r}")
+def rows_of_category(frame: Mapping[str, Any], category: str) -> list[Any]:
+    """The rows of a frame's ``data`` that are of ``category``, or that do not say."""
+    data = frame.get("data")
+    rows = data if isinstance(data, list) else []
+    return [row for row in rows if not isinstance(row, dict) or row.get("category", category) == category]

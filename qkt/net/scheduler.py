@@ -236,9 +236,9 @@ class ExecutorScheduler:
         job.schedule = self._timer.schedule_once(job.submit, delay_ms)
         return job
 
-    def close(self) -> None:
+    def close(self, timeout_ms: int = _CLOSE_PATIENCE_MS) -> None:
         """Stop the timer: nothing more is handed to the executor, which stays open. Idempotent."""
-        self._timer.close()
+        self._timer.close(timeout_ms)
 
     def __repr__(self) -> str:
         return f"<ExecutorScheduler on {self._executor!r} timer={self._timer!r}>"

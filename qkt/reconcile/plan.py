@@ -75,12 +75,14 @@ class Lookup:
 class LookupResult:
     """What asking by id gave, after its facts were absorbed.
 
-    ``is_complete``: every place the order could be was read completely. ``found``: some place knew it.
+    ``is_complete``: every place the order could be was read completely, down to each row. ``found``: some place knew
+    it. ``is_unreadable``: the reads were complete, and rows of them could not be understood.
     """
 
     begun_ms: int
     is_complete: bool
     found: bool
+    is_unreadable: bool = False
 
 
 def absent_candidates(ledger: Ledger, fence_revision: int) -> list[Order]:
@@ -96,10 +98,13 @@ def plan_lookups(
     malformed_ids: Collection[str],
     last_asked: Mapping[str, int],
     limits: ReconcileLimits,
+    failed: Collection[str] = (),
 ) -> tuple[list[Lookup], int]:
-    """What to ask this round, and how many questions wait for the next.
+    """What to ask this round, and how many lookups wait for the next.
 
-    The oldest question goes first within its kind, so that hundreds are spread over rounds and none starves (S26).
+    The oldest lookup goes first within its kind, so that hundreds are spread over rounds and none starves (S26). Those
+    whose last try ``failed`` go last: a round stops asking at the first failure, and one order that cannot be asked
+    about must not keep the others waiting.
     """
     listed = {row.broker_order_id for row in orders.rows} | {row.client_order_id for row in orders.rows}
     found: dict[str, Lookup] = {}
@@ -135,7 +140,12 @@ def plan_lookups(
                 ask(now, LookupReason.ABSENT)
 
     ordered = sorted(
-        found.values(), key=lambda question: (question.reason, last_asked.get(name_of(question.order), -1))
+        found.values(),
+        key=lambda lookup: (
+            name_of(lookup.order) in failed,
+            lookup.reason,
+            last_asked.get(name_of(lookup.order), -1),
+        ),
     )
     return ordered[: limits.lookups_per_round], max(0, len(ordered) - limits.lookups_per_round)
 
@@ -148,9 +158,11 @@ def name_of(order: Order) -> str:
 def conclude(order: Order, answer: LookupResult, *, at_ms: int, limits: ReconcileLimits) -> list[AnyFact]:
     """What may be concluded from an answer about ``order`` (as it is after the answer's rows were absorbed)."""
     if not answer.is_complete:
-        return []
+        # an execution that cannot be read may be one that is missing: the wait for it is longer, and still bounded
+        is_worth_waiting = order.terminal is not None and answer.is_unreadable
+        return _release_if_due(order, at_ms, limits.terminal_hold_ms * 3 // 2) if is_worth_waiting else []
     if order.terminal is not None:
-        return _release_if_due(order, at_ms, limits)
+        return _release_if_due(order, at_ms, limits.terminal_hold_ms)
     if (
         order.unanswered_submit is not None
         and order.unanswered_submit.is_duplicate_id
@@ -222,9 +234,9 @@ def _judge_absent(
     ]
 
 
-def _release_if_due(order: Order, at_ms: int, limits: ReconcileLimits) -> list[AnyFact]:
+def _release_if_due(order: Order, at_ms: int, hold_ms: int) -> list[AnyFact]:
     assert order.terminal is not None
-    if order.is_terminal_published or at_ms - order.terminal.since_ms < limits.terminal_hold_ms:
+    if order.is_terminal_published or at_ms - order.terminal.since_ms < hold_ms:
         return []
     return [
         TerminalReleased(

@@ -74,8 +74,9 @@ class PathResult:
 class ReconcileReport:
     """One round. ``ok``: every path was read completely and every question asked. Printable; `to_dict` is JSON-able.
 
-    ``lookups_made`` orders were asked for by id; ``lookups_waiting`` more wait for the next round.
-    ``unresolved`` names the orders nobody can speak for yet.
+    ``taken_in`` facts were learnt from the round's reads and not from the stream, but were too young to call them
+    missed: a healthy stream might have told them a moment later. ``lookups_made`` orders were looked up by id;
+    ``lookups_waiting`` more wait for the next round. ``unresolved`` names the orders whose state is unknown.
     """
 
     source: str
@@ -84,6 +85,7 @@ class ReconcileReport:
     duration_ms: int
     paths: tuple[PathResult, ...]
     discrepancies: tuple[Discrepancy, ...] = ()
+    taken_in: int = 0
     adopted: int = 0
     lookups_made: int = 0
     lookups_waiting: int = 0
@@ -124,6 +126,8 @@ class ReconcileReport:
             )
         if self.lookups_made or self.lookups_waiting:
             lines.append(f"  asked by id {self.lookups_made}, waiting {self.lookups_waiting}")
+        if self.taken_in:
+            lines.append(f"  taken in by the round, too young to call missed: {self.taken_in}")
         lines.extend(f"  healed: {discrepancy}" for discrepancy in self.discrepancies)
         if self.unresolved:
             lines.append(f"  unresolved: {', '.join(self.unresolved)}")
@@ -141,6 +145,26 @@ def discrepancies(changes: Iterable[Change], *, now_ms: int, grace_ms: int, is_f
         if not is_first and change.fact.origin == "reconcile":
             found.extend(_missed_by_the_stream(change, now_ms, grace_ms))
     return found
+
+
+def taken_in(changes: Iterable[Change], *, now_ms: int, grace_ms: int) -> int:
+    """How many changes with events came from the round's own reads and were too young for a discrepancy."""
+    return sum(
+        1
+        for change in changes
+        if change.events
+        and change.fact.origin == "reconcile"
+        and isinstance(change.fact, ExecutionReported | OrderReported)
+        and not any(_missed_by_the_stream(change, now_ms, grace_ms))
+        and not any(_always_told(change, now_ms))
+        and now_ms - _happened_ms(change.fact) < grace_ms
+    )
+
+
+def _happened_ms(fact: ExecutionReported | OrderReported) -> int:
+    if isinstance(fact, ExecutionReported):
+        return fact.execution.exec_time_ms
+    return fact.report.updated_ms or fact.report.created_ms
 
 
 def _always_told(change: Change, now_ms: int) -> Iterable[Discrepancy]:
@@ -201,7 +225,7 @@ def _missed_by_the_stream(change: Change, now_ms: int, grace_ms: int) -> Iterabl
         "likely_cause": "ws_drop: no frame told it",
     }
     if isinstance(fact, ExecutionReported):
-        age_ms = now_ms - fact.execution.exec_time_ms
+        age_ms = now_ms - _happened_ms(fact)
         is_told = any(isinstance(event, FillEvent) and event.exec_id and not event.late for event in change.events)
         if is_told and age_ms >= grace_ms:
             yield Discrepancy(
@@ -212,7 +236,7 @@ def _missed_by_the_stream(change: Change, now_ms: int, grace_ms: int) -> Iterabl
                 **ids,
             )
     if isinstance(fact, OrderReported):
-        age_ms = now_ms - (fact.report.updated_ms or fact.report.created_ms)
+        age_ms = now_ms - _happened_ms(fact)
         if age_ms < grace_ms:
             return
         if before is None:

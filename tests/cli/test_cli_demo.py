@@ -70,18 +70,18 @@ def test_a_rule_is_taken_out_again_after_the_night():
     from qkt.cli.demo.sabotage import RULES, sabotaged
     from qkt.reconcile.plan import settled_requests
 
-    before = (settled_requests, order_entry.OrderEntry._unanswered_submit, recovery.BybitStateRecovery._round)
+    before = (settled_requests, order_entry.OrderEntry.unanswered_submit, recovery.BybitStateRecovery._round)
     for name in RULES:
         with sabotaged(name):
             now = (
                 vars(recovery)["settled_requests"],
-                order_entry.OrderEntry._unanswered_submit,
+                order_entry.OrderEntry.unanswered_submit,
                 recovery.BybitStateRecovery._round,
             )
             assert now != before
     after = (
         vars(recovery)["settled_requests"],
-        order_entry.OrderEntry._unanswered_submit,
+        order_entry.OrderEntry.unanswered_submit,
         recovery.BybitStateRecovery._round,
     )
     assert after == before

@@ -215,7 +215,15 @@ class Desk:
         (model or ModelVenue([Moment(orders={}, executions={})])).wire(self.client)
         self.state = _RecordingState(source="BYBIT_SPOT", bus=EventBus(self.clock), clock=self.clock)
         recovery = BybitStateRecovery(self.client, self.state, category="spot", clock=self.clock)
-        self.order_entry = OrderEntry(self.client, self.state, recovery, self.scheduler, self.clock)
+        self.order_entry = OrderEntry(
+            self.client,
+            self.state,
+            recovery.queries,
+            recovery.lookups,
+            self.scheduler,
+            self.clock,
+            recovery.limits,
+        )
         self.heard: list[BrokerEvent] = []
         self.state.bus.subscribe(BrokerEvent, self.heard.append)
 

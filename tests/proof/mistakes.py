@@ -12,6 +12,7 @@ import pytest
 
 from qkt.bybit import order_entry, queries, recovery
 from qkt.bybit.codec.retcodes import Operation, Verdict
+from qkt.bybit.lookup import OrderLookup
 from qkt.bybit.order_entry import OrderEntry
 from qkt.bybit.queries import BybitQueries
 from qkt.bybit.recovery import BybitStateRecovery
@@ -34,7 +35,7 @@ def mistake(plant: Plant) -> Plant:
 @mistake
 def absence_is_cancel(patch: pytest.MonkeyPatch) -> None:
     """What is missing from the open list has been cancelled: why ask?"""
-    ask = BybitStateRecovery._ask
+    ask = OrderLookup.ask
 
     def conclude(self, order: Order, *, only_fills: bool = False) -> bool:
         if only_fills or not (order.is_acknowledged or order.has_evidence):
@@ -43,7 +44,7 @@ def absence_is_cancel(patch: pytest.MonkeyPatch) -> None:
         self._state.absorb([AgedOut(**ids, origin="reconcile")])
         return True
 
-    patch.setattr(BybitStateRecovery, "_ask", conclude)
+    patch.setattr(OrderLookup, "ask", conclude)
 
 
 @mistake
@@ -53,7 +54,7 @@ def timeout_is_reject(patch: pytest.MonkeyPatch) -> None:
     def refused(self, client_order_id, error, sent_ms):
         return SubmitRefused(client_order_id=client_order_id, reason=str(error), origin="submit")
 
-    patch.setattr(OrderEntry, "_unanswered_submit", refused)
+    patch.setattr(OrderEntry, "unanswered_submit", refused)
 
 
 @mistake
@@ -143,14 +144,14 @@ def error_is_empty_wallet(patch: pytest.MonkeyPatch) -> None:
 @mistake
 def duplicate_id_is_acceptance(patch: pytest.MonkeyPatch) -> None:
     """The venue has an order under this id, so it must be the one we sent."""
-    refused = OrderEntry._refused_submit
+    refused = OrderEntry.refused_submit
 
     def accepted(self, client_order_id, error, sent_ms):
         if order_entry.verdict(error.ret_code, Operation.CREATE) is Verdict.DUPLICATE_ID:
             return SubmitAcknowledged(client_order_id=client_order_id, origin="submit")
         return refused(self, client_order_id, error, sent_ms)
 
-    patch.setattr(OrderEntry, "_refused_submit", accepted)
+    patch.setattr(OrderEntry, "refused_submit", accepted)
 
 
 @mistake

@@ -30,7 +30,7 @@ from qkt.orders.ledger import Ledger
 from qkt.testing import FakeBybitClient, FixedClock
 from tests.proof.histories import NOW, History
 from tests.proof.law import ACCEPTED, Told, Violation, check_end, learn
-from tests.proof.model_venue import EXECUTIONS, ModelVenue
+from tests.proof.model_venue import REALTIME, ModelVenue
 
 QUIET_ROUNDS = 2
 
@@ -116,6 +116,7 @@ class World:
         self.recovery = BybitStateRecovery(self.client, self.state, category="spot", clock=self.clock)
         assert self.recovery.reconcile("construction").ok
         self._recovery_at_start = _copied(vars(self.recovery))
+        self._lookups_at_start = _copied(vars(self.recovery.lookups))
         self._numbers: dict[object, int] = {}
         self._names: dict[object, int] = {}
         self._beliefs: dict[object, Belief] = {}
@@ -129,6 +130,7 @@ class World:
         self.state._ledger = copied(belief.ledger)
         self.state._journal.clear()
         vars(self.recovery).update(_copied(self._recovery_at_start))
+        vars(self.recovery.lookups).update(_copied(self._lookups_at_start))
         self.venue.now = moment
         self.venue.on_read = lambda path, query: None
         self.venue.asked.clear()
@@ -143,12 +145,12 @@ class World:
         return self.heard(belief)
 
     def round(self, belief: Belief, moment: int, clock_ms: int, *, during=None) -> Belief:
-        """A complete round; ``during`` happens after the open orders were read and before the executions are."""
+        """A complete round; ``during`` happens after the plain open orders were read."""
         self.put(belief, moment, clock_ms)
         self.edges += 1
         too_young: set[str] = set()
         if during is not None:
-            self.venue.on_read = self._once_at_executions(during)
+            self.venue.on_read = self._once_plain_orders_are_read(during)
             known = {order.broker_order_id for order in belief.ledger}
             acknowledged = (fact.broker_order_id for fact in during.facts if isinstance(fact, SubmitAcknowledged))
             too_young = set(acknowledged) - known
@@ -159,9 +161,11 @@ class World:
             raise Violation(f"asked for {young}, which the bot did not know before the snapshot was taken (S24)")
         return self.heard(belief)
 
-    def _once_at_executions(self, during):
+    def _once_plain_orders_are_read(self, during):
+        """``during`` happens before the conditional orders, and then the executions, are read."""
+
         def happens(path, query):
-            if path == EXECUTIONS:
+            if path == REALTIME and query.get("orderFilter"):
                 self.venue.on_read = lambda path, query: None
                 if during.moment is not None:
                     self.venue.now = during.moment

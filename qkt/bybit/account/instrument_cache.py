@@ -10,7 +10,6 @@ GET /v5/market/tickers.
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
 import weakref
@@ -25,7 +24,7 @@ from qkt.bybit.account.registry import PerClient
 from qkt.bybit.codec.instruments import to_last_price, to_rules
 from qkt.bybit.codec.rows import parse_rows
 from qkt.bybit.codec.symbol import BybitSymbol
-from qkt.bybit.transport.protocol import BybitTransport
+from qkt.bybit.transport.protocol import CompleteTransport
 from qkt.clock import Clock
 from qkt.model.instruments import InstrumentRules
 from qkt.reconcile.snapshot import Page, listed, walk
@@ -55,18 +54,17 @@ class _CategoryRules:
 class InstrumentCache:
     """Keeps the rules per category. Safe from any thread: whoever asks for rules never waits for a read of them."""
 
-    def __init__(self, client: BybitTransport) -> None:
+    def __init__(self, client: CompleteTransport) -> None:
         self._client = weakref.proxy(client)
-        self._may_hurry = "timeout_ms" in inspect.signature(client.get_signed).parameters
         self._one_at_a_time = threading.Lock()
         self._lock = threading.Lock()
-        self._shelves: dict[str, _CategoryRules] = {}
+        self._categories: dict[str, _CategoryRules] = {}
         self._missed: set[str] = set()
 
     def rules(self, symbol: str) -> InstrumentRules | None:
         """The rules of a qkt symbol as last read; None when the venue did not list it. Never asks the venue."""
         category = BybitSymbol.parse(symbol).category
-        return self._shelf(category).rules.get(symbol)
+        return self._category(category).rules.get(symbol)
 
     def rules_or_warning(self, symbol: str) -> InstrumentRules | None:
         """`rules`, with a WARNING the first time there are none."""
@@ -81,29 +79,31 @@ class InstrumentCache:
 
     def age_ms(self, category: str, monotonic_ms: int) -> int | None:
         """How long ago a category's rules were read; None before the first time."""
-        read_ms = self._shelf(category).read_ms
+        read_ms = self._category(category).read_ms
         return None if read_ms is None else monotonic_ms - read_ms
 
     def is_due(self, category: str, monotonic_ms: int) -> bool:
         """True when the rules are old, or missing, and nobody has tried to read them lately."""
-        shelf = self._shelf(category)
-        if shelf.tried_ms is not None and monotonic_ms - shelf.tried_ms < _AGAIN_AFTER_MS:
+        known = self._category(category)
+        if known.tried_ms is not None and monotonic_ms - known.tried_ms < _AGAIN_AFTER_MS:
             return False
-        return shelf.read_ms is None or monotonic_ms - shelf.read_ms >= _OLD_AFTER_MS
+        return known.read_ms is None or monotonic_ms - known.read_ms >= _OLD_AFTER_MS
 
     def refresh(self, category: str, clock: Clock) -> bool:
         """Read a category's rules if they are due; True when they are fresh afterwards. Never raises for the venue."""
         with self._one_at_a_time:
             if not self.is_due(category, clock.monotonic_ms()):
-                return self._shelf(category).read_ms is not None
+                return self._category(category).read_ms is not None
             found = self._read(category, clock)
             now_ms = clock.monotonic_ms()
             with self._lock:
-                known = self._shelves.get(category, _CategoryRules())
+                known = self._categories.get(category, _CategoryRules())
                 if not found:
-                    self._shelves[category] = attrs.evolve(known, tried_ms=now_ms)
+                    self._categories[category] = attrs.evolve(known, tried_ms=now_ms)
                     return False
-                self._shelves[category] = _CategoryRules(rules=MappingProxyType(found), read_ms=now_ms, tried_ms=now_ms)
+                self._categories[category] = _CategoryRules(
+                    rules=MappingProxyType(found), read_ms=now_ms, tried_ms=now_ms
+                )
                 self._missed -= found.keys()
             log.debug("instrument rules read category=%s symbols=%d", category, len(found))
             return True
@@ -113,8 +113,7 @@ class InstrumentCache:
         parsed = BybitSymbol.parse(symbol)
         try:
             query = {"category": parsed.category, "symbol": parsed.bare}
-            hurry = {"timeout_ms": _PRICE_WITHIN_MS} if self._may_hurry else {}
-            envelope = self._client.get_signed(TICKERS, query, **hurry)
+            envelope = self._client.read_once(TICKERS, query, timeout_ms=_PRICE_WITHIN_MS)
             tickers, _broken = parse_rows(listed(envelope, TICKERS), to_last_price, TICKERS)
         except Exception as error:  # noqa: BLE001 - whatever it is, an order must not hang on it
             log.warning("last price unknown symbol=%s error=%r", symbol, error)
@@ -125,7 +124,7 @@ class InstrumentCache:
         return price
 
     def _read(self, category: str, clock: Clock) -> dict[str, InstrumentRules]:
-        as_of_ms = clock.now_ms() + int(getattr(self._client, "clock_offset_ms", 0) or 0)
+        as_of_ms = clock.now_ms() + self._client.clock_offset_ms
         query: dict[str, Any] = {"category": category}
         if category != "spot":
             query["limit"] = _LINEAR_PAGE
@@ -151,22 +150,22 @@ class InstrumentCache:
             log.warning("instrument rules not read category=%s rows=%d error=%s", category, len(read.rows), problems)
         # What an incomplete read shows is true of what it shows; the rest keeps the rules last known.
         if read.rows and not read.is_complete:
-            return {**self._shelf(category).rules, **{one.symbol: one for one in read.rows}}
+            return {**self._category(category).rules, **{one.symbol: one for one in read.rows}}
         return {one.symbol: one for one in read.rows}
 
-    def _shelf(self, category: str) -> _CategoryRules:
+    def _category(self, category: str) -> _CategoryRules:
         with self._lock:
-            return self._shelves.get(category, _CategoryRules())
+            return self._categories.get(category, _CategoryRules())
 
     def __repr__(self) -> str:
         with self._lock:
-            shelves = " ".join(f"{category}={len(shelf.rules)}" for category, shelf in self._shelves.items())
-        return f"<InstrumentCache {shelves or 'nothing read'}>"
+            categories = " ".join(f"{category}={len(known.rules)}" for category, known in self._categories.items())
+        return f"<InstrumentCache {categories or 'nothing read'}>"
 
 
-_desks = PerClient(InstrumentCache)
+_caches = PerClient(InstrumentCache)
 
 
-def instrument_cache(client: BybitTransport) -> InstrumentCache:
-    """The one desk of this client."""
-    return _desks.of(client)
+def instrument_cache(client: CompleteTransport) -> InstrumentCache:
+    """The one cache of this client."""
+    return _caches.of(client)

@@ -10,25 +10,25 @@ import weakref
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
-from qkt.bybit.transport.protocol import BybitTransport
+from qkt.bybit.transport.protocol import CompleteTransport
 
-D = TypeVar("D")
+S = TypeVar("S")
 
 
-class PerClient(Generic[D]):
-    """Client -> its one desk, for as long as the client lives. Safe from any thread."""
+class PerClient(Generic[S]):
+    """Client -> its one shared object, for as long as the client lives. Safe from any thread."""
 
-    def __init__(self, create: Callable[[BybitTransport], D]) -> None:
+    def __init__(self, create: Callable[[CompleteTransport], S]) -> None:
         self._create = create
         self._lock = threading.Lock()
-        self._desks: dict[int, D] = {}
+        self._shared: dict[int, S] = {}
 
-    def of(self, client: BybitTransport) -> D:
-        """The one desk of this client."""
+    def of(self, client: CompleteTransport) -> S:
+        """The one object of this client, created when first asked for."""
         name = id(client)
         with self._lock:
-            desk = self._desks.get(name)
-            if desk is None:
-                desk = self._desks[name] = self._create(client)
-                weakref.finalize(client, self._desks.pop, name, None).atexit = False
-            return desk
+            shared = self._shared.get(name)
+            if shared is None:
+                shared = self._shared[name] = self._create(client)
+                weakref.finalize(client, self._shared.pop, name, None).atexit = False
+            return shared

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import threading
 import weakref
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from qkt.bybit.account.registry import PerClient
 from qkt.bybit.codec.balances import BybitBalanceTranslator
 from qkt.bybit.codec.frames import created_ms_of
 from qkt.bybit.queries import BybitQueries
-from qkt.bybit.transport.protocol import BybitTransport
+from qkt.bybit.transport.protocol import CompleteTransport
 from qkt.errors import QktError, VenueUnavailableError
 from qkt.model.balances import CoinBalance, Wallet
 from qkt.reconcile.snapshot import Completeness, Read
@@ -26,9 +25,8 @@ _SHARED_FOR_MS = 1_000
 class WalletCache:
     """Reads the wallet, joins frames into it, and writes what is known into the transport. Safe from any thread."""
 
-    def __init__(self, client: BybitTransport) -> None:
+    def __init__(self, client: CompleteTransport) -> None:
         self._client = weakref.proxy(client)
-        self._takes_wallet = len(inspect.signature(client.update_balances).parameters) > 1
         self._one_at_a_time = threading.Lock()
         self._lock = threading.Lock()
         self._book = WalletBook()
@@ -75,10 +73,7 @@ class WalletCache:
     def _write(self) -> None:
         wallet: Wallet = self._book.wallet
         try:
-            if self._takes_wallet:
-                self._client.update_balances(wallet.totals, wallet)
-            else:
-                self._client.update_balances(wallet.totals)
+            self._client.update_balances(wallet.totals, wallet)
         except QktError:
             raise
         except Exception as error:
@@ -96,9 +91,9 @@ class WalletCache:
             self._brokers -= 1
 
 
-_desks = PerClient(WalletCache)
+_caches = PerClient(WalletCache)
 
 
-def wallet_cache(client: BybitTransport) -> WalletCache:
-    """The one desk of this client."""
-    return _desks.of(client).join()
+def wallet_cache(client: CompleteTransport) -> WalletCache:
+    """The one cache of this client."""
+    return _caches.of(client).join()

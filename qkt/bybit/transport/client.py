@@ -35,7 +35,15 @@ from qkt.bybit.transport.stream import PrivateStream, StreamHooks, StreamStats
 from qkt.bybit.transport.stream_connection import StreamAddress
 from qkt.bybit.transport.stream_session import Timing
 from qkt.clock import Clock, SystemClock
-from qkt.errors import BybitApiError, BybitConnectError, InvalidRequestError, QktError, VenueProtocolError
+from qkt.errors import (
+    BybitApiError,
+    BybitConnectError,
+    BybitRateLimitError,
+    InvalidRequestError,
+    QktError,
+    VenueProtocolError,
+    VenueUnavailableError,
+)
 from qkt.model.balances import Wallet
 from qkt.net.backoff import BackoffPolicy
 from qkt.net.callback_queue import CallbackQueue
@@ -50,6 +58,7 @@ log = logging.getLogger(__name__)
 
 _CONNECT_MS = 9_000  # of the promised 10 s
 _GIVE_UP_MS = 500
+_AT_ONCE_MS = 300
 _CLOSE_MS = 800  # of the promised second
 _REST_CHECK_MS = 6_000
 _WATCH_MS = 1_000
@@ -390,12 +399,22 @@ class BybitClient(BaseBybitTransport):
     def read_once(
         self, path: str, query: Mapping[str, Any], *, timeout_ms: int, scope: ReadScope | None = None
     ) -> Envelope:
-        """Read, in one try of at most ``timeout_ms``; asked again only where the venue turned it away unread.
+        """Read, in one try of at most ``timeout_ms``; a try that fails at once is repeated once.
 
         Cutting ``scope`` ends the read with VenueUnavailableError. Raises what `get_signed` raises.
         """
         self._check_process()
-        return self._rest.get(path, query, call_ms=timeout_ms, repeats=False, scope=scope)
+        call_ms, began_ms = min(timeout_ms, self._rest.timeouts.call_ms), self._machine.monotonic_ms()
+        try:
+            return self._rest.get(path, query, call_ms=call_ms, repeats=False, scope=scope)
+        except BybitRateLimitError:
+            raise
+        except (VenueUnavailableError, VenueProtocolError):
+            left_ms = call_ms - (self._machine.monotonic_ms() - began_ms)
+            is_over = self._is_closed or (scope is not None and scope.is_cut)
+            if is_over or left_ms < call_ms - _AT_ONCE_MS:
+                raise
+        return self._rest.get(path, query, call_ms=left_ms, repeats=False, scope=scope)
 
     def post_signed(self, path: str, body: Mapping[str, Any]) -> Envelope:
         """Write, once; sent anew only when the venue proved that it read nothing (10002, 10006).

@@ -13,7 +13,7 @@ from unittest import mock
 
 import attrs
 
-from qkt.bybit import order_entry, recovery
+from qkt.bybit import lookup, order_entry, recovery
 from qkt.orders.facts import AgedOut, AnyFact, SubmitRefused
 from qkt.orders.ledger import Ledger
 from qkt.reconcile.plan import settled_requests
@@ -51,21 +51,21 @@ def _absence_is_cancel(stack: ExitStack) -> None:
 
 def _timeout_is_reject(stack: ExitStack) -> None:
     def naive(self: Any, client_order_id: str, _error: BaseException, _sent_ms: int) -> SubmitRefused:
-        return SubmitRefused(client_order_id=client_order_id, reason="timeout", **self._now())
+        return SubmitRefused(client_order_id=client_order_id, reason="timeout", **self.now())
 
-    stack.enter_context(mock.patch.object(order_entry.OrderEntry, "_unanswered_submit", naive))
+    stack.enter_context(mock.patch.object(order_entry.OrderEntry, "unanswered_submit", naive))
 
 
 def _no_reconcile(stack: ExitStack) -> None:
     honest = recovery.BybitStateRecovery._round
 
-    def naive(self: recovery.BybitStateRecovery, trigger: str) -> ReconcileReport:
+    def naive(self: recovery.BybitStateRecovery, trigger: str, paths: frozenset[str] | None = None) -> ReconcileReport:
         if trigger == "construction":
-            return honest(self, trigger)
+            return honest(self, trigger, paths)
         return ReconcileReport(source="BYBIT_SPOT", trigger=trigger, started_ms=0, duration_ms=0, paths=())
 
     stack.enter_context(mock.patch.object(recovery.BybitStateRecovery, "_round", naive))
-    stack.enter_context(mock.patch.object(recovery.BybitStateRecovery, "look_up", return_value=None))
+    stack.enter_context(mock.patch.object(lookup.OrderLookup, "look_up", return_value=None))
 
 
 RULES = {
