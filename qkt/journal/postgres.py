@@ -106,17 +106,12 @@ class PostgresJournal(JournalStore):
 
     def _rows(self, statement: str, values: Mapping[str, Any]) -> Sequence[statements.Row]:
         self._check_usable()
-        rows: Sequence[statements.Row] = self._session.read(postgres_sql.in_postgres(statement, self._prefix), values)
-        return rows
-
-    def _write(self, statement: str, values: Mapping[str, Any]) -> Sequence[statements.Row]:
-        self._check_usable()
-        rows: Sequence[statements.Row] = self._session.write(postgres_sql.in_postgres(statement, self._prefix), values)
+        rows: Sequence[statements.Row] = self._session.run(postgres_sql.in_postgres(statement, self._prefix), values)
         return rows
 
     def _change_lease(self, statement: str, values: Mapping[str, Any], kind: str | None) -> Lease | None:
         text = postgres_sql.lease_change(statement, with_event=kind is not None)
-        rows = self._write(text, {**values, "kind": kind, "channel": self._channel})
+        rows = self._rows(text, {**values, "kind": kind, "channel": self._channel})
         if rows and kind is not None:
             self._wake_followers()
         return statements.lease_of(rows[0][:5]) if rows else None
@@ -124,14 +119,27 @@ class PostgresJournal(JournalStore):
     def _insert(
         self, account: str, epoch: int, drafts: Sequence[PermitDraft], tokens: Sequence[str]
     ) -> tuple[Permit, ...] | None:
-        pairs = zip(drafts, tokens, strict=True)
-        values = {
-            **self._fence(account, epoch),
-            "drafts": _json([statements.draft_values(draft, token) for draft, token in pairs]),
-        }
-        permits = [statements.permit_of(row) for row in self._write(postgres_sql.INSERT_PERMITS, values)]
-        place = {token: number for number, token in enumerate(tokens)}
-        return tuple(sorted(permits, key=lambda permit: place[permit.token])) or None
+        pairs = tuple(zip(drafts, tokens, strict=True))
+        values = self._fence(account, epoch)
+        for number, (draft, token) in enumerate(pairs):
+            values.update((f"{name}_{number}", value) for name, value in statements.draft_values(draft, token).items())
+        statement = postgres_sql.insert_permits(len(pairs))
+        rows = {token: (seq, at_ms) for token, seq, at_ms, _ in self._rows(statement, values)}
+        return (
+            tuple(
+                statements.granted(
+                    draft,
+                    token=token,
+                    account=account,
+                    epoch=epoch,
+                    owner=self._owner,
+                    seq=rows[token][0],
+                    granted_at_ms=rows[token][1],
+                )
+                for draft, token in (pairs if rows else ())
+            )
+            or None
+        )
 
     def _record(
         self,
@@ -150,7 +158,7 @@ class PostgresJournal(JournalStore):
             "watermarks": _json([{"path": path, "time_ms": time_ms} for path, time_ms in watermarks.items()]),
             "events": _json([_event_values(number, event) for number, event in enumerate(events)]),
         }
-        held, resolved, learnt, told, _ = self._write_record(values)
+        held, resolved, learnt, told, *_ = self._write_record(values)
         if not held:
             return None
         new_facts = tuple(_picked(row, statements.STORED_FACT_COLUMNS, statements.fact_of) for row in learnt)
@@ -160,7 +168,7 @@ class PostgresJournal(JournalStore):
     def _write_record(self, values: Mapping[str, Any]) -> statements.Row:
         for _ in range(_RECORD_RETRIES):
             try:
-                return self._write(postgres_sql.RECORD, values)[0]
+                return self._rows(postgres_sql.RECORD, values)[0]
             except DuplicateError as error:
                 # Another thread appended the same key after this statement began: the next try sees it.
                 conflict = error

@@ -32,12 +32,6 @@ _CONFLICTS_RETRIED = 5
 
 RV = TypeVar("RV")
 
-# An asynchronous commit is answered before it is durable: the permit of a request that was sent could be lost.
-_DURABLE = (
-    "SELECT set_config('synchronous_commit', 'on', true)"
-    " WHERE current_setting('synchronous_commit') IN ('off', 'local');"
-)
-
 
 class StatementTimeoutError(Exception):
     """The server did not answer in time; the connection is closed and the statement may have been committed."""
@@ -118,13 +112,9 @@ class PostgresSession:
             f"{key}={self._parameters[key]}" for key in ("host", "port", "dbname") if key in self._parameters
         )
 
-    def read(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """All rows of one statement."""
+    def run(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """All rows of one statement, in a transaction of its own."""
         return self._run(self._settings + statement, values)
-
-    def write(self, statement: str, values: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """All rows of one statement, committed durably."""
-        return self._run(self._settings + _DURABLE + statement, values)
 
     def script(self, statements: Sequence[str]) -> list[tuple[Any, ...]]:
         """Several statements as one message and one transaction; the rows of the last."""
@@ -212,7 +202,7 @@ class Listener:
     def _listen(self, connection: psycopg.Connection[Any]) -> None:
         connection.execute(f'LISTEN "{self._channel}"')
         token = secrets.token_hex(8)
-        self._session.read("SELECT pg_notify(%(channel)s, %(token)s)", {"channel": self._channel, "token": token})
+        self._session.run("SELECT pg_notify(%(channel)s, %(token)s)", {"channel": self._channel, "token": token})
         until = time.monotonic() + _LISTEN_TRIAL_S
         while not self._stopping.is_set():
             for notice in connection.notifies(timeout=_LISTEN_STEP_S):

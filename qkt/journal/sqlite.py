@@ -36,7 +36,7 @@ _INSERT_PERMIT = f"""
     SELECT :account, :epoch, :owner, {", ".join(f":{name}" for name in statements.DRAFT_COLUMNS)}, :now,
            'open', '', '', 0, 0
     WHERE {_HELD}
-    RETURNING {", ".join(statements.PERMIT_COLUMNS)}"""
+    RETURNING seq"""
 _RESOLVE = """
     UPDATE permit SET outcome = :outcome, reason = :reason, resolved_epoch = :epoch, resolved_at_ms = :now,
         broker_order_id = CASE WHEN :broker_order_id <> '' THEN :broker_order_id ELSE broker_order_id END
@@ -163,14 +163,24 @@ class SqliteJournal(JournalStore):
     ) -> tuple[Permit, ...] | None:
         self._check_usable()
         self._check_file()
-        fence = {"account": account, "epoch": epoch, "owner": self._owner, "now": self._clock.now_ms()}
+        fence = self._fence(account, epoch)
         permits: list[Permit] = []
         with self._lock, self._errors(), self._transaction() as run:
             for draft, token in zip(drafts, tokens, strict=True):
                 rows = run(_INSERT_PERMIT, {**fence, **statements.draft_values(draft, token)})
                 if not rows:
                     return None
-                permits.append(statements.permit_of(rows[0]))
+                permits.append(
+                    statements.granted(
+                        draft,
+                        token=token,
+                        account=account,
+                        epoch=epoch,
+                        owner=self._owner,
+                        seq=rows[0][0],
+                        granted_at_ms=fence["now"],
+                    )
+                )
         return tuple(permits)
 
     def _record(
@@ -183,7 +193,7 @@ class SqliteJournal(JournalStore):
         watermarks: Mapping[str, int],
     ) -> tuple[set[int], tuple[JournalFact, ...], tuple[OutboxEvent, ...]] | None:
         self._check_usable()
-        fence = {"account": account, "epoch": epoch, "owner": self._owner, "now": self._clock.now_ms()}
+        fence = self._fence(account, epoch)
         with self._lock, self._errors(), self._transaction() as run:
             if not run(f"SELECT 1 WHERE {_HELD}", fence):
                 return None
@@ -193,6 +203,9 @@ class SqliteJournal(JournalStore):
                 run(_RAISE_WATERMARK, {**fence, "path": path, "time_ms": time_ms})
             told = [event for draft in events if (event := _append_event(run, draft, fence)) is not None]
         return resolved, tuple(map(statements.fact_of, learnt)), tuple(told)
+
+    def _fence(self, account: str, epoch: int) -> dict[str, Any]:
+        return {"account": account, "epoch": epoch, "owner": self._owner, "now": self._clock.now_ms()}
 
     def _check_file(self) -> None:
         """Refuse to go on with a file that was moved, deleted or replaced while it was open."""

@@ -99,6 +99,16 @@ def draft_values(draft: PermitDraft, token: str) -> dict[str, Any]:
     return {**values, "token": token}
 
 
+def granted(
+    draft: PermitDraft, *, token: str, account: str, epoch: int, owner: str, seq: int, granted_at_ms: int
+) -> Permit:
+    """The permit that a draft became."""
+    values = {name: getattr(draft, name) for name in DRAFT_COLUMNS if name != "token"}
+    return Permit(
+        **values, token=token, account=account, epoch=epoch, owner=owner, seq=seq, granted_at_ms=granted_at_ms
+    )
+
+
 def fact_values(fact: JournalFact) -> dict[str, Any]:
     """Column -> value of a fact that is to be stored."""
     return {name: getattr(fact, name) for name in FACT_COLUMNS}

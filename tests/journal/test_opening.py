@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -188,10 +188,20 @@ def test_a_server_that_takes_no_writes_is_refused(own_database: PostgresStore) -
 def test_a_commit_is_durable_where_the_database_says_otherwise(own_database: PostgresStore) -> None:
     own_database.execute(f"ALTER DATABASE {own_database.database} SET synchronous_commit = off")
     journal = own_database.open()
+    with psycopg.connect(own_database.address, autocommit=True) as beside:
 
-    assert isinstance(journal, PostgresJournal)
-    assert journal._session.read("SELECT current_setting('synchronous_commit')", {}) == [("off",)]
-    assert journal._session.write("SELECT current_setting('synchronous_commit')", {}) == [("on",)]
+        def is_flushed_after(write: Callable[[], object]) -> bool:
+            (before,) = beside.execute("SELECT pg_current_wal_insert_lsn()").fetchone() or ("",)
+            write()
+            return beside.execute("SELECT pg_current_wal_flush_lsn() > %s::pg_lsn", (before,)).fetchone() == (True,)
+
+        assert is_flushed_after(lambda: journal.acquire(ACCOUNT, ttl_ms=TTL_MS))
+        for number in range(10):
+            assert is_flushed_after(lambda name=str(number): journal.append(ACCOUNT, 1, [a_draft(name)]))  # type: ignore[misc]
+            assert is_flushed_after(lambda at=number + 1: journal.record(ACCOUNT, 1, watermarks={"p": at}))  # type: ignore[misc]
+        assert is_flushed_after(lambda: journal.release(ACCOUNT, 1))
+        beside.execute("CREATE TABLE bare (n bigint)")
+        assert not all(is_flushed_after(lambda: beside.execute("INSERT INTO bare VALUES (1)")) for _ in range(20))
 
 
 def test_a_schema_name_that_is_not_plain_is_refused() -> None:
@@ -211,7 +221,7 @@ def test_tls_is_asked_for_and_verified_by_the_dsn(tls_server: PostgresServer) ->
     dsn = f"postgresql://qkt@localhost:{tls_server.port}/postgres?hostaddr=127.0.0.1&sslmode=verify-full"
 
     with PostgresJournal(f"{dsn}&sslrootcert={CERTIFICATE}", timeout_ms=5_000) as journal:
-        assert journal._session.read("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", {}) == [(True,)]
+        assert journal._session.run("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()", {}) == [(True,)]
     with pytest.raises(JournalUnavailableError, match="certificate"):
         PostgresJournal(f"{dsn}&sslrootcert={Path(__file__)}", timeout_ms=1_000)
 

@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from qkt.errors import NotOwnerError
-from qkt.journal.postgres_sql import INSERT_PERMITS, in_postgres
+from qkt.journal.postgres_sql import in_postgres, insert_permits
 from qkt.journal.protocol import Permit
 from qkt.journal.statements import draft_values
 from qkt.journal.store import JournalStore
@@ -107,7 +107,7 @@ def appending(postgres_store: PostgresStore) -> Iterator[Callable[[str], psycopg
             "account": ACCOUNT,
             "epoch": 1,
             "owner": owner.owner,
-            "drafts": json.dumps([draft_values(a_draft(), "token")]),
+            **{f"{name}_0": value for name, value in draft_values(a_draft(), "token").items()},
         }
         text = in_postgres(statement, f"{postgres_store.schema}.")
         assert psycopg.ClientCursor(connection).execute(text.encode(), values).fetchall()
@@ -122,7 +122,7 @@ Append = Callable[[str], "psycopg.Connection[tuple[object, ...]]"]
 
 def test_a_takeover_waits_for_a_permit_that_is_being_granted(postgres_store: PostgresStore, appending: Append) -> None:
     successor = postgres_store.open(owner="b")
-    with appending(INSERT_PERMITS) as transaction, ThreadPoolExecutor(1) as pool:
+    with appending(insert_permits(1)) as transaction, ThreadPoolExecutor(1) as pool:
         taking = pool.submit(successor.take_over, ACCOUNT, ttl_ms=TTL_MS, from_epoch=1)
         wait_until_something_waits_for_a_lock(postgres_store)
         assert not taking.done()
@@ -137,7 +137,7 @@ def test_without_the_key_share_lock_a_takeover_misses_a_permit(
 ) -> None:
     """The ablation: what the lock is for, and that the tests here would notice its absence."""
     successor = postgres_store.open(owner="b")
-    with appending(INSERT_PERMITS.replace("FOR KEY SHARE", "")) as transaction:
+    with appending(insert_permits(1).replace("FOR KEY SHARE", "")) as transaction:
         assert successor.take_over(ACCOUNT, ttl_ms=TTL_MS, from_epoch=1).granted
         seen = successor.open_permits(ACCOUNT, before_epoch=2)
         transaction.commit()
@@ -147,7 +147,7 @@ def test_without_the_key_share_lock_a_takeover_misses_a_permit(
 
 
 def test_a_renewal_does_not_wait_for_a_permit(postgres_store: PostgresStore, appending: Append) -> None:
-    with appending(INSERT_PERMITS):
+    with appending(insert_permits(1)):
         postgres_store.execute("UPDATE {p}lease SET expires_at_ms = expires_at_ms + 1")
 
 
