@@ -20,10 +20,12 @@ from qkt.bybit.transport.config import (
     environment_ca_bundle,
     environment_from,
     environment_proxy,
+    order_entry_from,
     positive_ms,
     recv_window_from,
     shown_url,
     signer_from,
+    trade_url_of,
     urls_from,
 )
 from qkt.bybit.transport.listeners import Listeners
@@ -34,6 +36,7 @@ from qkt.bybit.transport.rest import RestClient, Timeouts
 from qkt.bybit.transport.stream import PrivateStream, StreamHooks, StreamStats
 from qkt.bybit.transport.stream_connection import StreamAddress
 from qkt.bybit.transport.stream_session import Timing
+from qkt.bybit.transport.trade_stream import TradeStats, TradeStream
 from qkt.clock import Clock, SystemClock
 from qkt.errors import (
     BybitApiError,
@@ -75,7 +78,8 @@ class BybitClient(BaseBybitTransport):
     the venue's demo trading. ``ws_url`` is the full private stream URL; given only ``rest_url``, it is derived.
     ``proxy`` is a URL; the environment's proxies and ``REQUESTS_CA_BUNDLE`` are used only with ``trust_env=True``.
     ``timeout_ms`` bounds one REST call as a whole. A plain ``http`` or ``ws`` URL of another machine is refused unless
-    ``allow_plaintext=True``. A client that was made before ``os.fork`` refuses to work in the child.
+    ``allow_plaintext=True``. ``order_entry="websocket"`` sends orders, amends and cancels by ``/v5/trade`` while that
+    stream is live, and by REST otherwise. A client that was made before ``os.fork`` refuses to work in the child.
 
     Raises:
         InvalidRequestError: no key, or a senseless option.
@@ -101,6 +105,7 @@ class BybitClient(BaseBybitTransport):
         timing: Timing | None = None,
         backoff: BackoffPolicy | None = None,
         allow_plaintext: bool = False,
+        order_entry: str = "rest",
     ) -> None:
         self._generation = generation()
         self._signer = signer_from(api_key, api_secret)
@@ -108,6 +113,7 @@ class BybitClient(BaseBybitTransport):
         self._rest_url, self._ws_url = urls_from(rest_url, ws_url, self._environment, allow_plaintext=allow_plaintext)
         self._account_type = account_type or os.environ.get("BYBIT_ACCOUNT_TYPE") or "UNIFIED"
         self._recv_window_ms = recv_window_from(recv_window_ms)
+        self._by_websocket = order_entry_from(order_entry, self._environment) == "websocket"
         timeouts = Timeouts(
             connect_ms=positive_ms(connect_timeout_ms, "connect_timeout_ms"),
             read_ms=positive_ms(read_timeout_ms, "read_timeout_ms"),
@@ -132,6 +138,7 @@ class BybitClient(BaseBybitTransport):
             timeouts=timeouts,
             proxy=proxy,
             trust_env=trust_env,
+            order_entry=self._live_trade_stream,
         )
 
         self._lock = threading.Lock()
@@ -141,6 +148,8 @@ class BybitClient(BaseBybitTransport):
         self._is_closed = False
         self._listeners = Listeners()
         self._stream_stats = StreamStats()
+        self._trade: TradeStream | None = None
+        self._trade_stats = TradeStats()
         self._gap_detector = GapDetector()
 
         self._balances: Mapping[str, Decimal] = MappingProxyType({})
@@ -244,7 +253,22 @@ class BybitClient(BaseBybitTransport):
                 timing=self._timing,
                 backoff=self._backoff,
             )
+            if self._by_websocket:
+                self._trade = TradeStream(
+                    StreamAddress(url=trade_url_of(self._ws_url), proxy=self._proxy, ca_bundle=self._ca_bundle),
+                    self._signer,
+                    self._venue_clock,
+                    scheduler=scheduler,
+                    budget=self._address,
+                    stats=self._trade_stats,
+                    resynchronise=self._resynchronise,
+                    timing=self._timing,
+                    backoff=self._backoff,
+                )
+            trade = self._trade
         self._on_link(stream.open, deadline_ms)
+        if trade is not None:
+            self._on_link(trade.open, deadline_ms)
         if self._is_closed:  # by a handler, which was told of the session before we are
             raise BybitConnectError("the client was closed while it connected")
         self._gap_detector = GapDetector()
@@ -268,17 +292,18 @@ class BybitClient(BaseBybitTransport):
             return
         with self._lock:
             self._is_closed = True
-            stream, link, callbacks = self._stream, self._link, self._listeners.queue
+            stream, trade, link, callbacks = self._stream, self._trade, self._link, self._listeners.queue
         if callbacks is not None:
             callbacks.close()
         self._rest.close()
-        if stream is not None:
-            stream.close()
+        for one in (trade, stream):
+            if one is not None:
+                one.close()
         if link is not None:
             link.close(timeout_ms)
         with self._lock:
             if self._link is link:
-                self._stream = self._link = self._listeners.queue = None
+                self._stream = self._trade = self._link = self._listeners.queue = None
 
     def __enter__(self) -> Self:
         self.connect()
@@ -288,6 +313,15 @@ class BybitClient(BaseBybitTransport):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _live_trade_stream(self) -> TradeStream | None:
+        """The order entry stream while it can be used; a write that has to go by REST instead is counted."""
+        trade = self._trade
+        if trade is not None and trade.is_live:
+            return trade
+        if self._by_websocket:
+            self._trade_stats.fallbacks += 1
+        return None
 
     def _link_scheduler(self) -> ThreadScheduler:
         """The scheduler of this session, made when first needed."""
@@ -338,6 +372,7 @@ class BybitClient(BaseBybitTransport):
     def stats(self) -> ClientStats:
         """What the connection did and how it is, in numbers."""
         stream, counted, rest = self._stream, self._stream_stats, self._rest.stats
+        trade_is_live = self._trade is not None and self._trade.is_live
         requests_used, connections_used = self._address.used()
         last_ms, callbacks = counted.last_frame_monotonic_ms, self._listeners.queue
         return ClientStats(
@@ -354,6 +389,10 @@ class BybitClient(BaseBybitTransport):
             listener_errors=self._listeners.errors,
             handlers_waiting=0 if callbacks is None else len(callbacks),
             gaps=self._listeners.gaps,
+            order_entry="rest" if not self._by_websocket else "websocket" if trade_is_live else "rest (stream down)",
+            websocket_writes=self._trade_stats.requests,
+            websocket_fallbacks=self._trade_stats.fallbacks,
+            websocket_losses=self._trade_stats.losses,
             requests=rest.requests,
             requests_under_way=self._rest.under_way,
             retries=rest.retries,

@@ -22,6 +22,10 @@ class ClientStats:
     listener_errors: int
     handlers_waiting: int
     gaps: int
+    order_entry: str
+    websocket_writes: int
+    websocket_fallbacks: int
+    websocket_losses: int
     requests: int
     requests_under_way: int
     retries: int

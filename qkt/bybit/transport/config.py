@@ -90,6 +90,15 @@ def _stream_of(rest_url: str) -> str:
     return f"{scheme}://{parts.netloc}/v5/private"
 
 
+def order_entry_from(given: str, environment: str) -> str:
+    """``rest`` or ``websocket``, checked."""
+    if given not in ("rest", "websocket"):
+        raise InvalidRequestError(f"order_entry must be 'rest' or 'websocket', got {given!r}")
+    if given == "websocket" and environment == "demo":
+        raise InvalidRequestError("demo trading has no order entry by WebSocket: leave order_entry at 'rest'")
+    return given
+
+
 def trade_url_of(ws_url: str) -> str:
     """The order entry stream beside a private stream (docs v5/websocket/trade/guideline)."""
     base, _, last = ws_url.partition("?")[0].rstrip("/").rpartition("/")

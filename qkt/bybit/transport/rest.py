@@ -18,6 +18,7 @@ from qkt.bybit.transport.read_scope import ReadScope
 from qkt.bybit.transport.rest_call import RestCall, measure_clock
 from qkt.bybit.transport.rest_context import RestContext, RestStats, Timeouts
 from qkt.bybit.transport.signer import BybitSigner
+from qkt.bybit.transport.trade_stream import OPERATIONS, TradeCall, TradeStream
 from qkt.clock import SystemClock
 from qkt.errors import OutcomeUnknownError, VenueProtocolError, VenueUnavailableError
 from qkt.net.http import HttpPool
@@ -43,7 +44,9 @@ class RestClient:
         timeouts: Timeouts | None = None,
         proxy: str | None = None,
         trust_env: bool = False,
+        order_entry: Callable[[], TradeStream | None] = lambda: None,
     ) -> None:
+        self._order_entry = order_entry
         self._context = RestContext(
             base_url=base_url.rstrip("/"),
             signer=signer,
@@ -83,7 +86,7 @@ class RestClient:
             raise
 
     def post(self, path: str, body: Mapping[str, Any]) -> Envelope:
-        """Write, once.
+        """Write, once; by the order entry stream if there is one that is live, else by REST.
 
         Raises:
             BybitApiError: the venue refused: nothing was done. OutcomeUnknownError: it may have been done.
@@ -93,7 +96,11 @@ class RestClient:
         items = body.get("request")
         units = len(items) if isinstance(items, list | tuple) else 1
         category = str(body.get("category", ""))
-        call = RestCall(self._context, "POST", path, payload, category, units=units)
+        stream = self._order_entry() if path in OPERATIONS else None
+        if stream is not None:
+            call: RestCall = TradeCall(self._context, stream, path, payload, category, units)
+        else:
+            call = RestCall(self._context, "POST", path, payload, category, units=units)
         try:
             return call.write()
         except OutcomeUnknownError:

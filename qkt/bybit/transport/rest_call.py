@@ -237,14 +237,18 @@ class RestCall:
             waited_ms += context.account.acquire(
                 self._path, self._category, max_wait_ms=patience_ms, stopping=self._stopping, units=self._units
             )
-        waited_ms += context.address.acquire(
+        waited_ms += self._wait_for_address(max(0, patience_ms - waited_ms))
+        if waited_ms:
+            context.stats.add(waited_for_budget_ms=waited_ms)
+
+    def _wait_for_address(self, patience_ms: int) -> int:
+        """Wait for room among the requests of this address; returns the milliseconds waited."""
+        return self._context.address.acquire(
             _priority(self._path, self._is_write),
-            max_wait_ms=max(0, patience_ms - waited_ms),
+            max_wait_ms=patience_ms,
             stopping=self._stopping,
             path=self._path,
         )
-        if waited_ms:
-            context.stats.add(waited_for_budget_ms=waited_ms)
 
     def _failed(self, error: Exception, call: Call) -> RestFailure:
         what = call.cut_reason or redact(cause_of(error), self._context.signer.secrets)

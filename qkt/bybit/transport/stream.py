@@ -87,6 +87,7 @@ class StreamHooks:
     on_fault: Callable[[StreamFault], None]
     on_malformed: Callable[[str], None]
     resynchronise: Callable[[], None]
+    on_reply: Callable[[Envelope], None] | None = None  # control frames that the session did not ask for
 
 
 class _ReconnectBackoff:
@@ -120,6 +121,7 @@ class PrivateStream:
         timing: Timing | None = None,
         backoff: BackoffPolicy | None = None,
         refused_again_ms: int = _REFUSED_AGAIN_MS,
+        thread_name: str = "qkt-stream",
     ) -> None:
         self._address = address
         self._signer = signer
@@ -128,6 +130,7 @@ class PrivateStream:
         self._topics = dict.fromkeys(topics)
         self._scheduler = scheduler
         self._budget = budget
+        self._thread_name = thread_name
         self._stats = stats
         self._timing = timing or Timing()
         self._turn_ms = min(_TURN_MS, self._timing.pong_timeout_ms // 2)
@@ -155,6 +158,22 @@ class PrivateStream:
             self._attempt()
         finally:
             self._is_opening = False
+
+    def reconnect(self, reason: str) -> None:
+        """Connect in the background until it succeeds; for a stream whose `open` failed."""
+        self._supervisor.trigger(reason)
+
+    def send(self, text: str) -> tuple[bool, str]:
+        """Send a text on the present connection; returns whether it may have left, and what failed ("": nothing)."""
+        link = self._link
+        if link is None or not link.is_ready:
+            return False, "the stream is down"
+        try:
+            link.send(lambda: text)
+        except ConnectionError as error:
+            link.give_up(str(error))
+            return True, str(error)
+        return True, ""
 
     def close(self) -> None:
         """End it; idempotent, from any thread. Joins the reader unless it is the caller."""
@@ -265,7 +284,7 @@ class PrivateStream:
         try:
             link.connect(self._address, self._signer.secrets)
             self._stats.connections += 1
-            link.start(library_thread("qkt-stream", self._read, link))
+            link.start(library_thread(self._thread_name, self._read, link))
             with link.changed:
                 link.changed.wait_for(lambda: link.was_ready or link.has_ended)
         except BaseException:
@@ -358,7 +377,10 @@ class PrivateStream:
             with link.changed:
                 commands = link.session.received(message, self._machine.monotonic_ms())
                 link.changed.notify_all()
-            self._execute(link, commands)
+            if commands or self._hooks.on_reply is None:
+                self._execute(link, commands)
+            else:
+                self._hooks.on_reply(message)
         self._deliver(link, frames)
 
     def _execute(self, link: StreamConnection, commands: Iterable[Command]) -> None:
