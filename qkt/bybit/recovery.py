@@ -349,16 +349,13 @@ class BybitStateRecovery:
         failing = frozenset(path.path for path in report.failures) | (self._failing - read)
         if report.lookups_failed:
             failing |= {"lookups"}
-        level = logging.DEBUG if failing <= self._failing else logging.WARNING
         if not report.ok:
-            log.log(
-                level,
-                "reconcile incomplete source=%s trigger=%s lookups_failed=%d failures=%s",
-                report.source,
-                report.trigger,
-                report.lookups_failed,
-                "; ".join(f"{path.path} {path.completeness.value}: {path.problems}" for path in report.failures),
-            )
+            failures = "; ".join(f"{path.path} {path.completeness.value}: {path.problems}" for path in report.failures)
+            details = (report.source, report.trigger, report.lookups_failed, failures)
+            if failing <= self._failing:
+                log.debug("reconcile still incomplete source=%s trigger=%s lookups_failed=%d failures=%s", *details)
+            else:
+                log.warning("reconcile incomplete source=%s trigger=%s lookups_failed=%d failures=%s", *details)
         elif self._failing and not failing:
             log.info("reconcile complete again source=%s trigger=%s", report.source, report.trigger)
         self._failing = failing
