@@ -17,31 +17,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import attrs
 
 from qkt.model.balances import Wallet
 from qkt.model.orders import Side
 from qkt.money import ZERO
+from qkt.plain import PlainValue
+from qkt.readonly import read_only_decimals
 
 Origin = Literal["stream", "reconcile", "submit"]
 
 UNSTAMPED = -1
 
 
-def _read_only(mapping: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
-    return MappingProxyType(dict(mapping))
-
-
 @attrs.frozen(kw_only=True)
-class BrokerEvent:
+class BrokerEvent(PlainValue):
     """Everything a broker says. ``origin`` is provenance to log, never to branch on."""
 
     timestamp: int = UNSTAMPED
     sequence_id: int = UNSTAMPED
     origin: Origin = "stream"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The event as plain JSON types: ``event`` is the name of its class, then its fields; Decimals are strings."""
+        return {"event": type(self).__name__, **PlainValue.to_dict(self)}
 
 
 # An event is stamped when it enters the bus, before anything else has seen it: a copy would cost more than the event.
@@ -152,7 +153,7 @@ class OrderStatusUnknown(OrderEvent):
 class BalancesUpdated(BrokerEvent):
     """What the account holds now. ``source`` is the broker's prefix, ``changed`` the coins that moved."""
 
-    balances: Mapping[str, Decimal] = attrs.field(factory=dict, converter=_read_only)
+    balances: Mapping[str, Decimal] = attrs.field(factory=dict, converter=read_only_decimals)
     source: str = ""
     wallet: Wallet = attrs.field(factory=Wallet)
     changed: frozenset[str] = frozenset()

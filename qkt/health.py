@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
+from typing import ClassVar
 
 import attrs
 
 from qkt.events import BrokerEvent, HealthDegraded, HealthRestored
+from qkt.plain import PlainValue
+from qkt.readonly import ReadOnlyDict, read_only_texts
 
 DOMAINS = ("orders", "executions", "balances", "positions")
 
@@ -26,12 +28,8 @@ _PAUSE_FOR_TIME_LOST = 3
 _LONGEST_PAUSE_MS = 60_000
 
 
-def _read_only(reasons: Mapping[str, str]) -> Mapping[str, str]:
-    return MappingProxyType(dict(reasons))
-
-
 @attrs.frozen(kw_only=True)
-class Alarm:
+class Alarm(PlainValue):
     """One observation that calls for a person, e.g. a second process on the account; ``since_ms`` is wall time."""
 
     domain: str
@@ -43,7 +41,7 @@ class Alarm:
 
 
 @attrs.frozen(kw_only=True)
-class Health:
+class Health(PlainValue):
     """How well a broker knows what the venue holds, at one moment.
 
     ``orders``, ``executions``, ``balances``, ``positions``: age in ms of the last complete read, None before the first
@@ -63,13 +61,15 @@ class Health:
     unresolved: tuple[str, ...] = ()
     lookups_waiting: int = 0
     queue_depth: int = 0
-    degraded: Mapping[str, str] = attrs.field(factory=dict, converter=_read_only)
+    degraded: Mapping[str, str] = attrs.field(factory=dict, converter=read_only_texts)
     alarms: tuple[Alarm, ...] = ()
+
+    plain_properties: ClassVar[tuple[str, ...]] = ("ok", "staleness_ms")
 
     @property
     def ages_ms(self) -> Mapping[str, int | None]:
         """Domain -> age in ms."""
-        return MappingProxyType({domain: getattr(self, domain) for domain in DOMAINS})
+        return ReadOnlyDict({domain: getattr(self, domain) for domain in DOMAINS})
 
     @property
     def ok(self) -> bool:

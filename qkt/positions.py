@@ -23,7 +23,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal, localcontext
-from types import MappingProxyType
 
 import attrs
 
@@ -32,6 +31,7 @@ from qkt.events import FillEvent, PositionReconciled
 from qkt.model.orders import Side
 from qkt.model.positions import Position
 from qkt.money import ZERO, require_decimal, require_positive
+from qkt.readonly import ReadOnlyDict
 
 # Averages are thirds and sevenths: carry more digits than are shown, whatever context the caller's thread has.
 _CARRIED = Context(prec=60, rounding=ROUND_HALF_EVEN)
@@ -168,12 +168,12 @@ class PositionTracker:
         """Symbol -> position, flat ones included."""
         with self._lock:
             held = dict(self._positions)
-        return MappingProxyType({symbol: _shown(position) for symbol, position in held.items()})
+        return ReadOnlyDict({symbol: _shown(position) for symbol, position in held.items()})
 
     def fees(self, symbol: str) -> Mapping[str, Decimal]:
         """Coin -> what was paid in it for fills on ``symbol``, below zero if rebates outweigh."""
         with self._lock:
-            return MappingProxyType(dict(self._fees.get(symbol, {})))
+            return ReadOnlyDict(self._fees.get(symbol, {}))
 
     def reset(
         self, symbol: str | None = None, *, quantity: Decimal | None = None, avg_price: Decimal | None = None

@@ -15,7 +15,7 @@ ROOT = Path(qkt.__file__).parent
 
 # top of the house first; a module may import from its own line and from the lines above it
 HOUSE = (
-    ("errors", "money", "slots", "ids", "clock", "secret", "threads", "_version"),
+    ("errors", "money", "slots", "plain", "readonly", "ids", "clock", "secret", "threads", "_version"),
     ("model",),
     ("events",),
     ("orders",),
@@ -43,7 +43,7 @@ HOUSE = (
     ("testing",),
     ("monitoring", "cli"),
 )
-PURE = ("errors", "money", "model", "events", "orders", "reconcile", "health")
+PURE = ("errors", "money", "plain", "readonly", "model", "events", "orders", "reconcile", "health")
 PURE_PARTS = (
     "broker.order_log",
     *(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import attrs
@@ -28,6 +28,7 @@ from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.orders.audit import OrderAudit
+from qkt.readonly import ReadOnlyDict
 from qkt.reconcile.report import ReconcileReport
 
 log = logging.getLogger(__name__)
@@ -378,7 +379,7 @@ def _by_leaf(answers: Iterable[tuple[str, T | Mapping[str, T]]]) -> Mapping[str,
     found: dict[str, T] = {}
     for name, answer in answers:
         found.update(answer if isinstance(answer, Mapping) else {name: answer})
-    return MappingProxyType(found)
+    return ReadOnlyDict(found)
 
 
 def _for_each(leaves: Iterable[Broker], act: Callable[[Broker], object]) -> None:

@@ -18,6 +18,7 @@ from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.orders.audit import OrderAudit
+from qkt.plain import PlainValue
 from qkt.reconcile.report import ReconcileReport
 
 R = TypeVar("R", bound=OrderRequest)
@@ -39,7 +40,7 @@ class SubmitOutcome(enum.Enum):
 
 
 @attrs.frozen(kw_only=True)
-class SubmitAck:
+class SubmitAck(PlainValue):
     """Answer to a submit, cancel or modify. ``broker_order_id`` is "" until the venue has named the order.
 
     An ack is true in a condition when the venue has the request: ``if broker.submit(order): ...``.

@@ -21,10 +21,12 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Literal, Protocol, Self, get_args, runtime_checkable
 
 import attrs
+
+from qkt.readonly import read_only_integers
 
 Operation = Literal["create", "amend", "position_exits"]
 OPERATIONS: tuple[str, ...] = get_args(Operation)
@@ -210,10 +212,6 @@ class OutboxEvent(EventDraft):
     recorded_at_ms: int
 
 
-def _read_only(mapping: Mapping[str, int]) -> Mapping[str, int]:
-    return MappingProxyType(dict(mapping))
-
-
 @attrs.frozen(kw_only=True)
 class Recorded:
     """What a `Journal.record` changed: the facts and events that were new, and the resolutions that were not taken.
@@ -235,7 +233,7 @@ class JournalSnapshot:
     lease: Lease | None = None
     permits: tuple[Permit, ...] = ()
     facts: tuple[JournalFact, ...] = ()
-    watermarks: Mapping[str, int] = attrs.field(factory=dict, converter=_read_only)
+    watermarks: Mapping[str, int] = attrs.field(factory=dict, converter=read_only_integers)
     events: tuple[OutboxEvent, ...] = ()
 
 

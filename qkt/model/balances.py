@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from types import MappingProxyType
 
 import attrs
 
+from qkt.plain import PlainValue
+from qkt.readonly import ReadOnlyDict
+
 
 @attrs.frozen(kw_only=True)
-class CoinBalance:
+class CoinBalance(PlainValue):
     """One coin: ``total`` is the wallet balance, ``locked`` what open spot orders hold, ``available`` what is free.
 
     Each in that coin; None where the venue did not tell.
@@ -22,15 +24,15 @@ class CoinBalance:
     available: Decimal | None = None
 
 
-def _frozen_coins(coins: Mapping[str, CoinBalance]) -> Mapping[str, CoinBalance]:
-    return MappingProxyType(dict(coins))
+def _read_only(coins: Mapping[str, CoinBalance]) -> Mapping[str, CoinBalance]:
+    return ReadOnlyDict(coins)
 
 
 @attrs.frozen(kw_only=True)
-class Wallet:
+class Wallet(PlainValue):
     """All coins at once: ``wallet["USDT"].available``; ``as_of_ms`` is venue time, None before the first read."""
 
-    coins: Mapping[str, CoinBalance] = attrs.field(factory=dict, converter=_frozen_coins)
+    coins: Mapping[str, CoinBalance] = attrs.field(factory=dict, converter=_read_only)
     as_of_ms: int | None = None
 
     def __getitem__(self, coin: str) -> CoinBalance:
@@ -52,4 +54,4 @@ class Wallet:
     @property
     def totals(self) -> Mapping[str, Decimal]:
         """Coin -> wallet balance, coins with an unknown balance left out."""
-        return MappingProxyType({coin: held.total for coin, held in self.coins.items() if held.total is not None})
+        return ReadOnlyDict({coin: held.total for coin, held in self.coins.items() if held.total is not None})

@@ -8,10 +8,11 @@ import attrs
 
 from qkt.model.orders import OrderType, Side
 from qkt.money import ZERO
+from qkt.plain import PlainValue
 
 
 @attrs.frozen(kw_only=True)
-class Execution:
+class Execution(PlainValue):
     """A fill as the venue reports it, from a frame or a REST row alike.
 
     ``quantity`` is in base coin, ``price`` in quote per base, ``fee`` in ``fee_currency`` (negative is a rebate).

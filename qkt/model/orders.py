@@ -9,7 +9,6 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -17,6 +16,8 @@ import attrs
 from qkt.errors import InvalidRequestError
 from qkt.ids import validate_client_order_id
 from qkt.money import ZERO, require_positive
+from qkt.plain import PlainValue
+from qkt.readonly import read_only_decimals
 
 
 class Side(enum.Enum):
@@ -214,7 +215,7 @@ def _extra(value: Mapping[str, ExtraValue]) -> Mapping[str, ExtraValue]:
 
 
 @attrs.frozen(kw_only=True)
-class OrderRequest:
+class OrderRequest(PlainValue):
     """Fields that every order has.
 
     Args:
@@ -374,7 +375,7 @@ class IfTouchedOrder(OrderRequest):
 
 
 @attrs.frozen(kw_only=True)
-class OrderModification:
+class OrderModification(PlainValue):
     """Changes to an open order; values are absolute, None leaves a term as it is. At least one must be given.
 
     ``new_take_profit`` and ``new_stop_loss`` of 0 remove the exit. ``extra`` as in `OrderRequest`.
@@ -400,13 +401,8 @@ class OrderModification:
             raise InvalidRequestError("an OrderModification changes nothing: give at least one new value")
 
 
-def read_only(mapping: Mapping[str, Decimal]) -> Mapping[str, Decimal]:
-    """A read-only copy of a mapping."""
-    return MappingProxyType(dict(mapping))
-
-
 @attrs.frozen(kw_only=True)
-class OrderView:
+class OrderView(PlainValue):
     """What is known about one order at one moment.
 
     ``quantity`` is in base coin (quote coin when ``quote_sized``), None while an external order's size is unknown;
@@ -434,7 +430,7 @@ class OrderView:
     leaves_quantity: Decimal | None = None
     avg_price: Decimal | None = None
     missing_quantity: Decimal = ZERO
-    fees: Mapping[str, Decimal] = attrs.field(factory=dict, converter=read_only)
+    fees: Mapping[str, Decimal] = attrs.field(factory=dict, converter=read_only_decimals)
     reason: str = ""
     created_ms: int = 0
     updated_ms: int = 0

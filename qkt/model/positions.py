@@ -7,10 +7,11 @@ from decimal import Decimal
 import attrs
 
 from qkt.money import ZERO
+from qkt.plain import PlainValue
 
 
 @attrs.frozen(kw_only=True)
-class Position:
+class Position(PlainValue):
     """Signed ``quantity`` (below zero is short), its average entry price, and the profit realised so far.
 
     ``avg_price`` is zero when flat; ``realized_pnl`` is in quote coin, before fees unless the tracker says otherwise.

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Self
 
 from qkt.model.executions import Execution
 from qkt.money import ZERO, exact_product, exact_sum
+from qkt.readonly import ReadOnlyDict
 
-_NO_FEES: Mapping[str, Decimal] = MappingProxyType({})
+_NO_FEES: Mapping[str, Decimal] = ReadOnlyDict()
 
 
 class _Rows:

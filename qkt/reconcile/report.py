@@ -6,9 +6,8 @@ long it had been wrong. What a healthy stream would have said a moment later is 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 import attrs
 
@@ -17,11 +16,12 @@ from qkt.money import to_wire
 from qkt.orders.facts import ExecutionReported, OrderReported
 from qkt.orders.ledger import Change
 from qkt.orders.order import AGED_OUT, NEVER_ARRIVED
+from qkt.plain import PlainValue
 from qkt.reconcile.snapshot import Completeness, MalformedRow, Read
 
 
 @attrs.frozen(kw_only=True)
-class Discrepancy:
+class Discrepancy(PlainValue):
     """One thing that was believed wrongly. ``wrong_for_ms`` is None where nobody can tell."""
 
     kind: str
@@ -40,7 +40,7 @@ class Discrepancy:
 
 
 @attrs.frozen(kw_only=True)
-class PathResult:
+class PathResult(PlainValue):
     """One path of a round."""
 
     path: str
@@ -71,7 +71,7 @@ class PathResult:
 
 
 @attrs.frozen(kw_only=True)
-class ReconcileReport:
+class ReconcileReport(PlainValue):
     """One round. ``ok``: every path was read completely and every question asked. Printable; `to_dict` is JSON-able.
 
     ``taken_in`` facts were learnt from the round's reads and not from the stream, but were too young to call them
@@ -92,6 +92,8 @@ class ReconcileReport:
     lookups_failed: int = 0
     unresolved: tuple[str, ...] = ()
 
+    plain_properties: ClassVar[tuple[str, ...]] = ("ok",)
+
     @property
     def ok(self) -> bool:
         """True when what qkt believes now is what the venue held during the round."""
@@ -105,15 +107,6 @@ class ReconcileReport:
     def path(self, name: str) -> PathResult | None:
         """The result of one path, e.g. ``orders``."""
         return next((path for path in self.paths if path.path == name), None)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain JSON types."""
-        plain = attrs.asdict(self, value_serializer=lambda _i, _a, value: getattr(value, "value", value))
-        return {**plain, "ok": self.ok}
-
-    def to_json(self) -> str:
-        """The report as one line of JSON."""
-        return json.dumps(self.to_dict())
 
     def __str__(self) -> str:
         state = "complete" if self.ok else "INCOMPLETE"

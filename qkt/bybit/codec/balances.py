@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Any
 
 from qkt.bybit.codec.bounds import required_text
@@ -15,6 +14,7 @@ from qkt.bybit.codec.envelope import check_envelope, decode
 from qkt.errors import VenueProtocolError
 from qkt.model.balances import CoinBalance
 from qkt.money import ZERO, optional_from_wire
+from qkt.readonly import ReadOnlyDict
 from qkt.reconcile.snapshot import listed
 
 PATH = "/v5/account/wallet-balance"
@@ -30,7 +30,7 @@ class BybitBalanceTranslator:
         Raises BybitApiError for an error envelope and VenueProtocolError for one without an account.
         """
         coins = BybitBalanceTranslator.coins(envelope)
-        return MappingProxyType({coin: held.total for coin, held in coins.items() if held.total is not None})
+        return ReadOnlyDict({coin: held.total for coin, held in coins.items() if held.total is not None})
 
     @staticmethod
     def coins(envelope: Mapping[str, Any] | str) -> Mapping[str, CoinBalance]:
