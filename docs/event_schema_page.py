@@ -26,7 +26,7 @@ PAGE = Path(__file__).parent / "reference" / "event-schema.md"
 _HEAD = """# Events as JSON
 
 Every event has `to_dict()`, which returns plain JSON types, and `to_json()`, which returns them as one line. The form
-is stable: fields may be added, and none is renamed or removed without an entry in the changelog. Views have the same two
+is stable: fields may be added, none is renamed or removed without an entry in the changelog. Views have the same two
 methods (`OrderView`, `Wallet`, `Health`, `Position`, `SubmitAck`, `ReconcileReport`), and like the events they can be
 pickled and deep-copied, so that they pass through a `multiprocessing.Queue`.
 
