@@ -7,7 +7,7 @@ reconnects, faults and gaps.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from qkt.broker.state import BrokerState
@@ -18,10 +18,23 @@ from qkt.bybit.recovery import BybitStateRecovery
 from qkt.bybit.transport.protocol import CompleteTransport, StreamFault
 from qkt.clock import Clock
 from qkt.errors import QktError
+from qkt.orders.facts import AnyFact
+from qkt.secret import printable
 
 log = logging.getLogger(__name__)
 
 _BETWEEN_ROUNDS_FOR_BAD_FRAMES_MS = 1_000
+
+
+_TRANSLATORS: Mapping[str, Callable[[Envelope, str, int], FrameFacts]] = {
+    "order": order_facts,
+    "execution": execution_facts,
+}
+
+
+def _family(topic: str) -> str:
+    """``order`` for ``order.spot`` and for the topic of all categories, ``order``."""
+    return topic.partition(".")[0]
 
 
 class _DetachableListener:
@@ -63,28 +76,17 @@ class StreamHandler:
         self._run_in_background = run_in_background
         self._send_due_cancels = send_due_cancels
         self._listeners: list[_DetachableListener] = []
-        self._topics: dict[str, Callable[[Envelope], None]] = {
-            f"order.{category}": self._on_order_frame,
-            f"execution.{category}": self._on_execution_frame,
-            "wallet": self._on_wallet_frame,
-        }
+        self._topics = [f"order.{category}", f"execution.{category}", "wallet"]
+        self._listener_of: dict[str, Callable[[Envelope], bool]] = {"wallet": self._absorb_wallet}
 
     def add_topic(self, topic: str, listener: Callable[[Envelope], bool]) -> None:
         """Hear one more topic; ``listener`` returns False for a frame with unreadable rows. Before `attach`."""
-
-        def on_frame(frame: Envelope) -> None:
-            if self._state.is_closed:
-                return
-            if not listener(frame):
-                self._request_round_for_bad_frame()
-            self._deliver()
-
-        self._topics[topic] = on_frame
+        self._topics.append(topic)
+        self._listener_of[_family(topic)] = listener
 
     def attach(self) -> None:
         """Subscribe to the topics and register for what happens to the stream."""
-        for topic, listener in self._topics.items():
-            self._client.subscribe(topic, self._detachable(listener))
+        self._client.subscribe_batch(self._topics, self._detachable(self._on_frames))
         self._client.on_disconnect(self._detachable(self._on_disconnect))
         self._client.on_reconnect(self._detachable(self._on_reconnect))
         self._client.on_fault(self._detachable(self._on_fault))
@@ -103,33 +105,50 @@ class StreamHandler:
 
     # frames
 
-    def _on_order_frame(self, frame: Envelope) -> None:
-        self._absorb(order_facts(frame, self._category, self._clock.now_ms()))
-
-    def _on_execution_frame(self, frame: Envelope) -> None:
-        self._absorb(execution_facts(frame, self._category, self._clock.now_ms()))
-
-    def _absorb(self, learned: FrameFacts) -> None:
+    def _on_frames(self, frames: Sequence[Envelope]) -> None:
+        """Absorb the frames of one read of the socket under few locks, and deliver their events with one wake-up."""
         if self._state.is_closed:
             return
-        for bad in learned.malformed:
-            log.warning("malformed frame row problem=%s row=%s", bad.problem, bad.excerpt)
-        self._state.absorb(learned.facts)
-        if learned.malformed:
-            self._request_round_for_bad_frame()
-        if self._state.ask(lambda ledger: bool(ledger.due_cancels())):
-            self._run_in_background(self._send_due_cancels)
+        at_ms = self._clock.now_ms()
+        facts: list[AnyFact] = []
+        for frame in frames:
+            try:
+                family = _family(str(frame["topic"]))
+                translate = _TRANSLATORS.get(family)
+                if translate is not None:
+                    facts.extend(self._translated(translate(frame, self._category, at_ms)))
+                    continue
+                facts = self._absorb(facts)
+                if family in self._listener_of and not self._listener_of[family](frame):
+                    self._request_round_for_bad_frame()
+            except Exception:  # a fault of qkt's own must not cost the frames beside it
+                log.exception("frame not absorbed topic=%s", printable(str(frame.get("topic"))[:64]))
+                self._request_round_for_bad_frame()
+        self._absorb(facts)
         self._deliver()
 
-    def _on_wallet_frame(self, frame: Envelope) -> None:
-        if self._state.is_closed:
-            return
+    def _translated(self, learned: FrameFacts) -> tuple[AnyFact, ...]:
+        for bad in learned.malformed:
+            log.warning("malformed frame row problem=%s row=%s", bad.problem, bad.excerpt)
+        if learned.malformed:
+            self._request_round_for_bad_frame()
+        return learned.facts
+
+    def _absorb(self, facts: list[AnyFact]) -> list[AnyFact]:
+        """Absorb facts; returns an empty list for the next ones."""
+        if facts:
+            self._state.absorb(facts)
+            if self._state.ask(lambda ledger: bool(ledger.due_cancels())):
+                self._run_in_background(self._send_due_cancels)
+        return []
+
+    def _absorb_wallet(self, frame: Envelope) -> bool:
         try:
             self._recovery.absorb_wallet_frame(frame)
         except QktError as error:
             log.warning("malformed wallet frame error=%s", error)
-            self._request_round_for_bad_frame()
-        self._deliver()
+            return False
+        return True
 
     def _request_round_for_bad_frame(self) -> None:
         self._loop.request("malformed frame", least_apart_ms=_BETWEEN_ROUNDS_FOR_BAD_FRAMES_MS)
@@ -152,7 +171,7 @@ class StreamHandler:
     def _restore_stream(self) -> None:
         """The stream is healthy again once it is subscribed and what it missed was read."""
         self._state.restore("auth")
-        if not self._topics.keys() & self._client.topic_faults.keys():
+        if self._client.topic_faults.keys().isdisjoint(self._topics):
             self._state.restore("topics")
             if self._client.is_connected:
                 self._state.restore("stream")

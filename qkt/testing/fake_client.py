@@ -21,7 +21,7 @@ from typing import Any, Self
 import requests
 
 from qkt.bybit.codec.envelope import Envelope, check_envelope, decode
-from qkt.bybit.transport.protocol import BaseBybitTransport, FrameListener, StreamFault
+from qkt.bybit.transport.protocol import BaseBybitTransport, BatchListener, FrameListener, StreamFault
 from qkt.errors import InvalidRequestError, OutcomeUnknownError, QktError, VenueUnavailableError
 from qkt.model.balances import CoinBalance, Wallet
 
@@ -113,6 +113,16 @@ class RecordedRequest(Mapping[str, Any]):
         return f"<{'POST' if self.is_write else 'GET'} {self.path} {self._sent}>"
 
 
+class _EachFrame:
+    """A batch listener as a frame listener."""
+
+    def __init__(self, listener: BatchListener) -> None:
+        self.listener = listener
+
+    def __call__(self, frame: Envelope) -> None:
+        self.listener([frame])
+
+
 class FakeBybitClient(BaseBybitTransport):
     """A `BybitTransport` in memory.
 
@@ -195,6 +205,12 @@ class FakeBybitClient(BaseBybitTransport):
         """Hear a topic."""
         self._listeners.setdefault(topic, []).append(listener)
 
+    def subscribe_batch(self, topics: Iterable[str], listener: BatchListener) -> None:
+        """Hear several topics with one listener, which gets each frame as a list of one."""
+        each = _EachFrame(listener)
+        for topic in topics:
+            self.subscribe(topic, each)
+
     def on_disconnect(self, handler: Callable[[str], None]) -> None:
         """Call ``handler(reason)`` on `emit_disconnect`."""
         self._disconnect_handlers.append(handler)
@@ -207,7 +223,7 @@ class FakeBybitClient(BaseBybitTransport):
         """Remove a listener or handler wherever it is registered."""
         registered: list[list[Any]] = [*self._listeners.values(), self._disconnect_handlers, self._reconnect_handlers]
         for callbacks in [*registered, self._fault_handlers, self._gap_handlers]:
-            callbacks[:] = [one for one in callbacks if one != listener]
+            callbacks[:] = [one for one in callbacks if listener not in (one, getattr(one, "listener", None))]
 
     def on_fault(self, handler: Callable[[StreamFault], None]) -> None:
         """Call ``handler(fault)`` on `emit_fault`."""
