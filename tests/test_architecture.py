@@ -48,7 +48,17 @@ PURE_PARTS = (
     "broker.order_log",
     *(
         f"journal.{part}"
-        for part in ("intents", "ownership", "postgres_sql", "protocol", "schema", "statements", "verify")
+        for part in (
+            "arguments",
+            "intents",
+            "ownership",
+            "ownership_messages",
+            "postgres_sql",
+            "protocol",
+            "schema",
+            "statements",
+            "verify",
+        )
     ),
 )
 FOR_MONITORING = {"prometheus_client", "apprise", "waitress"}  # extras `metrics`, `alerts` and `web`

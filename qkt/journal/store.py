@@ -11,13 +11,21 @@ import secrets
 import socket
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType, TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from qkt.clock import SystemClock
-from qkt.errors import IntentConflictError, InvalidRequestError, JournalError, NotOwnerError, PermitExistsError
+from qkt.errors import InvalidRequestError, JournalError, NotOwnerError
 from qkt.journal import statements
+from qkt.journal.arguments import (
+    all_pages,
+    check_not_anothers,
+    check_same_order,
+    chunks,
+    first_of_each,
+    require,
+)
 from qkt.journal.protocol import (
     LEASE_ACQUIRED,
     LEASE_RELEASED,
@@ -39,9 +47,6 @@ from qkt.journal.schema import MIGRATIONS, Migration, newest_version
 _PAGE = 1_000
 _IDS_PER_QUERY = 400
 _NO_EPOCH = 2**62
-
-T = TypeVar("T")
-Keyed = TypeVar("Keyed", JournalFact, EventDraft)
 
 
 class DuplicateError(Exception):
@@ -78,7 +83,7 @@ class JournalStore(ABC):
 
     def acquire(self, account: str, *, ttl_ms: int, min_epoch: int = 1) -> LeaseResult:
         """Take the lease when it is free. See `Journal.acquire`."""
-        _require(account, ttl_ms)
+        require(account, ttl_ms)
         values = {"account": account, "ttl_ms": ttl_ms, "min_epoch": min_epoch, "owner": self._owner}
         lease = self._change_lease(statements.ACQUIRE, values, LEASE_ACQUIRED)
         if lease is not None:
@@ -92,7 +97,7 @@ class JournalStore(ABC):
 
     def renew(self, account: str, epoch: int, *, ttl_ms: int) -> LeaseResult:
         """Extend an own lease. See `Journal.renew`."""
-        _require(account, ttl_ms)
+        require(account, ttl_ms)
         values = {"account": account, "epoch": epoch, "ttl_ms": ttl_ms, "owner": self._owner}
         lease = self._change_lease(statements.RENEW, values, None)
         granted = lease is not None
@@ -100,7 +105,7 @@ class JournalStore(ABC):
 
     def release(self, account: str, epoch: int) -> bool:
         """Give an own lease away at once. See `Journal.release`."""
-        _require(account)
+        require(account)
         values = {"account": account, "epoch": epoch, "owner": self._owner}
         if self._change_lease(statements.RELEASE, values, LEASE_RELEASED) is not None:
             return True
@@ -110,7 +115,7 @@ class JournalStore(ABC):
 
     def take_over(self, account: str, *, ttl_ms: int, from_epoch: int) -> LeaseResult:
         """Take the lease from its holder, expired or not. See `Journal.take_over`."""
-        _require(account, ttl_ms)
+        require(account, ttl_ms)
         return self._take_over(account, ttl_ms=ttl_ms, from_epoch=from_epoch, min_epoch=1)
 
     def _take_over(self, account: str, *, ttl_ms: int, from_epoch: int, min_epoch: int) -> LeaseResult:
@@ -140,7 +145,7 @@ class JournalStore(ABC):
 
     def append(self, account: str, epoch: int, drafts: Sequence[PermitDraft]) -> tuple[Permit, ...]:
         """Store permits for these requests, all or none, while the lease is ours. See `Journal.append`."""
-        _require(account)
+        require(account)
         if not drafts:
             raise InvalidRequestError("append needs at least one draft")
         self._check_drafts(account, drafts)
@@ -159,7 +164,7 @@ class JournalStore(ABC):
             raise InvalidRequestError("two orders of one batch have the same intent; give each its own")
         for draft in creates:
             if draft.attempt > 1 and (known := self.intent(account, draft.intent)) is not None:
-                _check_same_order(draft, known.creates)
+                check_same_order(draft, known.creates)
 
     def _already_permitted(
         self, account: str, drafts: Sequence[PermitDraft], tokens: Sequence[str]
@@ -170,7 +175,7 @@ class JournalStore(ABC):
             record = self.intent(account, draft.intent)
             for permit in record.permits if record else ():
                 if draft.operation == permit.operation == "create" and draft.attempt == permit.attempt:
-                    _check_not_anothers(draft, permit, tokens)
+                    check_not_anothers(draft, permit, tokens)
                 stored[permit.token] = permit
         if all(token in stored for token in tokens):
             return tuple(stored[token] for token in tokens)
@@ -187,11 +192,11 @@ class JournalStore(ABC):
         watermarks: Mapping[str, int] | None = None,
     ) -> Recorded:
         """Store what was learnt and told, in one commit, while the lease is ours. See `Journal.record`."""
-        _require(account)
+        require(account)
         if any(resolution.outcome is PermitOutcome.OPEN for resolution in resolutions):
             raise InvalidRequestError("a resolution must be final; a permit is open until it has one")
         recorded = self._record(
-            account, epoch, resolutions, _first_of_each(facts), _first_of_each(events), dict(watermarks or {})
+            account, epoch, resolutions, first_of_each(facts), first_of_each(events), dict(watermarks or {})
         )
         if recorded is None:
             raise self._not_owner(account, epoch)
@@ -230,7 +235,7 @@ class JournalStore(ABC):
 
     def _permits_by(self, account: str, statement: Any, ids: tuple[Any, ...]) -> tuple[Permit, ...]:
         found: list[Permit] = []
-        for chunk in _chunks(ids, _IDS_PER_QUERY):
+        for chunk in chunks(ids, _IDS_PER_QUERY):
             values = {"account": account, **{f"id_{number}": value for number, value in enumerate(chunk)}}
             found.extend(map(statements.permit_of, self._rows(statement(len(chunk)), values)))
         return tuple(found)
@@ -306,10 +311,10 @@ class JournalStore(ABC):
         return JournalSnapshot(
             account=account,
             schema_version=self.schema_version,
-            permits=_all_pages(lambda after: self.permits(account, after=after)),
-            facts=_all_pages(lambda after: self.facts(account, after=after)),
+            permits=all_pages(lambda after: self.permits(account, after=after)),
+            facts=all_pages(lambda after: self.facts(account, after=after)),
             watermarks=self.watermarks(account),
-            events=_all_pages(lambda after: self._read_events(account, after, _PAGE)),
+            events=all_pages(lambda after: self._read_events(account, after, _PAGE)),
             # Last: an epoch that rose while the pages were read is then not below that of a row.
             lease=self.lease(account),
         )
@@ -402,50 +407,3 @@ class JournalStore(ABC):
     @abstractmethod
     def _close_store(self) -> None:
         """Close connections."""
-
-
-def _require(account: str, ttl_ms: int = 1) -> None:
-    if not isinstance(account, str) or not account or not account.isprintable():
-        raise InvalidRequestError(f"account must be printable text, not {account!r}")
-    if ttl_ms <= 0:
-        raise InvalidRequestError(f"ttl_ms must be positive, not {ttl_ms}")
-
-
-def _check_same_order(draft: PermitDraft, earlier: Iterable[Permit]) -> None:
-    for permit in earlier:
-        if permit.fingerprint != draft.fingerprint:
-            raise IntentConflictError(
-                f"intent {draft.intent!r} already stands for another order, {permit.link_id}; nothing was sent: "
-                "give the new order an intent of its own",
-                permit=permit,
-            )
-
-
-def _check_not_anothers(draft: PermitDraft, permit: Permit, tokens: Sequence[str]) -> None:
-    if permit.token in tokens:
-        return
-    _check_same_order(draft, [permit])
-    raise PermitExistsError(
-        f"attempt {draft.attempt} of intent {draft.intent!r} was permitted before, as {permit.link_id} with outcome "
-        f"{permit.outcome.value}; nothing was sent: look it up by client_order_id",
-        permit=permit,
-    )
-
-
-def _first_of_each(items: Sequence[Keyed]) -> tuple[Keyed, ...]:
-    """The items in their order, without those whose key an earlier one has."""
-    found: dict[object, Keyed] = {}
-    for item in items:
-        found.setdefault(item.key, item)
-    return tuple(found.values())
-
-
-def _chunks(values: tuple[T, ...], size: int) -> Iterable[tuple[T, ...]]:
-    return (values[start : start + size] for start in range(0, len(values), size))
-
-
-def _all_pages(read: Any) -> tuple[Any, ...]:
-    found: list[Any] = []
-    while page := read(found[-1].seq if found else 0):
-        found.extend(page)
-    return tuple(found)

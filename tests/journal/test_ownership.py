@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import pytest
 
-from qkt.journal.ownership import (
+from qkt.journal.ownership import Coordination, Ownership, OwnershipRules, advance
+from qkt.journal.ownership_messages import (
     AcquireLease,
     Action,
-    Coordination,
     DrainWrites,
     EpochSeen,
     HandOverRequested,
@@ -23,8 +23,6 @@ from qkt.journal.ownership import (
     LeaseReleased,
     LeaseRenewed,
     OpenPermitsRead,
-    Ownership,
-    OwnershipRules,
     PermitRefused,
     PermitsResolved,
     ReadOpenPermits,
@@ -38,7 +36,6 @@ from qkt.journal.ownership import (
     UnknownLinkSeen,
     VenueTimeRead,
     WritesDrained,
-    advance,
 )
 
 RULES = OwnershipRules(lease_ttl_ms=10_000, renew_interval_ms=3_000, recv_window_ms=2_000, margin_ms=500)
