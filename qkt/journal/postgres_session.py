@@ -12,7 +12,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import psycopg
 from psycopg import conninfo
@@ -186,7 +186,7 @@ class Listener:
         self._channel = channel
         self._on_news = on_news
         self._stopping = threading.Event()
-        self.state = "connecting"
+        self.state: Literal["connecting", "listening", "polling"] = "connecting"
         self._thread = library_thread("qkt-journal-listen", self._run)
         self._thread.start()
 
