@@ -50,7 +50,8 @@ from qkt.events import (
 )
 from qkt.health import Health
 from qkt.ids import new_client_order_id
-from qkt.model.balances import CoinBalance, Wallet
+from qkt.model.balances import AccountSummary, CoinBalance, Wallet
+from qkt.model.costs import CostStatement, FundingPayment
 from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import (
@@ -64,12 +65,14 @@ from qkt.model.orders import (
     PositionSide,
     SelfMatch,
     Side,
+    StopKind,
     StopLimitOrder,
     StopOrder,
     TimeInForce,
     TriggerBy,
 )
-from qkt.model.positions import Position
+from qkt.model.positions import MarginMode, Position, PositionMode, PositionStatus
+from qkt.model.protection import Protection, ProtectionKind, ProtectionState
 from qkt.net.backoff import ExponentialBackoff, FixedDelayBackoff
 from qkt.net.reconciler import PeriodicReconciler
 from qkt.net.scheduler import ThreadScheduler
@@ -80,6 +83,7 @@ from qkt.reconcile.report import Discrepancy, ReconcileReport
 logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
+    "AccountSummary",
     "BalancesUpdated",
     "BasicBroker",
     "Broker",
@@ -93,6 +97,7 @@ __all__ = [
     "Clock",
     "CoinBalance",
     "CompositeBroker",
+    "CostStatement",
     "Discrepancy",
     "EventBus",
     "Execution",
@@ -100,6 +105,7 @@ __all__ = [
     "ExponentialBackoff",
     "FillEvent",
     "FixedDelayBackoff",
+    "FundingPayment",
     "Health",
     "HealthDegraded",
     "HealthRestored",
@@ -108,6 +114,7 @@ __all__ = [
     "InvalidRequestError",
     "LimitOrder",
     "LogBroker",
+    "MarginMode",
     "MarketOrder",
     "OrderAccepted",
     "OrderCancelFailed",
@@ -127,10 +134,15 @@ __all__ = [
     "PaperBroker",
     "PeriodicReconciler",
     "Position",
+    "PositionMode",
     "PositionReconciled",
     "PositionSide",
+    "PositionStatus",
     "PositionTracker",
     "PositionUpdated",
+    "Protection",
+    "ProtectionKind",
+    "ProtectionState",
     "QktError",
     "ReconcileError",
     "ReconcileReport",
@@ -138,6 +150,7 @@ __all__ = [
     "RiskLimits",
     "SelfMatch",
     "Side",
+    "StopKind",
     "StopLimitOrder",
     "StopOrder",
     "SubmitAck",

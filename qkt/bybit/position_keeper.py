@@ -20,7 +20,6 @@ from qkt.bybit.queries import BybitQueries
 from qkt.errors import QktError, WaitTimeoutError
 from qkt.events import PositionReconciled, PositionUpdated
 from qkt.model.positions import Position
-from qkt.money import ZERO
 from qkt.reconcile.positions import PositionBook, VenuePosition
 from qkt.reconcile.snapshot import Read
 
@@ -108,13 +107,13 @@ class PositionKeeper:
         """The position as last heard; None when the venue never mentioned it."""
         with self._lock:
             held = self._book.held.get((symbol, position_idx))
-        return None if held is None else _public(held)
+        return None if held is None else held.view()
 
     def positions(self) -> dict[tuple[str, int], Position]:
         """Every position that is not flat."""
         with self._lock:
             held = dict(self._book.held)
-        return {key: _public(position) for key, position in held.items() if position.quantity}
+        return {key: position.view() for key, position in held.items() if position.quantity}
 
     def wait(self, symbol: str, position_idx: int, until: Callable[[Position], bool], timeout_ms: int) -> Position:
         """Block until ``until(position)`` is true; a position never mentioned counts as flat."""
@@ -123,7 +122,7 @@ class PositionKeeper:
             with self._lock:
                 book = self._book
             held = book.held.get((symbol, position_idx))
-            found = FLAT if held is None else _public(held)
+            found = FLAT if held is None else held.view()
             if until(found):  # outside the lock: it is the user's own function
                 return found
             if self._state.is_closed:
@@ -143,10 +142,6 @@ class PositionKeeper:
         """Let waiting callers go."""
         with self._lock:
             self._changed.notify_all()
-
-
-def _public(held: VenuePosition) -> Position:
-    return Position(quantity=held.quantity, avg_price=held.avg_price or ZERO, as_of_ms=held.as_of_ms or None)
 
 
 def _is_of(row: Any, category: str) -> bool:

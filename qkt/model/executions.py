@@ -21,7 +21,7 @@ class Execution(PlainValue):
     told. ``seq`` orders executions of one symbol and is shared by those concluded together; ``exec_type`` is the
     venue's word for how it came about, ``is_forced`` True when the venue closed (part of) the position itself:
     auto-deleveraging or liquidation. ``may_be_quote_sized`` is True when ``order_quantity`` may be in quote coin: a
-    market buy whose row does not say the unit.
+    market buy whose row does not say the unit. ``taxes`` are charged on top of the fee, as (coin, amount) pairs.
     """
 
     exec_id: str
@@ -43,6 +43,7 @@ class Execution(PlainValue):
     exec_type: str = "Trade"
     is_forced: bool = False
     may_be_quote_sized: bool = False
+    taxes: tuple[tuple[str, Decimal], ...] = ()
 
     @property
     def trading_order(self) -> tuple[int, int, str, Decimal, str]:

@@ -11,14 +11,16 @@ import attrs
 class InstrumentRules:
     """Steps and limits of one symbol; None where the venue sets none. Prices in quote, quantities in base.
 
-    ``quote_step`` and ``min_notional`` are in quote. The ``price_limit_ratio``s bound limit prices around the venue's
-    index, e.g. 0.05 for 5 %. ``as_of_ms`` is the venue time at which the rules were read.
+    ``settle_coin`` is the coin of a contract's margin, profit and fees ("" for spot). ``quote_step`` and
+    ``min_notional`` are in quote. The ``price_limit_ratio``s bound limit prices around the venue's index, e.g. 0.05 for
+    5 %. ``as_of_ms`` is the venue time at which the rules were read.
     Source: docs v5/market/instrument (``priceFilter``, ``lotSizeFilter``, ``riskParameters``).
     """
 
     symbol: str
     base_coin: str
     quote_coin: str
+    settle_coin: str = ""
     tick_size: Decimal | None = None
     min_price: Decimal | None = None
     max_price: Decimal | None = None

@@ -15,109 +15,45 @@ import attrs
 
 from qkt.errors import InvalidRequestError
 from qkt.ids import validate_client_order_id
+from qkt.model.order_kinds import (
+    PLAIN,
+    ExitMode,
+    OrderDetails,
+    OrderStatus,
+    OrderType,
+    PositionSide,
+    SelfMatch,
+    Side,
+    StopKind,
+    TimeInForce,
+    TriggerBy,
+)
 from qkt.money import ZERO, require_positive
 from qkt.plain import PlainValue
 from qkt.readonly import read_only_decimals
 
-
-class Side(enum.Enum):
-    """Direction of an order."""
-
-    BUY = "BUY"
-    SELL = "SELL"
-
-    @property
-    def sign(self) -> int:
-        """+1 for a buy, -1 for a sell."""
-        return 1 if self is Side.BUY else -1
-
-    @property
-    def opposite(self) -> Side:
-        """The other side."""
-        return Side.SELL if self is Side.BUY else Side.BUY
-
-
-class TimeInForce(enum.Enum):
-    """Time in force of an order.
-
-    ``DAY`` exists for venues that have it; the Bybit brokers refuse it.
-    """
-
-    GTC = "GTC"
-    IOC = "IOC"
-    FOK = "FOK"
-    POST_ONLY = "POST_ONLY"
-    DAY = "DAY"
-
-
-class OrderType(enum.Enum):
-    """Type of an order; ``UNKNOWN`` for an external order whose type the venue did not report."""
-
-    MARKET = "MARKET"
-    LIMIT = "LIMIT"
-    STOP = "STOP"
-    STOP_LIMIT = "STOP_LIMIT"
-    IF_TOUCHED = "IF_TOUCHED"
-    UNKNOWN = "UNKNOWN"
-
-
-class OrderStatus(enum.Enum):
-    """Status of an order as qkt knows it.
-
-    ``SUBMITTING`` (sent, no answer yet), ``UNRESOLVED`` (no definite answer; being looked up), ``ACKNOWLEDGED`` (the
-    venue has the request, no row seen yet); the others are the venue's statuses.
-    """
-
-    SUBMITTING = "SUBMITTING"
-    UNRESOLVED = "UNRESOLVED"
-    ACKNOWLEDGED = "ACKNOWLEDGED"
-    UNTRIGGERED = "UNTRIGGERED"
-    TRIGGERED = "TRIGGERED"
-    NEW = "NEW"
-    PARTIALLY_FILLED = "PARTIALLY_FILLED"
-    FILLED = "FILLED"
-    CANCELLED = "CANCELLED"
-    REJECTED = "REJECTED"
-
-    @property
-    def is_closed(self) -> bool:
-        """True for FILLED, CANCELLED and REJECTED."""
-        return self in _CLOSED
-
-
-_CLOSED = frozenset({OrderStatus.FILLED, OrderStatus.CANCELLED, OrderStatus.REJECTED})
-
-
-class PositionSide(enum.Enum):
-    """The two positions that a hedge-mode account can hold on one symbol."""
-
-    LONG = "LONG"
-    SHORT = "SHORT"
-
-
-class TriggerBy(enum.Enum):
-    """The price that triggers a conditional order or an exit on derivatives."""
-
-    LAST = "LAST"
-    MARK = "MARK"
-    INDEX = "INDEX"
-
-
-class ExitMode(enum.Enum):
-    """What attached exits close: the whole position, or the filled quantity of their order."""
-
-    FULL = "FULL"
-    PARTIAL = "PARTIAL"
-
-
-class SelfMatch(enum.Enum):
-    """What self-match prevention cancels when an order would trade with another one of the same owner."""
-
-    CANCEL_MAKER = "CANCEL_MAKER"
-    CANCEL_TAKER = "CANCEL_TAKER"
-    CANCEL_BOTH = "CANCEL_BOTH"
-    NONE = "NONE"
-
+__all__ = [
+    "PLAIN",
+    "ExitMode",
+    "ExtraValue",
+    "IfTouchedOrder",
+    "LimitOrder",
+    "MarketOrder",
+    "OrderDetails",
+    "OrderModification",
+    "OrderRequest",
+    "OrderStatus",
+    "OrderType",
+    "OrderView",
+    "PositionSide",
+    "SelfMatch",
+    "Side",
+    "StopKind",
+    "StopLimitOrder",
+    "StopOrder",
+    "TimeInForce",
+    "TriggerBy",
+]
 
 ExtraValue = str | int | bool | Decimal
 """Value of a field in ``extra``; a Decimal is sent as text, exactly."""
@@ -284,6 +220,23 @@ class OrderRequest(PlainValue):
         """True when a take profit or a stop loss is attached."""
         return self.take_profit is not None or self.stop_loss is not None
 
+    @property
+    def details(self) -> OrderDetails:
+        """What the order is beside its size and prices."""
+        is_plain = self.order_type in (OrderType.MARKET, OrderType.LIMIT)
+        if is_plain and not (self.reduce_only or self.close_on_trigger or self.has_exits or self.position_side):
+            return PLAIN
+        return OrderDetails(
+            reduce_only=self.reduce_only,
+            close_on_trigger=self.close_on_trigger,
+            position_side=self.position_side,
+            stop_kind=StopKind.NONE if is_plain else StopKind.CONDITIONAL,
+            trigger_by=getattr(self, "trigger_by", None),
+            take_profit=self.take_profit,
+            stop_loss=self.stop_loss,
+            exit_mode=self.exit_mode,
+        )
+
 
 @attrs.frozen(kw_only=True)
 class MarketOrder(OrderRequest):
@@ -409,6 +362,11 @@ class OrderView(PlainValue):
     ``leaves_quantity`` is None when the venue measures the order in quote. ``missing_quantity`` is the executed
     quantity that the venue reports and no execution row has shown yet. ``fees`` is coin -> amount, negative for
     rebates. ``venue_status`` is the venue's own status text.
+
+    On derivatives ``position_side`` is the hedge-mode position the order trades and ``stop_kind`` tells the exits that
+    the venue creates (take profit, stop loss, trailing stop), liquidation and auto-deleveraging from other orders. Such
+    orders have no client order id; ``parent_client_order_id`` names the order whose exit one is. ``take_profit`` and
+    ``stop_loss`` are the triggers of the exits an order carries.
     """
 
     client_order_id: str
@@ -432,5 +390,14 @@ class OrderView(PlainValue):
     missing_quantity: Decimal = ZERO
     fees: Mapping[str, Decimal] = attrs.field(factory=dict, converter=read_only_decimals)
     reason: str = ""
+    reduce_only: bool = False
+    close_on_trigger: bool = False
+    position_side: PositionSide | None = None
+    stop_kind: StopKind = StopKind.NONE
+    parent_client_order_id: str = ""
+    trigger_by: TriggerBy | None = None
+    take_profit: Decimal | None = None
+    stop_loss: Decimal | None = None
+    exit_mode: ExitMode | None = None
     created_ms: int = 0
     updated_ms: int = 0

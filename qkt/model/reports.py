@@ -10,7 +10,7 @@ from decimal import Decimal
 
 import attrs
 
-from qkt.model.orders import OrderType, Side
+from qkt.model.order_kinds import PLAIN, OrderDetails, OrderType, Side
 from qkt.money import ZERO
 
 
@@ -58,6 +58,7 @@ class OrderReport:
     coin that ends so is filled. A row of an open or filled order may tell that a request about it was refused:
     ``refusal_reason`` is then not empty, and ``refuses_cancel`` True when that request was a cancel.
     ``order_filter`` is the venue's name for the list that holds the order, "" for plain orders.
+    ``details`` is what the order may do to a position, what made it, and the exits it carries.
     """
 
     broker_order_id: str
@@ -80,6 +81,6 @@ class OrderReport:
     refusal_reason: str = ""
     refuses_cancel: bool = False
     order_filter: str = ""
-    parent_client_order_id: str = ""
+    details: OrderDetails = PLAIN
     created_ms: int = 0
     updated_ms: int = 0

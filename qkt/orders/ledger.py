@@ -192,6 +192,8 @@ class Ledger:
             return self._prepare_change(key, order, fact)
         kept = ("client_order_id", "order_type", "time_in_force", "sent_ms", "created_ms", "external", "quote_sized")
         own = {name: getattr(order, name) for name in kept}
+        if self._orders[other_key].status is None:  # known by its executions alone: they say nothing of details
+            own["details"] = order.details
         merged = attrs.evolve(
             self._orders[other_key], **own, cancel=order.cancel, modify=order.modify, unanswered_submit=None
         )

@@ -176,6 +176,7 @@ def _join_report(order: OrderDraft, fact: OrderReported, news: News) -> None:
     order.reported_quantity = max(order.reported_quantity, report.cum_quantity)
     if is_current:
         order.status, order.venue_status = status, report.venue_status
+        order.details = report.details
         _join_identity(order, report)
     has_final_row = order.has_final_row
     order.has_final_row = has_final_row or status.is_final

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import attrs
 
 from qkt.events import Origin
+from qkt.model.order_kinds import PLAIN, OrderDetails
 from qkt.model.orders import OrderModification, OrderStatus, OrderType, OrderView, Side
 from qkt.model.reports import VenueStatus
 from qkt.money import ZERO, exact_difference, quotient
@@ -143,6 +144,7 @@ class OrderDraft:
     quote_sized: bool = False
     order_filter: str = ""
     external: bool = False
+    details: OrderDetails = PLAIN
     terms: Terms
 
     sent_ms: int | None = None
@@ -274,6 +276,15 @@ class OrderDraft:
             missing_quantity=self.missing_quantity,
             fees=self.fills.fees,
             reason=reason,
+            reduce_only=self.details.reduce_only,
+            close_on_trigger=self.details.close_on_trigger,
+            position_side=self.details.position_side,
+            stop_kind=self.details.stop_kind,
+            parent_client_order_id=self.details.parent_client_order_id,
+            trigger_by=self.details.trigger_by,
+            take_profit=self.details.take_profit,
+            stop_loss=self.details.stop_loss,
+            exit_mode=self.details.exit_mode,
             created_ms=self.created_ms,
             updated_ms=self.updated_ms,
         )

@@ -28,6 +28,7 @@ def new_order(fact: SubmitIntended | OrderReported | ExecutionReported) -> Order
                 time_in_force=request.time_in_force.value,
                 quote_sized=bool(getattr(request, "quote_sized", False)),
                 order_filter=fact.order_filter,
+                details=request.details,
                 terms=Terms(
                     quantity=request.quantity,
                     limit_price=getattr(request, "limit_price", None),
@@ -50,6 +51,7 @@ def new_order(fact: SubmitIntended | OrderReported | ExecutionReported) -> Order
                 quote_sized=report.quote_sized,
                 order_filter=report.order_filter,
                 external=True,
+                details=report.details,
                 terms=terms_of(report, fact.as_of_ms),
                 created_ms=report.created_ms or fact.at_ms,
                 updated_ms=fact.at_ms,

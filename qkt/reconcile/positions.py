@@ -14,12 +14,20 @@ from decimal import Decimal
 
 import attrs
 
+from qkt.model.order_kinds import PositionSide
+from qkt.model.positions import Position, PositionStatus
 from qkt.money import ZERO
+
+SIDES = {0: None, 1: PositionSide.LONG, 2: PositionSide.SHORT}
+INDEX_OF_SIDE = {side: index for index, side in SIDES.items()}
 
 
 @attrs.frozen(kw_only=True)
 class VenuePosition:
-    """One position: ``quantity`` is signed in base coin; ``position_idx`` is 0 one-way, 1 and 2 the hedge sides."""
+    """One position: ``quantity`` is signed in base coin; ``position_idx`` is 0 one-way, 1 and 2 the hedge sides.
+
+    The other fields are those of `Position`; they belong to the same version of the position as its size.
+    """
 
     symbol: str
     position_idx: int = 0
@@ -28,6 +36,20 @@ class VenuePosition:
     seq: int = -1
     updated_ms: int = 0
     as_of_ms: int = 0
+    mark_price: Decimal | None = None
+    liquidation_price: Decimal | None = None
+    leverage: Decimal | None = None
+    initial_margin: Decimal | None = None
+    maintenance_margin: Decimal | None = None
+    unrealized_pnl: Decimal | None = None
+    realized_pnl: Decimal | None = None
+    total_realized_pnl: Decimal | None = None
+    status: PositionStatus = PositionStatus.NORMAL
+    is_reduce_only: bool = False
+    adl_rank: int = 0
+    take_profit: Decimal | None = None
+    stop_loss: Decimal | None = None
+    trailing_stop: Decimal | None = None
 
     @property
     def key(self) -> tuple[str, int]:
@@ -37,6 +59,41 @@ class VenuePosition:
     def says_the_same_as(self, other: VenuePosition) -> bool:
         """True when size and entry price agree; position frames come on every order action, changed or not."""
         return (self.quantity, self.avg_price or ZERO) == (other.quantity, other.avg_price or ZERO)
+
+    def view(self) -> Position:
+        """The position as users see it."""
+        return Position(
+            quantity=self.quantity,
+            avg_price=self.avg_price or ZERO,
+            realized_pnl=self.realized_pnl or ZERO,
+            as_of_ms=self.as_of_ms or None,
+            position_side=SIDES.get(self.position_idx),
+            mark_price=self.mark_price,
+            liquidation_price=self.liquidation_price,
+            leverage=self.leverage,
+            initial_margin=self.initial_margin,
+            maintenance_margin=self.maintenance_margin,
+            unrealized_pnl=self.unrealized_pnl,
+            total_realized_pnl=self.total_realized_pnl,
+            status=self.status,
+            is_reduce_only=self.is_reduce_only,
+            adl_rank=self.adl_rank,
+            take_profit=self.take_profit,
+            stop_loss=self.stop_loss,
+            trailing_stop=self.trailing_stop,
+        )
+
+    def flat(self, as_of_ms: int) -> VenuePosition:
+        """The same position after it was closed; its leverage stays."""
+        return VenuePosition(
+            symbol=self.symbol,
+            position_idx=self.position_idx,
+            seq=self.seq,
+            updated_ms=self.updated_ms,
+            as_of_ms=as_of_ms,
+            leverage=self.leverage,
+            total_realized_pnl=self.total_realized_pnl,
+        )
 
 
 @attrs.frozen(kw_only=True)
@@ -60,7 +117,7 @@ class PositionBook:
         held = dict(self.after_frame(listed.values()).held)
         for key, known in self.held.items():
             if key not in listed and known.as_of_ms < begun_ms and known.quantity:
-                held[key] = attrs.evolve(known, quantity=ZERO, avg_price=None, as_of_ms=begun_ms)
+                held[key] = known.flat(begun_ms)
         return PositionBook(held=held)
 
     def changed_from(self, before: PositionBook) -> list[tuple[VenuePosition, VenuePosition]]:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import attrs
 
-from qkt.model.balances import CoinBalance, Wallet
+from qkt.model.balances import AccountSummary, CoinBalance, Wallet
 from qkt.money import ZERO
 
 _NOTHING = CoinBalance(total=ZERO, locked=ZERO, available=ZERO)
@@ -23,6 +23,14 @@ class WalletBook:
 
     dated: Mapping[str, tuple[int, CoinBalance]] = attrs.field(factory=dict)
     read_ms: int | None = None
+    account: AccountSummary = attrs.field(factory=AccountSummary)
+
+    def with_account(self, account: AccountSummary) -> WalletBook:
+        """Join the account-level amounts of a read or a frame: the newest of them stand."""
+        known_ms = self.account.as_of_ms
+        if account.as_of_ms is None or (known_ms is not None and account.as_of_ms < known_ms):
+            return self
+        return attrs.evolve(self, account=account)
 
     def after_read(self, coins: Mapping[str, CoinBalance], begun_ms: int) -> WalletBook:
         """Join a complete read started at ``begun_ms``."""
@@ -33,7 +41,7 @@ class WalletBook:
         for coin, (dated_ms, _balance) in self.dated.items():
             if coin not in coins and begun_ms > dated_ms:
                 dated[coin] = (begun_ms, _NOTHING)
-        return WalletBook(dated=dated, read_ms=max(begun_ms, self.read_ms or 0))
+        return attrs.evolve(self, dated=dated, read_ms=max(begun_ms, self.read_ms or 0))
 
     def after_frame(self, coins: Mapping[str, CoinBalance], creation_ms: int) -> WalletBook:
         """Join a frame's coins; the coins it does not list stay as they are."""
@@ -52,7 +60,7 @@ class WalletBook:
         return frozenset(
             coin
             for coin, (_, balance) in self.dated.items()
-            if coin not in before.dated or before.dated[coin][1] != balance
+            if coin not in before.dated or before.dated[coin][1].stable != balance.stable
         )
 
     @property
@@ -60,7 +68,9 @@ class WalletBook:
         """What the user sees."""
         dates = [dated_ms for dated_ms, _ in self.dated.values()] + ([self.read_ms] if self.read_ms else [])
         return Wallet(
-            coins={coin: balance for coin, (_, balance) in self.dated.items()}, as_of_ms=max(dates, default=None)
+            coins={coin: balance for coin, (_, balance) in self.dated.items()},
+            as_of_ms=max(dates, default=None),
+            account=self.account,
         )
 
 

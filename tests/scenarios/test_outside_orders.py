@@ -14,7 +14,7 @@ from qkt import LimitOrder, OrderCancelled, Side, new_client_order_id
 from qkt.errors import InvalidRequestError
 from qkt.events import BalancesUpdated, FillEvent, HealthDegraded, OrderEvent, OrderPartiallyFilled
 from qkt.ids import run_nonce
-from qkt.model.orders import OrderStatus
+from qkt.model.orders import OrderDetails, OrderStatus
 from qkt.orders.ledger import Ledger
 from qkt.testing.builders import (
     acknowledged,
@@ -405,11 +405,14 @@ def test_S79_the_pieces_of_a_split_order_are_tracked_beside_it_and_nothing_stays
     ledger.apply(acknowledged("c1", "b1"))
     told: dict[str, list[str]] = {}
     for broker_order_id, client_order_id, parent in (("b1", "c1", ""), ("b2", "", "c1"), ("b3", "", "c1")):
-        names = {"broker_order_id": broker_order_id, "client_order_id": client_order_id, "symbol": linear}
+        names: dict[str, Any] = {"broker_order_id": broker_order_id, "client_order_id": client_order_id}
+        names |= {"symbol": linear, "details": OrderDetails(parent_client_order_id=parent)}
         facts = (
-            order_reported("New", quantity=D(10), parent_client_order_id=parent, updated_ms=1, **names),
-            execution_reported(f"e-{broker_order_id}", 10, of=10, leaves=0, **names),
-            order_reported("Filled", 10, quantity=D(10), parent_client_order_id=parent, updated_ms=2, **names),
+            order_reported("New", quantity=D(10), updated_ms=1, **names),
+            execution_reported(
+                f"e-{broker_order_id}", 10, of=10, leaves=0, **{k: v for k, v in names.items() if k != "details"}
+            ),
+            order_reported("Filled", 10, quantity=D(10), updated_ms=2, **names),
         )
         for fact in facts:
             for change in ledger.apply(fact):

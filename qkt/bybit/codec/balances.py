@@ -12,7 +12,7 @@ from typing import Any
 from qkt.bybit.codec.bounds import required_text
 from qkt.bybit.codec.envelope import check_envelope, decode
 from qkt.errors import VenueProtocolError
-from qkt.model.balances import CoinBalance
+from qkt.model.balances import AccountSummary, CoinBalance
 from qkt.money import ZERO, optional_from_wire
 from qkt.readonly import ReadOnlyDict
 from qkt.reconcile.snapshot import listed
@@ -57,10 +57,56 @@ class BybitBalanceTranslator:
             raise VenueProtocolError(f"a coin row cannot be read: {error!r}", path=PATH) from None
 
 
+def account_of(account: Mapping[str, Any], *, as_of_ms: int) -> AccountSummary:
+    """The account-level amounts of a row, from REST or a frame; blank ones are None.
+
+    Raises VenueProtocolError when one is no number.
+    """
+    try:
+        amounts = {field: optional_from_wire(account.get(name)) for field, name in _ACCOUNT_FIELDS.items()}
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise VenueProtocolError(f"the account row cannot be read: {error!r}", path=PATH) from None
+    return AccountSummary(**amounts, as_of_ms=as_of_ms)
+
+
+_ACCOUNT_FIELDS = {
+    "equity": "totalEquity",
+    "wallet_balance": "totalWalletBalance",
+    "margin_balance": "totalMarginBalance",
+    "total_available": "totalAvailableBalance",
+    "unrealized_pnl": "totalPerpUPL",
+    "initial_margin": "totalInitialMargin",
+    "maintenance_margin": "totalMaintenanceMargin",
+    "initial_margin_rate": "accountIMRate",
+    "maintenance_margin_rate": "accountMMRate",
+}
+
+
 def _balance(row: Mapping[str, Any]) -> CoinBalance:
-    """``walletBalance`` includes what was borrowed since 2025-09 (docs changelog): free cash leaves that out."""
+    """``walletBalance`` includes what was borrowed since 2025-09 (docs changelog): free cash leaves that out.
+
+    What contracts hold as initial margin is not free either (docs v5/account/wallet-balance, availableToWithdraw); in
+    portfolio margin the venue leaves it blank.
+    """
     total = optional_from_wire(row.get("walletBalance"))
     locked = optional_from_wire(row.get("locked"))
     borrowed = optional_from_wire(row.get("spotBorrow")) or ZERO
-    available = None if total is None or locked is None else total - borrowed - locked
-    return CoinBalance(total=total, locked=locked, available=available)
+    position_margin = optional_from_wire(row.get("totalPositionIM"))
+    order_margin = optional_from_wire(row.get("totalOrderIM"))
+    bonus = optional_from_wire(row.get("bonus")) or ZERO
+    available = None
+    if total is not None and locked is not None:
+        available = total - borrowed - locked - (position_margin or ZERO) - (order_margin or ZERO) - bonus
+    return CoinBalance(
+        total=total,
+        locked=locked,
+        available=available,
+        equity=optional_from_wire(row.get("equity")),
+        unrealized_pnl=optional_from_wire(row.get("unrealisedPnl")),
+        borrowed=optional_from_wire(row.get("borrowAmount")),
+        interest=optional_from_wire(row.get("accruedInterest")),
+        position_margin=position_margin,
+        order_margin=order_margin,
+        maintenance_margin=optional_from_wire(row.get("totalPositionMM")),
+        usd_value=optional_from_wire(row.get("usdValue")),
+    )

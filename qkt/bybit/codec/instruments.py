@@ -24,6 +24,7 @@ def to_rules(row: Mapping[str, Any], category: str, *, as_of_ms: int) -> Instrum
         symbol=BybitSymbol.to_qkt(category, _text(row, "symbol")),
         base_coin=_text(row, "baseCoin"),
         quote_coin=_text(row, "quoteCoin"),
+        settle_coin=str(row.get("settleCoin") or ""),
         tick_size=positive_from_wire(price.get("tickSize")),
         min_price=positive_from_wire(price.get("minPrice")),
         max_price=positive_from_wire(price.get("maxPrice")),

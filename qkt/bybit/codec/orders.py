@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qkt.bybit.codec.bounds import required_text, text_from_wire, time_ms_from_wire
+from qkt.bybit.codec.order_details import details_of
 from qkt.bybit.codec.order_requests import CONDITIONAL, amend_body, cancel_body, create_body, order_filter_of
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.model.orders import (
@@ -66,7 +67,7 @@ class BybitOrderTranslator:
             refusal_reason=_refusal_of(status, reject_reason),
             refuses_cancel=cancel_type == "CancelByUser",
             order_filter=_FILTERS.get(stop_order_type, ""),
-            parent_client_order_id=text_from_wire(row, "parentOrderLinkId"),
+            details=details_of(row, is_conditional=trigger_price is not None),
             created_ms=time_ms_from_wire(row.get("createdTime")),
             updated_ms=time_ms_from_wire(row.get("updatedTime")),
         )
