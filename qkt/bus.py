@@ -49,7 +49,8 @@ class _Receiver(Protocol):
     @property
     def handler(self) -> Callable[..., object]: ...
 
-    def receive(self, event: BrokerEvent) -> None: ...
+    @property
+    def receive(self) -> Callable[[BrokerEvent], object]: ...
 
 
 class Subscription:
@@ -66,15 +67,17 @@ class Subscription:
         """Stop hearing: no call starts after this returns; idempotent."""
         self.is_active = False
         self._signal.disconnect(self)
+        self._signal.bus._drop_from_delivery(self)
 
-    def receive(self, event: BrokerEvent) -> None:
-        """Call the handler, unless the subscription was cancelled."""
-        if self.is_active and not self._signal.is_muted:
-            self.handler(event)
+    @property
+    def receive(self) -> Callable[[BrokerEvent], object]:
+        """What the bus calls: the handler itself, so that an interrupt comes before the call or inside the handler."""
+        return self.handler
 
     def __call__(self, _sender: object, *, event: BrokerEvent) -> None:
         """The signature of a blinker receiver, for signals that are sent by hand."""
-        self.receive(event)
+        if self.is_active:
+            self.handler(event)
 
     def __repr__(self) -> str:
         state = "active" if self.is_active else "cancelled"
@@ -94,7 +97,11 @@ class _PlainReceiver:
         found = self._held() if isinstance(self._held, weakref.ref) else self._held
         return found if callable(found) else _nothing
 
-    def receive(self, event: BrokerEvent) -> None:
+    @property
+    def receive(self) -> Callable[[BrokerEvent], object]:
+        return self._receive
+
+    def _receive(self, event: BrokerEvent) -> None:
         if not self._signal.is_muted:
             self.handler(self._signal.bus, event=event)
 
@@ -144,13 +151,19 @@ class EventSignal(Signal):
 
 
 class _Route:
-    """The receivers of one event class, in order, and their methods to call."""
+    """The receivers of one event class, in order, and what to call of each."""
 
     __slots__ = ("calls", "receivers")
 
     def __init__(self, receivers: Sequence[_Receiver]) -> None:
         self.receivers = receivers
-        self.calls = tuple(receiver.receive for receiver in receivers)
+        self.calls = [receiver.receive for receiver in receivers]
+
+    def drop(self, receiver: _Receiver) -> None:
+        """Call ``receiver`` no more, also in a delivery that is under way."""
+        for index, each in enumerate(self.receivers):
+            if each is receiver:
+                self.calls[index] = _nothing
 
 
 class _Delivery:
@@ -248,6 +261,12 @@ class EventBus:
 
     def _receivers_changed(self) -> None:
         self._routes = {}
+
+    def _drop_from_delivery(self, subscription: Subscription) -> None:
+        """A cancelled subscription does not hear the event that is being delivered, if its turn has not come."""
+        delivery = self._current
+        if delivery is not None:
+            delivery.route.drop(subscription)
 
     def _route_of(self, event_type: type[BrokerEvent]) -> _Route:
         known = self._routes

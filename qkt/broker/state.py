@@ -27,7 +27,16 @@ from qkt.model.checks import is_crossed
 from qkt.model.executions import Execution
 from qkt.model.orders import OrderView
 from qkt.model.reports import OrderReport, VenueStatus
-from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported, SubmitIntended, SubmitWithdrawn
+from qkt.orders.facts import (
+    AnyFact,
+    CancelUnanswered,
+    ExecutionReported,
+    ModifyUnanswered,
+    OrderReported,
+    SubmitIntended,
+    SubmitUnanswered,
+    SubmitWithdrawn,
+)
 from qkt.orders.ledger import Change, Commit, Ledger
 from qkt.orders.order import AuditEntry, Order
 
@@ -188,6 +197,25 @@ class BrokerState:
             notable = [(commit.revision, commit.change) for commit in commits if commit.change is not None]
             self._write(_Transaction(commits, notable=notable))
         self._write_log([change for _, change in notable])
+
+    def abandon(self, facts: Iterable[SubmitUnanswered | CancelUnanswered | ModifyUnanswered]) -> None:
+        """Record silence about requests whose sending was broken off by an interrupt, if they have no answer yet.
+
+        They may have left, so they are looked up like every other request without an answer; a request that was not
+        recorded before the interrupt did not leave.
+        """
+        with self._lock:
+            self._finish()
+            self.absorb([fact for fact in facts if self._is_without_answer(fact)])
+
+    def _is_without_answer(self, fact: SubmitUnanswered | CancelUnanswered | ModifyUnanswered) -> bool:
+        order = self._ledger.get(fact.client_order_id or None, fact.broker_order_id or None)
+        if order is None or order.terminal is not None:
+            return False
+        if isinstance(fact, SubmitUnanswered):
+            return not order.is_known_to_venue and order.unanswered_submit is None
+        intent = order.cancel if fact.request == "cancel" else order.modify
+        return intent is not None and not intent.unanswered and not getattr(intent, "is_remembered", False)
 
     def publish(self, events: list[BrokerEvent]) -> None:
         """Queue new events that are not about one order, which are stamped in place; deliver afterwards."""

@@ -189,10 +189,10 @@ class BybitBroker(OrderQueries):
             self._stream.add_topic(f"position.{self.category}", self._position_keeper.on_frame)
         try:
             self._start()
+            self._bus.deliver()
         except BaseException:
             self.close()
             raise
-        self._bus.deliver()
 
     def _start(self) -> None:
         """Subscribe, read everything, open the session if it never was, and only then start the timers."""

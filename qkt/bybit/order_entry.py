@@ -88,17 +88,23 @@ class OrderEntry:
         client_order_id = request.client_order_id or self.new_id()
         body = BybitOrderTranslator.to_create_body(request, client_order_id)
         sent_ms = self.venue_ms()
-        self._state.begin_submit(self.intend_submit(client_order_id, request, sent_ms))
-        fact = self._send(
-            lambda: self.post(CREATE, body),
-            accepted=lambda reply: SubmitAcknowledged(
-                client_order_id=client_order_id, broker_order_id=_order_id(reply), **self.now()
-            ),
-            refused=lambda error: self.refused_submit(client_order_id, error, sent_ms),
-            unanswered=lambda error: self.unanswered_submit(client_order_id, error, sent_ms),
-            withdrawn=SubmitWithdrawn(client_order_id=client_order_id, **self.now()),
-        )
-        return self.settle_submit(client_order_id, fact)
+        try:
+            self._state.begin_submit(self.intend_submit(client_order_id, request, sent_ms))
+            fact = self._send(
+                lambda: self.post(CREATE, body),
+                accepted=lambda reply: SubmitAcknowledged(
+                    client_order_id=client_order_id, broker_order_id=_order_id(reply), **self.now()
+                ),
+                refused=lambda error: self.refused_submit(client_order_id, error, sent_ms),
+                unanswered=lambda error: self.unanswered_submit(client_order_id, error, sent_ms),
+                withdrawn=SubmitWithdrawn(client_order_id=client_order_id, **self.now()),
+            )
+            return self.settle_submit(client_order_id, fact)
+        except Exception:
+            raise
+        except BaseException as interrupt:  # Ctrl-C: an order that was recorded is never left without an answer
+            self._state.abandon([self.unanswered_submit(client_order_id, interrupt, sent_ms)])
+            raise
 
     def intend_submit(self, client_order_id: str, request: OrderRequest, sent_ms: int) -> SubmitIntended:
         return SubmitIntended(
@@ -149,11 +155,18 @@ class OrderEntry:
     def cancel(self, order: Order) -> SubmitAck:
         """Ask for an order's end; see `BybitBroker.cancel`."""
         is_visible = order.has_evidence or order.is_acknowledged
-        if (too_late := self.intend(order, self.intend_cancel(order, is_remembered=not is_visible))) is not None:
-            return too_late
-        if not is_visible:
-            return _answer(order, SubmitOutcome.UNKNOWN, "remembered: sent when the order appears")
-        return self._send_cancel(order)
+        sent_ms = self.venue_ms()
+        try:
+            if (too_late := self.intend(order, self.intend_cancel(order, is_remembered=not is_visible))) is not None:
+                return too_late
+            if not is_visible:
+                return _answer(order, SubmitOutcome.UNKNOWN, "remembered: sent when the order appears")
+            return self._send_cancel(order)
+        except Exception:
+            raise
+        except BaseException as interrupt:
+            self._state.abandon([self.unanswered_cancel(order, interrupt, sent_ms)])
+            raise
 
     def intend_cancel(self, order: Order, *, is_remembered: bool, is_again: bool = False) -> CancelIntended:
         return CancelIntended(
@@ -213,12 +226,19 @@ class OrderEntry:
         with self._claiming_due:  # lookups, rounds and frames may come here at once, and a cancel is sent once
             due = self._state.ask(lambda ledger: ledger.due_cancels())
             self._state.absorb(self.intend_cancel(order, is_remembered=False, is_again=True) for order in due)
-        for order in due:
+        for number, order in enumerate(due):
             try:
                 self._send_cancel(order)
             except VenueUnavailableError as error:
                 log.warning("remembered cancel not sent order=%s error=%s", order.client_order_id, error)
                 self._state.absorb([self.intend_cancel(order, is_remembered=True, is_again=True)])
+            except Exception:
+                raise
+            except BaseException:  # Ctrl-C: those behind are remembered as before
+                self._state.absorb(
+                    self.intend_cancel(later, is_remembered=True, is_again=True) for later in due[number + 1 :]
+                )
+                raise
 
     # -- modify ------------------------------------------------------------------------------------------------------
 
@@ -232,16 +252,22 @@ class OrderEntry:
         body = BybitOrderTranslator.to_amend_body(order.symbol, changes, **ids_of(order))
         sent_ms = self.venue_ms()
         intent = ModifyIntended(**ids_of(order), changes=changes, sent_ms=sent_ms, **self.now())
-        if (too_late := self.intend(order, intent)) is not None:
-            return too_late
-        fact = self._send(
-            lambda: self.post(AMEND, body),
-            accepted=lambda _reply: None,
-            refused=lambda error: self._refused_modify(order, error, sent_ms),
-            unanswered=lambda error: self._unanswered_modify(order, error, sent_ms),
-            withdrawn=ModifyWithdrawn(**ids_of(order), **self.now()),
-        )
-        self._state.bus.deliver()
+        try:
+            if (too_late := self.intend(order, intent)) is not None:
+                return too_late
+            fact = self._send(
+                lambda: self.post(AMEND, body),
+                accepted=lambda _reply: None,
+                refused=lambda error: self._refused_modify(order, error, sent_ms),
+                unanswered=lambda error: self._unanswered_modify(order, error, sent_ms),
+                withdrawn=ModifyWithdrawn(**ids_of(order), **self.now()),
+            )
+            self._state.bus.deliver()
+        except Exception:
+            raise
+        except BaseException as interrupt:
+            self._state.abandon([self._unanswered_modify(order, interrupt, sent_ms)])
+            raise
         match fact:
             case None:
                 return _answer(order, SubmitOutcome.ACCEPTED)

@@ -14,8 +14,13 @@ import zlib
 from collections import deque
 from collections.abc import Iterator
 
+from qkt.model.executions import Execution
 from qkt.orders.audit import AuditRecord, rendered
-from qkt.orders.order import AuditEntry, Order
+from qkt.orders.order import AuditEntry, CancelIntent, ModifyIntent, Order, Terminal, Terms, UnansweredSubmit
+from qkt.slots import pickle_by_position
+
+for _kind in (Execution, Order, Terms, Terminal, CancelIntent, ModifyIntent, UnansweredSubmit):
+    pickle_by_position(_kind)
 
 _AUDIT_LENGTH = 200
 _SETTLED_KEPT_ACTIVE = 5_000
