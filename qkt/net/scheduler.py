@@ -18,6 +18,7 @@ from typing import Protocol, Self
 
 from qkt.clock import Clock, SystemClock
 from qkt.errors import InvalidRequestError
+from qkt.net.shared_threads import shared_lane
 from qkt.threads import library_thread, run_as_library
 
 log = logging.getLogger(__name__)
@@ -300,14 +301,14 @@ def check_scheduler(given: object) -> None:
 def scheduler_from(given: Scheduler | Executor | None, name: str) -> tuple[Scheduler, Callable[[], None]]:
     """The scheduler for an option of a user, and a function that releases what was made for it.
 
-    None makes a `ThreadScheduler` of one worker called ``name``; an executor of the standard library gets an
+    None makes a lane called ``name`` on the process's shared threads; an executor of the standard library gets an
     `ExecutorScheduler`; a scheduler is used as it is. What the user gave is never closed.
 
     Raises:
         InvalidRequestError: ``given`` is neither.
     """
     if given is None:
-        own = ThreadScheduler(1, name=name)
+        own = shared_lane(name)
         return own, own.close
     if isinstance(given, Executor):
         timed = ExecutorScheduler(given)

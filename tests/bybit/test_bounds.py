@@ -8,7 +8,7 @@ import pickle
 import time
 from collections.abc import Callable
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -32,14 +32,23 @@ from qkt.money import decimal_from_wire
 from qkt.secret import Secret, redact
 from qkt.testing.builders import execution_row, order_row
 
+T = TypeVar("T")
+
 HOSTILE_NUMBERS = ["1e999999999", "9" * 5_000, "0." + "0" * 500 + "1", "1_000", " 1 ", "1\n", "١٢٣", "", "NaN", "0x1"]
 
 
-def within_ms(limit_ms: int, action: Callable[[], object]) -> object:
-    began = time.perf_counter()
-    result = action()
-    assert (time.perf_counter() - began) * 1_000 < limit_ms
-    return result
+def within_ms(limit_ms: int, action: Callable[[], T]) -> T:
+    """The result of an action that takes less than ``limit_ms`` in one of three tries: other programs run too."""
+    took_ms = []
+    for _ in range(3):
+        began = time.perf_counter()
+        try:
+            result = action()
+        finally:
+            took_ms.append((time.perf_counter() - began) * 1_000)
+        if took_ms[-1] < limit_ms:
+            return result
+    raise AssertionError(f"took {took_ms} ms")
 
 
 @pytest.mark.parametrize("text", HOSTILE_NUMBERS)
@@ -80,9 +89,9 @@ def test_an_order_row_with_a_hostile_number_is_malformed_at_once(field: str, val
 
     facts = within_ms(50, lambda: order_facts(frame, "spot", 1))
 
-    assert len(facts.malformed) == 1  # type: ignore[attr-defined]
-    assert len(facts.malformed[0].problem) < 400  # type: ignore[attr-defined]
-    assert len(facts.malformed[0].excerpt) < 400  # type: ignore[attr-defined]
+    assert len(facts.malformed) == 1
+    assert len(facts.malformed[0].problem) < 400
+    assert len(facts.malformed[0].excerpt) < 400
 
 
 @pytest.mark.parametrize("symbol", ["btcusdt", "BTC/USDT", "", None, [], {}, "A" * 100, "BTC\nUSDT", "ВTCUSDT"])

@@ -51,7 +51,7 @@ from qkt.model.balances import Wallet
 from qkt.net.backoff import BackoffPolicy
 from qkt.net.callback_queue import CallbackQueue
 from qkt.net.fork import generation
-from qkt.net.scheduler import ThreadScheduler
+from qkt.net.shared_threads import Lane, shared_lane
 from qkt.net.venue_clock import GapDetector, VenueClock
 from qkt.secret import Secret, redact
 
@@ -143,7 +143,7 @@ class BybitClient(BaseBybitTransport):
 
         self._lock = threading.Lock()
         self._session_lock = threading.Lock()  # held through connect(); never needed by close()
-        self._link: ThreadScheduler | None = None
+        self._link: Lane | None = None
         self._stream: PrivateStream | None = None
         self._is_closed = False
         self._listeners = Listeners()
@@ -323,13 +323,13 @@ class BybitClient(BaseBybitTransport):
             self._trade_stats.fallbacks += 1
         return None
 
-    def _link_scheduler(self) -> ThreadScheduler:
+    def _link_scheduler(self) -> Lane:
         """The scheduler of this session, made when first needed."""
         with self._lock:
             if self._is_closed:
                 raise InvalidRequestError("the client is closed")
             if self._link is None:
-                self._link = ThreadScheduler(_WORKERS, name="qkt-link")
+                self._link = shared_lane("qkt-link", _WORKERS)
             return self._link
 
     @property
