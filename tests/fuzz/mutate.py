@@ -11,6 +11,9 @@ from qkt.testing.builders import envelope, execution_row, order_row, wallet_enve
 
 Json = Any
 
+NOW_MS = 1_700_000_000_000
+NOW = str(NOW_MS)
+
 POSITION_ROW = {
     "category": "linear",
     "symbol": "BTCUSDT",
@@ -19,7 +22,7 @@ POSITION_ROW = {
     "size": "1",
     "avgPrice": "100",
     "seq": 5,
-    "updatedTime": "10000000000",
+    "updatedTime": NOW,
 }
 INSTRUMENT_ROW = {
     "symbol": "BTCUSDT",
@@ -81,8 +84,6 @@ VALUES: tuple[Json, ...] = (
     "c1",
     "b1",
 )
-NOW_MS = 10_000_000_000
-NOW = str(NOW_MS)
 KEYS = ("orderId", "orderLinkId", "execId", "coin", "category", "list", "data", "result", "retCode", "topic", "", "new")
 
 TOPICS = ("order", "execution", "wallet", "position")

@@ -37,7 +37,9 @@ OPEN_FAILURES: dict[str, OpenFailure] = {
     ),
     "T6": OpenFailure(
         what="a submit after a step of the host's clock is judged by the stepped clock",
-        laws=frozenset({"doubt_too_long_after_clock_step", "proved_too_soon_after_clock_step"}),
+        laws=frozenset(
+            {"doubt_too_long_after_clock_step", "proved_too_soon_after_clock_step", "false_ack_after_clock_step"}
+        ),
         families=("clock_steps", "submit_unanswered"),
     ),
     "L2": OpenFailure(
@@ -49,6 +51,11 @@ OPEN_FAILURES: dict[str, OpenFailure] = {
         what="the hold for missing executions is measured by the host's clock: a step forward ends it at once",
         laws=frozenset({"hold_cut_by_clock_step"}),
         families=("clock_steps", "executions_hidden"),
+    ),
+    "N6": OpenFailure(
+        what="the end of a submit in doubt is seen a round late, when a round shows its execution first",
+        laws=frozenset({"end_seen_a_round_late"}),
+        families=("stream_lost", "submit_unanswered", "frames_lost"),
     ),
     "N1": OpenFailure(
         what="a recovery window below a minute: fills from before it are published a minute after the start",

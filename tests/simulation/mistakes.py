@@ -13,6 +13,7 @@ import pytest
 
 from qkt.bybit import queries
 from qkt.bybit.order_entry import OrderEntry
+from qkt.bybit.stream_handler import StreamHandler
 from qkt.orders import machine
 from qkt.orders.facts import NonArrivalProved
 from qkt.orders.order import NEVER_ARRIVED
@@ -21,7 +22,6 @@ from qkt.reconcile import plan, positions, snapshot
 from qkt.reconcile.wallet import WalletBook
 from tests.proof.mistakes import MISTAKES as PROVED
 from tests.proof.mistakes import Plant
-from tests.simulation.sdk import BybitSpotBroker
 
 MISTAKES: dict[str, Plant] = {
     name: plant for name, plant in PROVED.items() if name != "known_orders_read_after_the_snapshot"
@@ -116,4 +116,4 @@ def remembered_cancel_is_forgotten(patch: pytest.MonkeyPatch) -> None:
 @mistake
 def reconnect_reads_nothing(patch: pytest.MonkeyPatch) -> None:
     """The stream is back, so all is well: what happened meanwhile is left to the timer."""
-    patch.setattr(BybitSpotBroker, "_on_reconnect", lambda _self: None)
+    patch.setattr(StreamHandler, "_on_reconnect", lambda _self: None)

@@ -55,7 +55,7 @@ class Submission:
         self.fate = fate
         self.record = Record()
         self.is_withdrawn = False
-        self.was_interrupted = False
+        self.was_interrupted = self.is_unanswered = False
         self.sent_ms = venue.now_ms()
         self._venue = venue
         self._newest_before = venue.orders[-1].seq if venue.orders else 0
@@ -95,11 +95,10 @@ class Record:
 
 
 class Oracle:
-    """Judges one session of one broker; the laws in ``excused`` are not enforced."""
+    """Judges one session of one broker."""
 
-    def __init__(self, venue: Venue, publish_from_ms: int, excused: frozenset[str]) -> None:
+    def __init__(self, venue: Venue, publish_from_ms: int) -> None:
         self._venue = venue
-        self._excused = excused
         self.publish_from_ms = publish_from_ms
         self.started_ms = venue.now_ms()
         self.records: dict[VenueOrder, Record] = {}
@@ -196,11 +195,11 @@ class Oracle:
             case OrderCancelFailed():
                 record.cancels_failed += 1
                 if record.cancels_failed > record.cancels:
-                    self._fail(self._law_of_surplus(event), f"{record.cancels} cancels were asked for: {event}")
+                    raise Violation(self._law_of_surplus(event), f"{record.cancels} cancels were asked for: {event}")
             case OrderModifyFailed():
                 record.amends_failed += 1
                 if record.amends_failed > record.amends:
-                    self._fail(self._law_of_surplus(event), f"{record.amends} amends were asked for: {event}")
+                    raise Violation(self._law_of_surplus(event), f"{record.amends} amends were asked for: {event}")
             case OrderStatusUnknown():
                 record.unknown += 1
                 self.reached.add("status unknown told")
@@ -239,7 +238,7 @@ class Oracle:
             if event.exec_id in record.fills:
                 raise Violation("fill_twice", str(event))
             if execution.ms < self.publish_from_ms - 1:
-                self._fail("old_fill", f"from before the recovery window: {event}")
+                raise Violation("old_fill", f"from before the recovery window: {event}")
             record.fills.add(event.exec_id)
             record.total += event.quantity
             self._judge_sum(event, order, record)
@@ -277,13 +276,13 @@ class Oracle:
             self.reached.add("non-arrival proof")
             if self._venue.now_ms() - submission.sent_ms < RECEIVE_WINDOW_MS:
                 law = "proved_too_soon_after_clock_step" if self.was_clock_stepped else "proved_too_soon"
-                self._fail(law, f"{event}, and it may still arrive")
+                raise Violation(law, f"{event}, and it may still arrive")
         if order is None:
             return
         if submission.fate != "refused_but_stands":
             is_purged = event.reason == "never_arrived" and self._is_purged(order)
             law = "never_arrived_after_purge" if is_purged else "false_end"
-            self._fail(law, f"rejected, and the venue has {order}: {event}")
+            raise Violation(law, f"rejected, and the venue has {order}: {event}")
         self.reached.add("refused and stands")
 
     def _is_purged(self, order: VenueOrder) -> bool:
@@ -295,7 +294,7 @@ class Oracle:
         record.terminal = terminal
         if not record.is_accepted:
             is_aged_out = isinstance(event, OrderCancelled) and event.reason == "aged_out"
-            self._fail("aged_out_before_accepted" if is_aged_out else "end_before_accepted", str(event))
+            raise Violation("aged_out_before_accepted" if is_aged_out else "end_before_accepted", str(event))
         if order is None:
             return
         missing = [
@@ -307,14 +306,14 @@ class Oracle:
         was_hidden = all(one.hidden_until_ms for one in missing)
         if not was_hidden or self._venue.now_ms() - order.ended_ms < HOLD_MS:
             law = "hold_cut_by_clock_step" if was_hidden and self.was_clock_stepped else "end_before_fills"
-            self._fail(law, f"{[one.exec_id for one in missing]} were not told: {event}")
+            raise Violation(law, f"{[one.exec_id for one in missing]} were not told: {event}")
 
     def _judge_modified(self, event: OrderModified, order: VenueOrder | None) -> None:
         terms = (event.new_quantity or 0, event.new_limit_price or 0, event.new_stop_price or 0)
         if order is None or terms not in order.terms:
             had = sorted(order.terms) if order is not None else None
             law = "terms_of_the_end" if order is not None and order.status == "Filled" else "terms_never_had"
-            self._fail(law, f"{event}; the venue had {had}")
+            raise Violation(law, f"{event}; the venue had {had}")
 
     def _judge_balances(self, event: BalancesUpdated) -> None:
         for coin, total in event.balances.items():
@@ -326,10 +325,6 @@ class Oracle:
         for execution in self._venue.executions[len(self._executions) :]:
             self._executions[execution.exec_id] = execution
         return self._executions.get(exec_id)
-
-    def _fail(self, law: str, text: str) -> None:
-        if law not in self._excused:
-            raise Violation(law, text)
 
     def _is_beside_doubt(self, order: VenueOrder) -> bool:
         """True for an outside order without a link id beside an unanswered submit of ours that it could be."""
@@ -356,7 +351,7 @@ class Oracle:
             if is_news and not is_final:
                 views.pop(order.order_id, None)
             elif not is_final and order.is_open and self._is_beside_doubt(order) and order.order_id not in views:
-                self._fail("unseen_beside_doubt", f"{order} is not seen while a submit is in doubt")
+                raise Violation("unseen_beside_doubt", f"{order} is not seen while a submit is in doubt")
             elif order.is_open:
                 self._compare_open(order, views.pop(order.order_id, None), is_final=is_final)
             else:
@@ -411,6 +406,8 @@ class Oracle:
             record = submission.record
         is_hidden = any(one.hidden_until_ms > self._venue.now_ms() for one in order.executions)
         if view is not None:
+            if submission is not None and submission.is_unanswered and not is_final and order.executions:
+                raise Violation("end_seen_a_round_late", f"believed open ({view.status}) and the venue has {order}")
             if is_final or not self._is_purged(order):
                 raise Violation("phantom", f"believed open ({view.status}) and the venue has {order}")
             return
@@ -447,7 +444,7 @@ class Oracle:
         # an order known by its executions alone has no row: they print no trigger
         is_comparable = not order.is_market and bool(view.time_in_force)
         if is_comparable and believed != (order.quantity, order.price, order.trigger):
-            self._fail("terms_of_the_end", f"{believed} are believed of {order} at {order.price}")
+            raise Violation("terms_of_the_end", f"{believed} are believed of {order} at {order.price}")
         if view.is_open or view.cum_quantity != order.cum or view.missing_quantity:
             raise Violation("cum", f"{view.status} {view.cum_quantity}, missing {view.missing_quantity}, of {order}")
 
@@ -468,8 +465,8 @@ class Oracle:
         is_ours = submission is not None and view.is_unresolved and (order is None or self._is_purged(order))
         if is_ours and is_final:
             law = "doubt_too_long_after_clock_step" if self.was_clock_stepped else "doubt_too_long"
-            self._fail(law, f"{name} is still in doubt: {view.reason}")
-        elif not is_ours:
+            raise Violation(law, f"{name} is still in doubt: {view.reason}")
+        if not is_ours:
             raise Violation("phantom", f"{view.status} is believed of {name}, which the venue has not")
 
     def _compare_refused(self, submission: Submission, broker: Broker) -> None:

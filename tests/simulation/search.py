@@ -60,13 +60,16 @@ def play(
     *,
     is_probed: bool = False,
 ) -> tuple[Violation | None, set[str]]:
-    """Play one schedule; returns the violation, if any, and the rare branches that were reached."""
-    world = World(setup, excused)
+    """Play one schedule; returns the violation, if any, and the rare branches that were reached.
+
+    A violation of an excused law ends the schedule and is not returned.
+    """
+    world = World(setup)
     world.trace, world.is_probed = trace, is_probed
     try:
         world.play(steps)
     except Violation as violation:
-        return violation, world.reached
+        return None if violation.law in excused else violation, world.reached
     except Exception as error:
         return Violation("simulation", f"the simulation itself failed: {error!r}"), world.reached
     return None, world.reached

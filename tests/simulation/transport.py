@@ -266,7 +266,7 @@ class SimulatedTransport(BaseBybitTransport):
 
     def clear_faults(self) -> None:
         """From now on reads are answered at once and in full."""
-        self.read_faults_left = self.lagging_reads = 0
+        self.read_faults_left = self.lagging_reads = self.frame_fates = 0
         self.read_hook_at = -1
         self.has_failed = False
 
