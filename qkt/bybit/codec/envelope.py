@@ -7,14 +7,12 @@ the fake meets the same errors as a bot at the venue.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from decimal import Decimal
-from typing import Any, NoReturn
+from typing import Any
 
+from qkt.bybit.codec.json_decoder import decode_json
 from qkt.bybit.codec.retcodes import Operation, Verdict, advice, operation_for, verdict
 from qkt.errors import BybitApiError, BybitRateLimitError, OutcomeUnknownError, VenueProtocolError
-from qkt.money import decimal_from_wire
 from qkt.secret import Secret, redact
 
 Envelope = dict[str, Any]
@@ -29,7 +27,7 @@ def decode(text: str | bytes, secrets: Iterable[Secret] = ()) -> Envelope:
     Source: docs v5/guide, "Common response parameters".
     """
     try:
-        decoded = json.loads(text, parse_float=_fraction, parse_constant=_refuse_constant)
+        decoded = decode_json(text.encode() if isinstance(text, str) else text)
     except (ValueError, RecursionError):
         decoded = None
     if not isinstance(decoded, dict):
@@ -37,18 +35,6 @@ def decode(text: str | bytes, secrets: Iterable[Secret] = ()) -> Envelope:
         # raised outside the handler: a JSONDecodeError carries the whole document, keys and all
         raise VenueProtocolError("the venue's reply is not a JSON object", excerpt=redact(shown, secrets))
     return decoded
-
-
-def _fraction(text: str) -> Decimal | str:
-    """A JSON number with a fraction or exponent; beyond the limits it stays text, which the row's reader refuses."""
-    try:
-        return decimal_from_wire(text)
-    except ValueError:
-        return text
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
 
 
 def check_envelope(
