@@ -125,7 +125,11 @@ class EventSignal(Signal):
 
     def connect(self, receiver: Any, sender: Any = ANY, weak: bool = True) -> Any:
         """Call ``receiver(bus, event=event)`` for every event; usable as a decorator."""
+        self._numbers = {name: number for name, number in self._numbers.items() if name in self.receivers}
         connected = super().connect(receiver, sender, weak)
+        number = receiver.number if isinstance(receiver, Subscription) else next(self.bus._numbers)
+        for name in self.receivers:
+            self._numbers.setdefault(name, number)
         self.bus._receivers_changed()
         return connected
 
@@ -136,13 +140,10 @@ class EventSignal(Signal):
 
     def _ordered(self) -> list[_Receiver]:
         """What is connected for events of this bus, each with the number of its connection."""
-        known, self._numbers = self._numbers, {}
         wanted = list(self.receivers_for(self.bus))
         found: list[_Receiver] = []
         for name, held in list(self.receivers.items()):
-            number = known.get(name)
-            number = next(self.bus._numbers) if number is None else number
-            self._numbers[name] = number
+            number = self._numbers.get(name, 0)
             receiver = held() if isinstance(held, weakref.ref) else held
             if receiver not in wanted:
                 continue

@@ -7,6 +7,7 @@ import logging
 import threading
 
 import pytest
+from blinker import Signal
 
 from qkt.bus import EventBus
 from qkt.clock import SystemClock
@@ -369,3 +370,229 @@ def test_the_bus_counts_handler_errors_and_names_the_last() -> None:
 
     assert bus.handler_errors == 1
     assert bus.last_handler_error.endswith("sizes_the_next_order raised KeyError on BrokerEvent")
+
+
+def test_a_plain_blinker_receiver_hears_the_events_of_its_class_in_order_with_the_others() -> None:
+    bus, calls = EventBus(), []
+
+    def plain(sender: object, *, event: OrderAccepted) -> None:
+        calls.append(("plain", sender is bus, event.client_order_id))
+
+    bus.subscribe(OrderEvent, lambda event: calls.append(("first", True, event.client_order_id)))
+    bus.signal(OrderAccepted).connect(plain)
+    bus.subscribe(OrderAccepted, lambda event: calls.append(("third", True, event.client_order_id)))
+    bus.publish(accepted("a"))
+
+    assert calls == [("first", True, "a"), ("plain", True, "a"), ("third", True, "a")]
+
+
+def test_a_plain_receiver_is_isolated_and_can_be_disconnected() -> None:
+    errors, heard = [], []
+    bus = EventBus(on_handler_error=lambda error, _event, handler: errors.append((str(error), handler)))
+
+    def broken(_sender: object, *, event: OrderAccepted) -> None:
+        raise ValueError("mine")
+
+    signal = bus.signal(OrderAccepted)
+    signal.connect(broken)
+    bus.subscribe(OrderAccepted, heard.append)
+    bus.publish(accepted())
+    signal.disconnect(broken)
+    bus.publish(accepted())
+
+    assert errors == [("mine", broken)]
+    assert len(heard) == 2
+
+
+def test_a_plain_receiver_is_held_weakly_unless_told_otherwise() -> None:
+    bus, heard = EventBus(), []
+
+    def connect(weak: bool) -> None:
+        def receiver(_sender: object, *, event: OrderAccepted) -> None:
+            heard.append(weak)
+
+        bus.signal(OrderAccepted).connect(receiver, weak=weak)
+
+    connect(True)
+    connect(False)
+    gc.collect()
+    bus.publish(accepted())
+
+    assert heard == [False]
+
+
+def test_a_signal_is_a_blinker_signal_and_sends_to_subscriptions_too() -> None:
+    bus, heard = EventBus(), []
+    bus.subscribe(OrderAccepted, heard.append)
+    signal = bus.signal(OrderAccepted)
+    event = accepted()
+
+    signal.send("anybody", event=event)
+
+    assert isinstance(signal, Signal)
+    assert bus.signal(OrderAccepted) is signal
+    assert heard == [event]
+
+
+def test_a_receiver_of_another_sender_and_a_muted_one_hear_nothing() -> None:
+    bus, heard = EventBus(), []
+
+    def receiver(_sender: object, *, event: OrderAccepted) -> None:
+        heard.append(event)
+
+    bus.signal(OrderAccepted).connect(receiver, sender="not the bus")
+    bus.publish(accepted())
+    bus.signal(OrderCancelled).connect(receiver)
+    with bus.signal(OrderCancelled).muted():
+        bus.publish(OrderCancelled(client_order_id="c1"))
+
+    assert heard == []
+
+
+def test_a_signal_of_something_else_than_an_event_class_is_refused() -> None:
+    with pytest.raises(InvalidRequestError, match="event class"):
+        EventBus().signal(int)  # type: ignore[type-var, arg-type]
+
+
+def test_a_handler_that_exits_does_not_keep_the_event_from_the_others() -> None:
+    bus, heard = EventBus(), []
+
+    def leave(_event: OrderAccepted) -> None:
+        raise SystemExit(3)
+
+    bus.subscribe(OrderAccepted, leave)
+    bus.subscribe(OrderAccepted, heard.append)
+
+    with pytest.raises(SystemExit):
+        bus.publish(accepted("a"))
+    bus.drain()
+
+    assert [event.client_order_id for event in heard] == ["a"]
+
+
+def test_an_interrupted_handler_is_not_called_again_and_the_others_hear_the_event() -> None:
+    bus, calls = EventBus(), []
+
+    def interrupted(_event: OrderAccepted) -> None:
+        calls.append("interrupted")
+        raise KeyboardInterrupt
+
+    bus.subscribe(OrderAccepted, interrupted)
+    bus.subscribe(OrderAccepted, lambda _: calls.append("other"))
+
+    with pytest.raises(KeyboardInterrupt):
+        bus.publish(accepted())
+    assert bus.drain(DEADLINE_S * 1000)
+
+    assert calls == ["interrupted", "other"]
+
+
+def test_events_of_handlers_are_delivered_breadth_first() -> None:
+    bus, story = EventBus(), []
+
+    def handler(event: OrderAccepted) -> None:
+        story.append(event.client_order_id)
+        if len(event.client_order_id) < 3:
+            bus.publish(accepted(event.client_order_id + "1"))
+            bus.publish(accepted(event.client_order_id + "2"))
+
+    bus.subscribe(OrderAccepted, handler)
+    bus.publish(accepted("a"))
+
+    assert story == ["a", "a1", "a2", "a11", "a12", "a21", "a22"]
+
+
+def test_inline_delivery_ends_with_what_its_caller_caused() -> None:
+    """Another thread that publishes without end keeps nobody else in delivery."""
+    bus, stop, entered = EventBus(), threading.Event(), threading.Event()
+    owner, heard = object(), []
+    bus.attach(owner)
+
+    def handler(event: OrderAccepted) -> None:
+        heard.append(event.client_order_id)
+        if event.client_order_id == "mine":
+            flood.start()
+            assert entered.wait(DEADLINE_S)
+
+    def publish_without_end() -> None:
+        bus.enqueue([accepted("of the flood") for _ in range(1_000)])
+        entered.set()
+
+    flood = library_thread("qkt-test", publish_without_end)
+    bus.subscribe(OrderAccepted, handler)
+    bus.publish(accepted("mine"))
+    inline = len(heard)
+    flood.join(DEADLINE_S)
+    stop.set()
+
+    assert inline < 1_001
+    assert bus.drain(DEADLINE_S * 1000)
+    assert len(heard) == 1_001
+    bus.detach(owner)
+
+
+def test_nothing_of_a_source_that_left_is_delivered() -> None:
+    bus, heard = EventBus(), []
+    owner = object()
+    bus.attach(owner)
+    bus.subscribe(OrderAccepted, heard.append)
+    bus.detach(owner)
+    bus.enqueue([accepted()], source=owner)
+    bus.deliver()
+
+    assert (heard, bus.queue_depth) == ([], 0)
+
+
+def test_detaching_waits_for_the_handler_that_hears_the_source_now() -> None:
+    bus, entered, release, left = EventBus(), threading.Event(), threading.Event(), []
+    owner = object()
+    bus.attach(owner)
+    bus.subscribe(OrderAccepted, lambda _: (entered.set(), release.wait(DEADLINE_S)))
+    bus.enqueue([accepted()], source=owner)
+    library_thread("qkt-test", bus.deliver).start()
+    assert entered.wait(DEADLINE_S)
+
+    leaving = threading.Thread(target=lambda: left.append(bus.detach(owner, drain_ms=DEADLINE_S * 1000)))
+    leaving.start()
+    assert not left
+    release.set()
+    leaving.join(DEADLINE_S)
+
+    assert left == [0]
+
+
+def test_draining_waits_for_what_is_queued_now_and_says_so() -> None:
+    bus, release, heard = EventBus(), threading.Event(), []
+    owner = object()
+    bus.attach(owner)
+    bus.subscribe(OrderAccepted, lambda event: (release.wait(DEADLINE_S), heard.append(event)))
+    library_thread("qkt-test", bus.publish, accepted()).start()
+
+    assert not bus.drain(timeout_ms=1)
+    release.set()
+    assert bus.drain(timeout_ms=DEADLINE_S * 1000)
+    assert len(heard) == 1
+    bus.detach(owner)
+
+
+def test_draining_inside_a_handler_does_not_wait_for_itself() -> None:
+    bus, drained = EventBus(), []
+    bus.subscribe(OrderAccepted, lambda _: drained.append(bus.drain(timeout_ms=DEADLINE_S * 1000)))
+    bus.publish(accepted())
+
+    assert drained == [False]
+
+
+def test_an_enqueue_that_is_repeated_queues_once_and_a_stamped_event_as_a_copy() -> None:
+    bus, owner = EventBus(), object()
+    events = [accepted("a"), accepted("b")]
+    bus.enqueue(events, source=owner)
+    bus.enqueue(events, source=owner)
+    assert bus.queue_depth == 2
+    bus.enqueue(list(events))
+    heard: list[BrokerEvent] = []
+    bus.subscribe(BrokerEvent, heard.append)
+    bus.deliver()
+
+    assert [event.sequence_id for event in heard] == [1, 2, 3, 4]
+    assert [event.sequence_id for event in events] == [1, 2]

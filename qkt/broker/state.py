@@ -260,7 +260,7 @@ class BrokerState:
         if depth > QUEUE_ALARM:
             if "delivery" not in self._episodes.reasons:
                 self._degrade("delivery", f"{depth} events wait: a handler is slower than the venue")
-        elif depth * 2 < QUEUE_ALARM and "delivery" in self._episodes.reasons:
+        elif depth * 2 <= QUEUE_ALARM and "delivery" in self._episodes.reasons:
             self._restore("delivery")
 
     def _write_log(self, changes: Sequence[Change], withdrawn: Sequence[SubmitWithdrawn] = ()) -> None:

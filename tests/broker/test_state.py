@@ -82,3 +82,72 @@ def test_a_long_read_lets_others_in_between_handfuls(rig):
 
     assert absorbed_by_then == [100]
     assert len(state.open_orders()) == 251
+
+
+def test_a_change_of_one_order_wakes_those_who_wait_for_it_and_no_others(rig) -> None:
+    state, _bus, _heard = rig
+    state.absorb(three_orders())
+    looked = {"b1": 0, "b2": 0}
+    ready = {name: threading.Event() for name in looked}
+
+    def wait_for(name: str) -> None:
+        def reached(view) -> bool:
+            looked[name] += 1
+            ready[name].set()
+            return not view.is_open
+
+        state.wait(None, name, reached, DEADLINE_S * 1000)
+
+    threads = [threading.Thread(target=wait_for, args=(name,)) for name in looked]
+    for thread in threads:
+        thread.start()
+    assert all(event.wait(DEADLINE_S) for event in ready.values())
+    before = looked["b1"]
+    state.absorb([order_reported("Cancelled", broker_order_id="b2", client_order_id="", updated_ms=5)])
+    threads[1].join(DEADLINE_S)
+    assert not threads[1].is_alive()
+    assert looked["b1"] == before
+    state.absorb([order_reported("Cancelled", broker_order_id="b1", client_order_id="", updated_ms=5)])
+    threads[0].join(DEADLINE_S)
+    assert not threads[0].is_alive()
+    assert state._waiters == {}
+
+
+def test_S73_events_that_pile_up_are_told_when_they_are_queued(rig, monkeypatch) -> None:
+    state, bus, heard = rig
+    monkeypatch.setattr("qkt.broker.state.QUEUE_ALARM", 2)
+    state.absorb(three_orders())
+    assert "delivery" in state.degraded
+    bus.deliver()
+    state.absorb([order_reported(broker_order_id="b9", client_order_id="")])
+    bus.deliver()
+    assert "delivery" not in state.degraded
+    assert heard.count("HealthDegraded") == heard.count("HealthRestored") == 1
+
+
+def test_what_the_stream_told_in_good_time_is_not_kept_for_the_next_round(rig) -> None:
+    state, _bus, _heard = rig
+    state.absorb(three_orders())
+    state.take_changes()
+    for number in range(1, 100):
+        state.absorb([order_reported("PartiallyFilled", number, broker_order_id="b1", quantity=500, updated_ms=number)])
+    state.absorb([order_reported("Cancelled", 99, broker_order_id="b2", updated_ms=5, origin="reconcile")])
+    assert [change.after.broker_order_id for change in state.take_changes()] == ["b2"]
+
+
+@pytest.mark.parametrize("row", [order_reported(), order_reported("Filled", 5)], ids=["open", "filled"])
+def test_a_row_that_cannot_be_taken_in_stops_no_later_one(rig, monkeypatch, row) -> None:
+    """H4: before, an order without its first fact stood in the books and every later round raised KeyError."""
+    state, bus, heard = rig
+
+    def broken(_order: object, _fact: object) -> None:
+        raise ArithmeticError("odd")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("qkt.orders.ledger.apply", broken)
+        state.absorb([row])
+    assert state.open_orders() == []
+    assert state.ask(lambda ledger: list(ledger.untouched_since(10))) == []
+    state.absorb([order_reported()])
+    bus.deliver()
+    assert heard == ["HealthDegraded", "OrderAccepted"]
