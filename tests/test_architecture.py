@@ -31,6 +31,7 @@ HOUSE = (
         "broker.capabilities",
         "broker.state",
         "broker.order_log",
+        "broker.state_observer",
         "broker.order_queries",
         "broker.risk",
     ),

@@ -17,6 +17,7 @@ from itertools import islice
 from typing import TypeVar
 
 from qkt.broker import order_log
+from qkt.broker.state_observer import ObservedOperation, StateObserver
 from qkt.bus import EventBus
 from qkt.clock import Clock
 from qkt.errors import InvalidRequestError, QktError, WaitTimeoutError
@@ -95,7 +96,13 @@ class BrokerState:
         self._started_ms: int | None = None
         self._is_closed = False
         self._unlogged_health: deque[HealthDegraded | HealthRestored] = deque()
+        self._observed: ObservedOperation | None = None
         bus.attach(self)
+
+    def observe(self, observer: StateObserver) -> None:
+        """Tell an observer of every operation from now on; call it before the first."""
+        with self._lock:
+            self._observed = ObservedOperation(observer)
 
     def absorb(self, facts: Iterable[AnyFact]) -> list[Change]:
         """Learn facts and queue what they cause. Call ``bus.deliver()`` afterwards, holding no lock.
@@ -111,12 +118,15 @@ class BrokerState:
                 self._finish()
                 if self._is_closed:
                     return []
+                before = len(changes)
                 for fact in some:
                     self._absorb_one(fact, changes)
                     if isinstance(fact, SubmitWithdrawn):
                         withdrawn.append(fact)
                 self._ledger.compress_settled()
                 self._judge_queue()
+                if self._observed is not None:
+                    self._observed.end("absorb", some, changes[before:])
         self._write_log(changes, withdrawn)
         return changes
 
@@ -169,6 +179,8 @@ class BrokerState:
                 del self._journal[next(iter(self._journal))]
         if pending.events:
             self.bus.enqueue(pending.events, source=self)
+            if self._observed is not None:
+                self._observed.caused(pending.events)
             for event in pending.events:
                 if isinstance(event, HealthDegraded | HealthRestored):
                     self._unlogged_health.append(event)
@@ -180,9 +192,16 @@ class BrokerState:
                 waiter.wake()
 
     def _stamp(self, events: Iterable[BrokerEvent]) -> None:
-        now_ms = self._clock.now_ms()
+        now_ms = self._now_ms()
         for event in events:
             set_timestamp(event, now_ms)
+
+    def _now_ms(self) -> int:
+        return self._read(self._clock.now_ms())
+
+    def _read(self, reading: int) -> int:
+        """An answer from outside, which the observer is told."""
+        return reading if self._observed is None else self._observed.read(reading)
 
     def begin_submit(self, fact: SubmitIntended) -> None:
         """Record an order before it is sent; raises InvalidRequestError for a reused id or a closed broker."""
@@ -196,6 +215,8 @@ class BrokerState:
             commits = self._ledger.prepare_submits(facts)
             notable = [(commit.revision, commit.change) for commit in commits if commit.change is not None]
             self._write(_Transaction(commits, notable=notable))
+            if self._observed is not None:
+                self._observed.end("submit", facts, [change for _, change in notable])
         self._write_log([change for _, change in notable])
 
     def abandon(self, facts: Iterable[SubmitUnanswered | CancelUnanswered | ModifyUnanswered]) -> None:
@@ -224,25 +245,33 @@ class BrokerState:
             if events and not self._is_closed:
                 self._stamp(events)
                 self._write(_Transaction(events=events))
+                if self._observed is not None:
+                    self._observed.end("publish", events)
         self._write_health_log()
 
     def degrade(self, domain: str, reason: str) -> None:
         """Begin an episode of ill health, unless one is open; deliver afterwards."""
-        self._degrade(domain, reason)
+        with self._lock:
+            self._degrade(domain, reason)
+            if self._observed is not None:
+                self._observed.end("degrade", (domain, reason))
         self._write_health_log()
 
     def _degrade(self, domain: str, reason: str) -> None:
-        self._change_health(lambda episodes: episodes.degrade(domain, reason, self._clock.now_ms()))
+        self._change_health(lambda episodes: episodes.degrade(domain, reason, self._now_ms()))
 
     def restore(self, domain: str) -> None:
         """End an episode, if one is open; deliver afterwards."""
-        self._restore(domain)
+        with self._lock:
+            self._restore(domain)
+            if self._observed is not None:
+                self._observed.end("restore", (domain,))
         self._write_health_log()
 
     def _restore(self, domain: str) -> None:
         with self._lock:
             if domain in self._episodes.reasons:
-                self._change_health(lambda episodes: episodes.restore(domain, self._clock.now_ms()))
+                self._change_health(lambda episodes: episodes.restore(domain, self._now_ms()))
 
     def _change_health(self, change: Callable[[HealthEpisodes], list[BrokerEvent]]) -> None:
         """Episodes and the events about them change together, as everything here does."""
@@ -256,7 +285,7 @@ class BrokerState:
 
     def _judge_queue(self) -> None:
         """A handler slower than the venue is told when events pile up, not when a round comes to look (S73)."""
-        depth = self.bus.queue_depth
+        depth = self._read(self.bus.queue_depth)
         if depth > QUEUE_ALARM:
             if "delivery" not in self._episodes.reasons:
                 self._degrade("delivery", f"{depth} events wait: a handler is slower than the venue")
@@ -291,12 +320,26 @@ class BrokerState:
         """The first round is over: an order placed later by another run comes from a foreign process."""
         with self._lock:
             self._started_ms = venue_ms
+            if self._observed is not None:
+                self._observed.end("started", (venue_ms,))
+
+    def forget_closed(self, *, closed_before_ms: int, executed_before_ms: int) -> int:
+        """Drop settled orders; see `Ledger.forget_closed`."""
+        with self._lock:
+            dropped = self._ledger.forget_closed(
+                closed_before_ms=closed_before_ms, executed_before_ms=executed_before_ms
+            )
+            if dropped and self._observed is not None:
+                self._observed.end("forget", (closed_before_ms, executed_before_ms))
+        return dropped
 
     def close(self, *, drain_ms: int = 1_000) -> int:
         """Stop: nothing is absorbed any more, waiting callers are let go. Returns the events left undelivered."""
         with self._lock:
             self._finish()
             self._is_closed = True
+            if self._observed is not None:
+                self._observed.end("close", ())
             for waiters in self._waiters.values():
                 for waiter in waiters:
                     waiter.wake()
@@ -353,13 +396,16 @@ class BrokerState:
             alarms.append(self._episodes.alarm("split_brain", f"{who} was placed by another qkt process", at_ms))
         return alarms
 
+    def _run_nonce(self) -> str:
+        return run_nonce()
+
     def _is_from_foreign_run(self, order: Order, fact: AnyFact) -> bool:
         """An order that another run of qkt placed while we run, or one with our nonce that was not sent here (S57)."""
         nonce = nonce_of(order.client_order_id)
         if nonce is None:
             return False
-        if nonce == run_nonce():
-            return not was_issued_here(order.client_order_id)
+        if nonce == self._run_nonce():
+            return not self._read(was_issued_here(order.client_order_id))
         placed_ms = fact.report.created_ms if isinstance(fact, OrderReported) else order.created_ms
         return self._started_ms is not None and placed_ms > self._started_ms
 

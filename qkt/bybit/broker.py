@@ -13,6 +13,8 @@ from concurrent.futures import Executor
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
 
+import attrs
+
 from qkt.broker.arguments import list_argument
 from qkt.broker.order_queries import OrderQueries
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck
@@ -142,6 +144,18 @@ class BybitBroker(OrderQueries):
             capabilities=self.capabilities,
         )
         self._state = BrokerState(source=self.source, bus=bus, clock=self._clock)
+        if self._client.observer is not None:
+            settings: dict[str, object] = {
+                "broker": type(self).__name__,
+                "category": self.category,
+                "recovery_window_ms": recovery_window_ms,
+                "since_ms": since_ms,
+                "intervals_ms": dict(intervals_ms),
+                "retain_closed_ms": retain_closed_ms,
+                "owner": owner,
+                "limits": attrs.asdict(limits or ReconcileLimits()),
+            }
+            self._state.observe(self._client.observer.state_observer(self.source, settings))
         self._recovery = BybitStateRecovery(
             self._client,
             self._state,

@@ -335,11 +335,7 @@ class BybitStateRecovery:
 
     def _forget_closed(self) -> None:
         now_ms, window_start_ms = self._clock.now_ms(), self._window_start_ms()
-        self._state.ask(
-            lambda ledger: ledger.forget_closed(
-                closed_before_ms=now_ms - self._retain_closed_ms, executed_before_ms=window_start_ms
-            )
-        )
+        self._state.forget_closed(closed_before_ms=now_ms - self._retain_closed_ms, executed_before_ms=window_start_ms)
 
     def _log(self, report: ReconcileReport) -> None:
         """One line per episode: rounds that go on failing in the same paths are logged at DEBUG."""

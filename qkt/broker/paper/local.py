@@ -347,7 +347,7 @@ class LocalBroker(OrderQueries):
             return
         self._purged_ms = now_ms
         before_ms = now_ms - self._retain_closed_ms
-        self._state.ask(lambda ledger: ledger.forget_closed(closed_before_ms=before_ms, executed_before_ms=before_ms))
+        self._state.forget_closed(closed_before_ms=before_ms, executed_before_ms=before_ms)
 
     def close(self) -> None:
         """Stop accepting orders and deliver queued events. Idempotent, from any thread or handler."""

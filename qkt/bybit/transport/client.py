@@ -14,6 +14,8 @@ from decimal import Decimal
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+import attrs
+
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.transport.client_stats import ClientStats
 from qkt.bybit.transport.config import (
@@ -29,6 +31,7 @@ from qkt.bybit.transport.config import (
     urls_from,
 )
 from qkt.bybit.transport.listeners import Listeners
+from qkt.bybit.transport.observer import TransportObserver
 from qkt.bybit.transport.protocol import BaseBybitTransport, BatchListener, FrameListener, StreamFault
 from qkt.bybit.transport.rate_limits import account_budget, address_budget
 from qkt.bybit.transport.read_scope import ReadScope
@@ -155,6 +158,22 @@ class BybitClient(BaseBybitTransport):
         self._balances: Mapping[str, Decimal] = MappingProxyType({})
         self._wallet = Wallet()
 
+    def observe(self, observer: TransportObserver) -> None:
+        """Tell an observer, e.g. a `FlightRecorder`, of every request, reply and frame, and of brokers built later."""
+        settings = {
+            "transport": type(self).__name__,
+            "rest_url": shown_url(self._rest_url),
+            "ws_url": shown_url(self._ws_url),
+            "environment": self._environment,
+            "account_type": self._account_type,
+            "recv_window_ms": self._recv_window_ms,
+            "timeouts": attrs.asdict(self._rest.timeouts),
+            "order_entry": "websocket" if self._by_websocket else "rest",
+        }
+        observer.attached(settings, self._signer.secrets)
+        self.observer = self._listeners.observer = observer
+        self._rest.observe(observer)
+
     def connect(self) -> None:
         """Open the session: measure the venue's clock, check the key by a signed read, log the stream in.
 
@@ -236,6 +255,7 @@ class BybitClient(BaseBybitTransport):
             on_fault=self._listeners.fault_came,
             on_malformed=lambda reason: self._listeners.gap_noticed(f"unreadable frame: {reason}"),
             resynchronise=self._resynchronise,
+            on_raw=self._listeners.raw_came,
         )
         with self._lock:  # a topic wanted meanwhile is either among these, or finds the stream
             if self._is_closed:

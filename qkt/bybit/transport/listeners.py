@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from qkt.bybit.codec.envelope import Envelope
+from qkt.bybit.transport.observer import LinkNews, TransportObserver
 from qkt.bybit.transport.protocol import BatchListener, FrameListener, StreamFault
 from qkt.bybit.transport.stream_session import has_category, may_hear, share_of
 from qkt.errors import InvalidRequestError
@@ -55,6 +56,7 @@ class Listeners:
 
     def __init__(self) -> None:
         self.queue: CallbackQueue | None = None
+        self.observer: TransportObserver | None = None
         self.errors = 0
         self.gaps = 0
         self._lock = threading.Lock()
@@ -115,6 +117,11 @@ class Listeners:
             log.exception("listener failed topic=%s", topics)
             self.gap_noticed(f"a listener of {topics} failed")
 
+    def raw_came(self, messages: Sequence[bytes]) -> None:
+        """The messages that one read of the socket brought, before they are decoded."""
+        if self.observer is not None:
+            self.observer.frames_read(messages)
+
     def stream_is_ready(self) -> None:
         """Every subscription of a session is answered."""
         self._notify("ready")
@@ -133,7 +140,9 @@ class Listeners:
         log.warning("gap noticed reason=%s", reason)
         self._notify("gap", reason)
 
-    def _notify(self, news: str, *details: object) -> None:
+    def _notify(self, news: LinkNews, *details: object) -> None:
+        if self.observer is not None:
+            self.observer.link_changed(news, "; ".join(map(str, details)))
         queue = self.queue
         if queue is not None:
             queue.put([partial(handler, *details) for handler in self._handlers[news]])

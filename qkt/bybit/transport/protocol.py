@@ -26,6 +26,7 @@ from typing import Any, Protocol, runtime_checkable
 import attrs
 
 from qkt.bybit.codec.envelope import Envelope
+from qkt.bybit.transport.observer import TransportObserver
 from qkt.bybit.transport.read_scope import ReadScope
 from qkt.errors import VenueUnavailableError
 from qkt.model.balances import Wallet
@@ -106,6 +107,14 @@ class BaseBybitTransport:
     measure, cut or report: override a member to do better.
     """
 
+    observer: TransportObserver | None = None
+    """Told of the brokers that are built on the transport, and of its traffic where the transport tells it."""
+
+    def observe(self, observer: TransportObserver) -> None:
+        """Tell an observer from now on; call it before a broker is built. The default tells of brokers only."""
+        self.observer = observer
+        observer.attached({"transport": type(self).__name__}, ())
+
     @property
     def account_type(self) -> str:
         """The venue's account type, as the wallet read names it."""
@@ -185,6 +194,10 @@ class BaseBybitTransport:
 
 class CompleteTransport(BybitTransport, Protocol):
     """A `BybitTransport` with the optional members of `BaseBybitTransport`: what the parts of a broker work with."""
+
+    observer: TransportObserver | None
+
+    def observe(self, observer: TransportObserver) -> None: ...
 
     @property
     def account_type(self) -> str: ...

@@ -13,6 +13,7 @@ from typing import Any
 from qkt.bybit.codec.bounds import MAX_BODY_BYTES
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.transport.encoding import body_text, query_string
+from qkt.bybit.transport.observer import TransportObserver
 from qkt.bybit.transport.rate_limits import AccountBudget, AddressBudget
 from qkt.bybit.transport.read_scope import ReadScope
 from qkt.bybit.transport.rest_call import RestCall, measure_clock
@@ -110,6 +111,10 @@ class RestClient:
     def measure_clock(self, samples: int = 1, *, call_ms: int | None = None, repeats: bool = True) -> None:
         """Measure the venue's clock; raises VenueUnavailableError or VenueProtocolError when that fails."""
         measure_clock(self._context, samples, call_ms=call_ms, repeats=repeats)
+
+    def observe(self, observer: TransportObserver) -> None:
+        """Tell an observer of every request and reply from now on."""
+        self._context.observer = observer
 
     def close(self) -> None:
         """Cut every call under way and refuse new ones; idempotent, from any thread."""

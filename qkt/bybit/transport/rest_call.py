@@ -175,6 +175,8 @@ class RestCall:
         context = self._context
         began_ms, sent_ms = context.machine.monotonic_ms(), context.venue_clock.local_ms()
         left_ms = max(1, self._deadline_ms - began_ms)
+        observer = context.observer
+        number = 0 if observer is None else observer.requested(self._method, self._path, self._payload, route="rest")
         try:
             reply = context.pool.send(
                 call,
@@ -186,10 +188,15 @@ class RestCall:
                 read_timeout_ms=context.timeouts.read_ms,
             )
         except (requests.RequestException, HTTPError, HTTPException, OSError) as error:
-            return self._failed(error, call)
+            failure = self._failed(error, call)
+            if observer is not None:
+                observer.failed(number, failure.what, has_left=failure.has_left)
+            return failure
         except BaseException as error:  # noqa: BLE001 - Ctrl-C: the frames below hold the headers in their locals
             error.__context__ = None
             raise error.with_traceback(None) from None
+        if observer is not None:
+            observer.answered(number, reply.status, reply.body)
         took_ms = context.machine.monotonic_ms() - began_ms
         context.stats.last_round_trip_ms = took_ms
         log.debug(

@@ -6,6 +6,7 @@ import threading
 
 import attrs
 
+from qkt.bybit.transport.observer import TransportObserver
 from qkt.bybit.transport.rate_limits import AccountBudget, AddressBudget
 from qkt.bybit.transport.signer import BybitSigner
 from qkt.clock import Clock
@@ -60,6 +61,7 @@ class RestContext:
     timeouts: Timeouts
     pool: HttpPool
     stats: RestStats = attrs.field(factory=RestStats)
+    observer: TransportObserver | None = None
     stopping: threading.Event = attrs.field(factory=threading.Event, repr=False)  # set while the client is closed
     _measure_again_at_ms: int = attrs.field(default=0, init=False)
 

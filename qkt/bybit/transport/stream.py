@@ -88,6 +88,7 @@ class StreamHooks:
     on_malformed: Callable[[str], None]
     resynchronise: Callable[[], None]
     on_reply: Callable[[Envelope], None] | None = None  # control frames that the session did not ask for
+    on_raw: Callable[[list[bytes]], None] | None = None  # the messages of one read, before anything is made of them
 
 
 class _ReconnectBackoff:
@@ -358,6 +359,8 @@ class PrivateStream:
 
     def _take(self, link: StreamConnection, received: list[bytes]) -> None:
         """Hand the data frames of one read to the listeners at once, control frames to the session, in order."""
+        if received and self._hooks.on_raw is not None:
+            self._hooks.on_raw(received)
         frames: list[Envelope] = []
         for data in received:
             try:

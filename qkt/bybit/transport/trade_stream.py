@@ -198,9 +198,16 @@ class TradeCall(RestCall):
             "X-BAPI-RECV-WINDOW": str(context.recv_window_ms),
         }
         timeout_ms = max(1, min(context.timeouts.read_ms, self._deadline_ms - began_ms))
+        observer, number = context.observer, 0
+        if observer is not None:
+            number = observer.requested("POST", self._path, self._payload, route="websocket")
         reply = self._stream.exchange(OPERATIONS[self._path], header, self._payload, timeout_ms)
         if isinstance(reply, RestFailure):
+            if observer is not None:
+                observer.failed(number, reply.what, has_left=reply.has_left)
             return reply
+        if observer is not None:
+            observer.answered(number, _HTTP_OK, reply)
         took_ms = context.machine.monotonic_ms() - began_ms
         answer = _answer_of(reply, sent_ms, sent_ms + took_ms)
         if answer.envelope is not None and answer.ret_code != 0:
