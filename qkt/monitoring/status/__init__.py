@@ -1,0 +1,1 @@
+"""Status page: one screen that says what is known and how old it is, served read-only on loopback."""
