@@ -30,6 +30,7 @@ COMMANDS = {
     "cancel": ("qkt.cli.modify_cancel:run_cancel", "cancel orders by id"),
     "cancel-all": ("qkt.cli.modify_cancel:run_cancel_all", "cancel every open order"),
     "reconcile": ("qkt.cli.reconcile:run", "what differed, with the evidence; --html for a page"),
+    "serve": ("qkt.cli.serve:run", "the status page in a browser on this machine, live, read-only"),
     "venue": ("qkt.cli.venue:run", "run the simulated Bybit on this machine"),
     "version": ("qkt.cli.version:run", "the versions of qkt and of what it stands on"),
 }

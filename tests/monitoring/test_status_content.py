@@ -147,6 +147,11 @@ def test_the_class_of_an_exception_is_left_out() -> None:
     assert plain_reason("order.spot: refused") == "order.spot: refused"
 
 
+def test_a_reason_says_each_clause_once_and_is_bounded() -> None:
+    assert plain_reason("page 1: HTTP 503; page 1: HTTP 503; page 2: HTTP 503") == "page 1: HTTP 503; page 2: HTTP 503"
+    assert len(plain_reason("x" * 1_000)) == 161
+
+
 def test_balances_show_totals_and_their_age(account: Account) -> None:
     account.client.update_balances({"USDT": Decimal("1000.50"), "DUST": Decimal(0)})
     taken = snapshot(account)

@@ -72,7 +72,7 @@ class StatusHistory:
         """Listen to these buses too."""
         for bus in buses:
             if id(bus) not in self._subscriptions:
-                self._subscriptions[id(bus)] = bus.subscribe(BrokerEvent, partial(self._hear, bus))
+                self._subscriptions[id(bus)] = bus.subscribe(BrokerEvent, partial(self.hear, bus))
 
     def name_brokers(self, brokers: ObservedBrokers) -> None:
         """Use these brokers' names from now on."""
@@ -98,7 +98,8 @@ class StatusHistory:
             self._changed.wait_for(lambda: self._version != version or self._is_closed, timeout_s)
             return self._version
 
-    def _hear(self, bus: EventBus, event: BrokerEvent) -> None:
+    def hear(self, bus: EventBus, event: BrokerEvent) -> None:
+        """Take over one event; called by the buses, and for events from before `listen`."""
         if not isinstance(event, OrderEvent | HealthDegraded | HealthRestored):
             return
         with self._changed:

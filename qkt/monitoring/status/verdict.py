@@ -9,6 +9,8 @@ import attrs
 from qkt.money import to_wire
 from qkt.monitoring.status.snapshot import Snapshot
 
+_MOST_REASON = 160
+
 Level = Literal["known", "warning", "unknown"]
 
 
@@ -58,9 +60,10 @@ def _gaps(snapshot: Snapshot) -> tuple[str, ...]:
         beyond = [age for age in broker.ages if age.age_ms is not None and age.is_beyond]
         if beyond:
             oldest_ms = max(age.age_ms or 0 for age in beyond)
+            reasons = [broker.health.degraded[age.domain] for age in beyond if age.domain in broker.health.degraded]
             found.append(
                 f"{broker.name} {_listed([age.domain for age in beyond])} were last read {seconds(oldest_ms)} ago "
-                f"(bound {seconds(beyond[0].bound_ms)})"
+                f"(bound {seconds(beyond[0].bound_ms)})" + (f": {plain_reason(reasons[0])}" if reasons else "")
             )
     return tuple(found)
 
@@ -74,6 +77,7 @@ def _warnings(snapshot: Snapshot) -> tuple[str, ...]:
         f"{broker.name} {domain}: {plain_reason(reason)}"
         for broker in snapshot.brokers
         for domain, reason in broker.health.degraded.items()
+        if domain not in {age.domain for age in broker.ages if age.is_beyond}  # told with its age
     ]
     for broker in snapshot.brokers:
         if broker.ownership is not None and broker.ownership.state == "lost":
@@ -98,6 +102,8 @@ def seconds(span_ms: int) -> str:
 
 
 def plain_reason(reason: str) -> str:
-    """A reason without the class name of an exception in front."""
+    """A reason without the class name of an exception in front, each of its clauses once, of bounded length."""
     head, _, rest = reason.partition(": ")
-    return rest if rest and head.endswith(("Exception", "Error")) else reason
+    text = rest if rest and head.endswith(("Exception", "Error")) else reason
+    text = "; ".join(dict.fromkeys(text.split("; ")))
+    return text if len(text) <= _MOST_REASON else f"{text[:_MOST_REASON]}…"
