@@ -19,7 +19,7 @@ from qkt.monitoring import AlertRules, Alerts
 from qkt.monitoring.alert_episodes import AlertEpisodes, Outbox, notice_of
 from qkt.monitoring.alert_rules import Condition, Reading, conditions_of
 from qkt.venue import SimulatedBybit
-from tests.monitoring.conftest import Account
+from tests.monitoring.conftest import Account, new_account
 from tests.support.webhook import Webhook
 
 Watch = Callable[..., Alerts]
@@ -221,7 +221,8 @@ def test_a_refused_notice_is_sent_again_and_arrives_once(account: Account, hook:
     assert hook.seen == [("raised", "clock")]
 
 
-def test_a_dead_receiver_is_given_up_without_naming_its_url(account: Account, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_dead_receiver_is_given_up_without_naming_its_url(caplog: pytest.LogCaptureFixture) -> None:
+    account = new_account(poll_interval_ms=3_600_000)  # nothing else is to alert meanwhile
     with Webhook() as gone:
         url = gone.url
     alerts = Alerts(
@@ -236,6 +237,7 @@ def test_a_dead_receiver_is_given_up_without_naming_its_url(account: Account, ca
     with caplog.at_level(logging.DEBUG):
         pass_time(account, 400)
     alerts.close()
+    account.broker.close()
 
     assert alerts.stats.failed == 1
     assert "secret-token" not in caplog.text
