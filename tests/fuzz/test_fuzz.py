@@ -19,7 +19,7 @@ from tests.fuzz.mutate import NOW_MS, PATHS, Mutator
 
 Broker = BybitSpotBroker | BybitLinearBroker
 
-FEW, MANY = 3_000, 1_000_000
+FEW, MANY = 3_000, 500_000
 RENEWED_AFTER = 500
 SLOWEST_MS = 50
 MOST_LOGGED_BYTES = 64_000

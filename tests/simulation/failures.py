@@ -38,7 +38,12 @@ OPEN_FAILURES: dict[str, OpenFailure] = {
     "T6": OpenFailure(
         what="a submit after a step of the host's clock is judged by the stepped clock",
         laws=frozenset(
-            {"doubt_too_long_after_clock_step", "proved_too_soon_after_clock_step", "false_ack_after_clock_step"}
+            {
+                "external_after_clock_step",
+                "doubt_too_long_after_clock_step",
+                "proved_too_soon_after_clock_step",
+                "false_ack_after_clock_step",
+            }
         ),
         families=("clock_steps", "submit_unanswered"),
     ),
@@ -56,6 +61,11 @@ OPEN_FAILURES: dict[str, OpenFailure] = {
         what="the end of a submit in doubt is seen a round late, when a round shows its execution first",
         laws=frozenset({"end_seen_a_round_late"}),
         families=("stream_lost", "submit_unanswered", "frames_lost"),
+    ),
+    "N7": OpenFailure(
+        what="an id used again within a second of its first use, for the same order: the older order is taken for ours",
+        laws=frozenset({"id_used_within_a_second"}),
+        families=("ids_reused",),
     ),
     "N1": OpenFailure(
         what="a recovery window below a minute: fills from before it are published a minute after the start",

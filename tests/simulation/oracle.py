@@ -174,7 +174,8 @@ class Oracle:
 
     def _judge_order(self, event: OrderEvent, order: VenueOrder | None, record: Record) -> None:
         if order is not None and event.external != self._is_external(order, event.external):
-            raise Violation("external", f"{event} about {order}")
+            law = "external_after_clock_step" if self.was_clock_stepped else "external"
+            raise Violation(law, f"{event} about {order}")
         if record.terminal:
             self._judge_after_end(event, order, record)
         match event:

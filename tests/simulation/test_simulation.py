@@ -32,9 +32,9 @@ def test_twenty_seconds_of_schedules_break_no_promise(say: Callable[[str], None]
 
 
 @pytest.mark.verify
-@pytest.mark.timeout(900)
-def test_ten_minutes_of_schedules_reach_every_pair_and_rare_branch(say: Callable[[str], None]) -> None:
-    tally = search_in_parallel(first=1_000_000, seeds=None, seconds=600, workers=2)
+@pytest.mark.timeout(400)
+def test_minutes_of_schedules_reach_every_pair_and_rare_branch(say: Callable[[str], None]) -> None:
+    tally = search_in_parallel(first=1_000_000, seeds=None, seconds=180, workers=2)
 
     say(f"simulation: {tally.schedules} schedules, {tally.schedules / tally.seconds:.0f} a second and core")
     assert not tally.failures, shown(tally)

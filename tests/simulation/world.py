@@ -578,7 +578,10 @@ class World:
             return
         order = submission.order
         if answer.outcome is SubmitOutcome.ACCEPTED and order is None:
-            raise Violation("false_ack", f"{answer} and the venue has no such order")
+            older = self.venue.by_link.get(name)
+            is_fresh = fate == "id_taken" and older is not None and submission.sent_ms - older.created_ms < 1_000
+            law = "id_used_within_a_second" if is_fresh else "false_ack"
+            raise Violation(law, f"{answer} and the venue has no such order")
         if answer.outcome is SubmitOutcome.REJECTED and order is not None and fate != "refused_but_stands":
             law = "false_ack_after_clock_step" if self.oracle.was_clock_stepped else "false_ack"
             raise Violation(law, f"{answer} and the venue has {order}")
