@@ -35,7 +35,7 @@ from qkt.errors import InvalidRequestError
 from qkt.events import UNSTAMPED, BrokerEvent, set_sequence_id, set_timestamp
 from qkt.threads import is_library_thread, library_thread
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 E = TypeVar("E", bound=BrokerEvent)
 HandlerErrorHook = Callable[[BaseException, BrokerEvent, Callable[..., object]], None]
@@ -58,10 +58,10 @@ class Subscription:
 
     def __init__(self, signal: EventSignal, handler: Callable[[Any], object], number: int) -> None:
         self._signal = signal
-        self.event_type = signal.event_type
+        self.event_type: type[BrokerEvent] = signal.event_type
         self.handler = handler
         self.number = number
-        self.is_active = True
+        self.is_active: bool = True
 
     def cancel(self) -> None:
         """Stop hearing: no call starts after this returns; idempotent."""

@@ -7,6 +7,7 @@ into `Decimal` and back, and refuses at once what would silently lose a digit.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from decimal import MAX_EMAX, MIN_EMIN, ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, Inexact, InvalidOperation
 from typing import Any
 
@@ -23,9 +24,9 @@ EXACT = Context(
 CARRIED = Context(prec=60, rounding=ROUND_HALF_EVEN)
 SHOWN = Context(prec=28, rounding=ROUND_HALF_EVEN)
 
-exact_sum = EXACT.add
-exact_difference = EXACT.subtract
-exact_product = EXACT.multiply
+exact_sum: Callable[[Decimal, Decimal], Decimal] = EXACT.add
+exact_difference: Callable[[Decimal, Decimal], Decimal] = EXACT.subtract
+exact_product: Callable[[Decimal, Decimal], Decimal] = EXACT.multiply
 
 
 def quotient(dividend: Decimal, divisor: Decimal) -> Decimal:

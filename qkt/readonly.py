@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Any, NoReturn, Self, TypeVar
+from typing import NoReturn, Self, TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -18,11 +18,34 @@ class ReadOnlyDict(dict[K, V]):
 
     __slots__ = ()
 
-    def _refuse(self, *_arguments: Any, **_named: Any) -> NoReturn:
-        raise TypeError("this mapping is read-only; make a dict of it to change it")
+    def __setitem__(self, key: K, value: V) -> NoReturn:
+        raise _read_only()
 
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = pop = popitem = setdefault = update = _refuse
+    def __delitem__(self, key: K) -> NoReturn:
+        raise _read_only()
+
+    def __ior__(self, other: object) -> NoReturn:  # type: ignore[misc]
+        raise _read_only()
+
+    def clear(self) -> NoReturn:
+        """Raises TypeError."""
+        raise _read_only()
+
+    def pop(self, *_arguments: object) -> NoReturn:
+        """Raises TypeError."""
+        raise _read_only()
+
+    def popitem(self) -> NoReturn:
+        """Raises TypeError."""
+        raise _read_only()
+
+    def setdefault(self, *_arguments: object) -> NoReturn:
+        """Raises TypeError."""
+        raise _read_only()
+
+    def update(self, *_arguments: object, **_named: object) -> NoReturn:
+        """Raises TypeError."""
+        raise _read_only()
 
     def __reduce__(self) -> tuple[type[Self], tuple[dict[K, V]]]:
         return type(self), (dict(self),)
@@ -33,6 +56,10 @@ class ReadOnlyDict(dict[K, V]):
 
     def __copy__(self) -> Self:
         return self
+
+
+def _read_only() -> TypeError:
+    return TypeError("this mapping is read-only; make a dict of it to change it")
 
 
 # One converter per type of value: mypy does not read the type of an attrs field from a generic one.

@@ -31,7 +31,7 @@ from qkt.orders.audit import OrderAudit
 from qkt.readonly import ReadOnlyDict
 from qkt.reconcile.report import ReconcileReport
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=OrderRequest)
 T = TypeVar("T")

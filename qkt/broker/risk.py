@@ -21,7 +21,7 @@ from qkt.model.checks import notional_of
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.money import require_positive, to_wire
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _MINUTE_MS = 60_000
 
@@ -68,7 +68,7 @@ class RiskGate:
     def __init__(self, risk_limits: RiskLimits | None, clock: Clock, source: str) -> None:
         if risk_limits is not None and not isinstance(risk_limits, RiskLimits):
             raise InvalidRequestError(f"risk_limits must be a RiskLimits(...), got {risk_limits!r}")
-        self.risk_limits = risk_limits or RiskLimits()
+        self.risk_limits: RiskLimits = risk_limits or RiskLimits()
         self._clock = clock
         self._source = source
         self._lock = threading.Lock()

@@ -41,8 +41,8 @@ from qkt.orders.facts import (
 from qkt.orders.ledger import Change, Commit, Ledger
 from qkt.orders.order import AuditEntry, Order
 
-log = logging.getLogger(__name__)
-audit_log = logging.getLogger(order_log.LOGGER)
+log: logging.Logger = logging.getLogger(__name__)
+audit_log: logging.Logger = logging.getLogger(order_log.LOGGER)
 
 T = TypeVar("T")
 

@@ -34,7 +34,7 @@ from qkt.orders.facts import (
 )
 from qkt.orders.order import Order
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 CREATE_BATCH, CANCEL_BATCH = "/v5/order/create-batch", "/v5/order/cancel-batch"
 

@@ -43,7 +43,7 @@ from qkt.net.scheduler import ExecutorScheduler, Scheduler, ThreadScheduler, che
 from qkt.reconcile.plan import ReconcileLimits
 from qkt.reconcile.report import Discrepancy, ReconcileReport
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=OrderRequest)
 

@@ -26,7 +26,7 @@ from qkt.reconcile.facts import execution_facts, order_facts
 from qkt.reconcile.plan import LookupResult, ReconcileLimits, conclude, name_of, plan_lookups
 from qkt.reconcile.snapshot import Read
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # When an unanswered submit is looked up, counted from the missing answer.
 LOOKUP_DELAYS_MS = (200, 500, 1_000, 2_000, 5_000)
@@ -63,7 +63,7 @@ class OrderLookup:
         self._failed: set[str] = set()
         self._malformed_ids: set[str] = set()
         self.publish_from_ms = 0
-        self.waiting = 0
+        self.waiting: int = 0
 
     def note_malformed(self, read: Read[Execution] | Read[OrderReport]) -> None:
         """Remember the orders that unreadable rows are about: the next round looks them up."""

@@ -46,7 +46,7 @@ from qkt.orders.facts import (
 from qkt.orders.order import Order, TerminalKind
 from qkt.reconcile.plan import ID_ALREADY_USED, ReconcileLimits
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 CREATE, AMEND, CANCEL = "/v5/order/create", "/v5/order/amend", "/v5/order/cancel"
 

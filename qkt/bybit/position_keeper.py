@@ -23,7 +23,7 @@ from qkt.model.positions import Position
 from qkt.reconcile.positions import PositionBook, VenuePosition
 from qkt.reconcile.snapshot import Read
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 FLAT = Position()
 

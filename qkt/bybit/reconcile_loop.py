@@ -18,7 +18,7 @@ from qkt.net.scheduler import Cancellable, Scheduler
 from qkt.reconcile.report import ReconcileReport
 from qkt.threads import is_library_thread
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 # While the stream is down or an order is unresolved a round runs this many times as often, though not for ever.
 _TIGHTENING = 6

@@ -37,7 +37,7 @@ from qkt.reconcile.report import Discrepancy, PathResult, ReconcileReport, discr
 from qkt.reconcile.snapshot import Completeness, Read, merged
 from qkt.threads import is_library_thread
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 ORDERS, EXECUTIONS, BALANCES, POSITIONS = "orders", "executions", "balances", "positions"
 
@@ -94,10 +94,11 @@ class BybitStateRecovery:
         limits: ReconcileLimits | None = None,
     ) -> None:
         transport = as_transport(client)
-        self.limits = limits or ReconcileLimits()
-        self.queries = BybitQueries(transport, category, clock)
-        self.monitor = ReadMonitor(state, clock, intervals_ms or dict.fromkeys((ORDERS, EXECUTIONS, BALANCES), 30_000))
-        self.lookups = OrderLookup(self.queries, state, self.monitor, clock, self.limits)
+        self.limits: ReconcileLimits = limits or ReconcileLimits()
+        self.queries: BybitQueries = BybitQueries(transport, category, clock)
+        paths = (ORDERS, EXECUTIONS, BALANCES)
+        self.monitor: ReadMonitor = ReadMonitor(state, clock, intervals_ms or dict.fromkeys(paths, 30_000))
+        self.lookups: OrderLookup = OrderLookup(self.queries, state, self.monitor, clock, self.limits)
         self._state = state
         self._clock = clock
         self._account_type = transport.account_type

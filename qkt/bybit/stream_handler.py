@@ -21,7 +21,7 @@ from qkt.errors import QktError
 from qkt.orders.facts import AnyFact
 from qkt.secret import printable
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _BETWEEN_ROUNDS_FOR_BAD_FRAMES_MS = 1_000
 

@@ -27,7 +27,7 @@ class Screen:
         self.is_json = is_json
         self._out = out or sys.stdout
         self._lock = threading.Lock()
-        self.console = None if is_json else _rich_console(self._out)
+        self.console: Any = None if is_json else _rich_console(self._out)
 
     def line(self, line: Line = "") -> None:
         """Print one line, whole, from any thread."""

@@ -23,7 +23,7 @@ from qkt.errors import InvalidRequestError, JournalError, JournalUnavailableErro
 from qkt.journal.store import DuplicateError
 from qkt.threads import library_thread
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _MAX_CONNECTIONS = 4
 _LISTEN_TRIAL_S = 1.0

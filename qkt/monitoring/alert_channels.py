@@ -41,7 +41,7 @@ class WebhookChannel:
     def __init__(self, url: str, label: str) -> None:
         self._url = url
         self._label = label
-        self.name = _public_part(url)
+        self.name: str = _public_part(url)
 
     def send(self, notice: Notice) -> None:
         """POST `Notice.to_dict` with ``from``, the sender's label."""
@@ -60,7 +60,7 @@ class AppriseChannel:
     def __init__(self, service: Any, url: str, label: str) -> None:
         self._service = service
         self._label = label
-        self.name = _public_part(url)
+        self.name: str = _public_part(url)
 
     def send(self, notice: Notice) -> None:
         """Send title and body."""

@@ -99,7 +99,7 @@ class Outbox:
         self._max_per_minute = max_per_minute
         self._waiting: deque[Notice] = deque(maxlen=capacity)
         self._sent_ms: deque[int] = deque()
-        self.dropped = 0
+        self.dropped: int = 0
 
     def add(self, notices: Iterable[Notice]) -> None:
         """Queue notices; beyond the capacity the oldest are dropped and counted."""

@@ -37,7 +37,7 @@ from qkt.monitoring.unresolved import UnresolvedSince
 from qkt.net.backoff import ExponentialBackoff
 from qkt.net.scheduler import Scheduler, scheduler_from
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_MS = 1_000
 _EVENTS_KEPT = 10_000

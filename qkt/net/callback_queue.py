@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from qkt.errors import InvalidRequestError
 from qkt.net.scheduler import Scheduler
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class CallbackQueue:

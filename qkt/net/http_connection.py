@@ -12,12 +12,15 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ConnectTimeoutError, NewConnectionError
+
+if TYPE_CHECKING:
+    from urllib3._base_connection import BaseHTTPConnection, BaseHTTPSConnection
 
 from qkt.clock import SystemClock
 from qkt.net.http_response import ResponseReader
@@ -42,7 +45,7 @@ class Call:
         self.deadline_ms = deadline_ms  # on the monotonic clock; None: no end of its own
         self.was_tracked = False
         self.has_left = False
-        self.cut_reason = ""
+        self.cut_reason: str = ""
         self._lock = threading.Lock()
         self._socket: socket.socket | None = None
 
@@ -144,7 +147,7 @@ class _TrackedTLS(_Tracked, HTTPSConnection):
 class FreshPool(HTTPConnectionPool):
     """A pool that closes a connection that was idle for ``idle_limit_ms``, because it may be dead without notice."""
 
-    ConnectionCls = _Tracked
+    ConnectionCls: type[BaseHTTPConnection] | type[BaseHTTPSConnection] = _Tracked
     idle_limit_ms = 20_000
 
     def _get_conn(self, timeout: float | None = None) -> Any:
@@ -209,7 +212,7 @@ class FreshPool(HTTPConnectionPool):
 class FreshTLSPool(FreshPool, HTTPSConnectionPool):
     """`FreshPool` over TLS."""
 
-    ConnectionCls = _TrackedTLS
+    ConnectionCls: type[BaseHTTPConnection] | type[BaseHTTPSConnection] = _TrackedTLS
 
 
 def _exchange(

@@ -25,11 +25,11 @@ class ResponseReader:
     """
 
     def __init__(self, max_body_bytes: int) -> None:
-        self.status = 0
+        self.status: int = 0
         self.headers: dict[str, str] = {}
-        self.body = b""
-        self.keep_alive = False
-        self.is_complete = False
+        self.body: bytes = b""
+        self.keep_alive: bool = False
+        self.is_complete: bool = False
         self._max_body_bytes = max_body_bytes
         self._buffer = bytearray()
         self._has_head = False

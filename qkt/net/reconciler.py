@@ -10,7 +10,7 @@ from concurrent.futures import Executor
 from qkt.errors import InvalidRequestError
 from qkt.net.scheduler import Cancellable, Scheduler, check_scheduler, scheduler_from
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class PeriodicReconciler:

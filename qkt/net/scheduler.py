@@ -21,7 +21,7 @@ from qkt.errors import InvalidRequestError
 from qkt.net.shared_threads import shared_lane
 from qkt.threads import library_thread, run_as_library
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _CLOSE_PATIENCE_MS = 5_000
 _LONGEST_WAIT_S = 3_600.0

@@ -20,7 +20,7 @@ from qkt.clock import SystemClock
 from qkt.errors import InvalidRequestError
 from qkt.threads import library_thread
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _AT_ONCE = 4
 _OVERDUE_MS = 25
@@ -90,7 +90,7 @@ class SharedThreads:
     """Threads that run the due actions of all lanes. They start when first needed and end with the last lane."""
 
     def __init__(self) -> None:
-        self.changed = threading.Condition()
+        self.changed: threading.Condition = threading.Condition()
         self._clock = SystemClock()
         self._heap: list[tuple[int, int, _LaneSchedule]] = []
         self._tickets = itertools.count()

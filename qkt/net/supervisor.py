@@ -20,7 +20,7 @@ from qkt.errors import InvalidRequestError
 from qkt.net.backoff import BackoffPolicy, ExponentialBackoff
 from qkt.net.scheduler import Cancellable, Scheduler, scheduler_from
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 DEFAULT_POLICY = ExponentialBackoff(initial_ms=250, max_ms=15_000)
 _STABLE_AFTER_MS = 5_000

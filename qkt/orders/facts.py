@@ -131,42 +131,42 @@ class RequestWithdrawn(AboutOrder):
 class CancelUnanswered(RequestUnanswered):
     """No definite answer to a cancel."""
 
-    request = "cancel"
+    request: ClassVar[RequestKind] = "cancel"
 
 
 @attrs.frozen(kw_only=True)
 class CancelRefused(RequestRefused):
     """A cancel that failed."""
 
-    request = "cancel"
+    request: ClassVar[RequestKind] = "cancel"
 
 
 @attrs.frozen(kw_only=True)
 class CancelWithdrawn(RequestWithdrawn):
     """A cancel that was not sent."""
 
-    request = "cancel"
+    request: ClassVar[RequestKind] = "cancel"
 
 
 @attrs.frozen(kw_only=True)
 class ModifyUnanswered(RequestUnanswered):
     """No definite answer to an amend."""
 
-    request = "modify"
+    request: ClassVar[RequestKind] = "modify"
 
 
 @attrs.frozen(kw_only=True)
 class ModifyRefused(RequestRefused):
     """An amend that failed."""
 
-    request = "modify"
+    request: ClassVar[RequestKind] = "modify"
 
 
 @attrs.frozen(kw_only=True)
 class ModifyWithdrawn(RequestWithdrawn):
     """An amend that was not sent."""
 
-    request = "modify"
+    request: ClassVar[RequestKind] = "modify"
 
 
 @attrs.frozen(kw_only=True)

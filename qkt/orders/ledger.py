@@ -90,7 +90,7 @@ class Ledger:
     """Every order this broker knows, by both ids."""
 
     def __init__(self) -> None:
-        self.revision = 0
+        self.revision: int = 0
         self._orders = OrderStore()
         self._next_key = 0
         self._by_client_id: dict[str, int] = {}

@@ -30,5 +30,5 @@ class News:
         self.cancel_failed: str | None = None
         self.modify_failed: str | None = None
         self.unknown_since_ms: int | None = None
-        self.unknown_reason = ""
-        self.is_dated = False
+        self.unknown_reason: str = ""
+        self.is_dated: bool = False

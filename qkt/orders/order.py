@@ -10,8 +10,9 @@ An `Order` never changes. One fact makes at most one new value: `OrderDraft` is 
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import attrs
 
@@ -296,7 +297,8 @@ class Order(OrderDraft):
 
 
 _copied = copier(Order, OrderDraft)
-are_equal = comparer(Order, by_identity=("fills",))  # a new collection is made only for a new execution
+# a new collection is made only for a new execution, so fills are compared by identity
+are_equal: Callable[[Any, Any], bool] = comparer(Order, by_identity=("fills",))
 
 
 def draft_of(order: Order) -> OrderDraft:

@@ -18,8 +18,8 @@ from qkt.model.order_kinds import PositionSide
 from qkt.model.positions import Position, PositionStatus
 from qkt.money import ZERO
 
-SIDES = {0: None, 1: PositionSide.LONG, 2: PositionSide.SHORT}
-INDEX_OF_SIDE = {side: index for index, side in SIDES.items()}
+SIDES: dict[int, PositionSide | None] = {0: None, 1: PositionSide.LONG, 2: PositionSide.SHORT}
+INDEX_OF_SIDE: dict[PositionSide | None, int] = {side: index for index, side in SIDES.items()}
 
 
 @attrs.frozen(kw_only=True)

@@ -94,10 +94,10 @@ class Session:
 
     def __init__(self, bench: Bench) -> None:
         self.bench = bench
-        self.bus = EventBus()
+        self.bus: EventBus = EventBus()
         self.heard: list[BrokerEvent] = []
         self.bus.subscribe(BrokerEvent, self.heard.append)
-        self.broker = bench.make_broker(self.bus)
+        self.broker: BasicBroker = bench.make_broker(self.bus)
 
     def submit(self, order: OrderRequest) -> SubmitAck:
         """Submit, and wait until the order is announced."""

@@ -147,7 +147,7 @@ class FakeBybitClient(BaseBybitTransport):
         extra_paths: Iterable[str] = (),
         symbols: Iterable[str] = ("BTCUSDT", "ETHUSDT", "SOLUSDT"),
     ) -> None:
-        self.symbols = tuple(symbols)
+        self.symbols: tuple[str, ...] = tuple(symbols)
         self.posts: list[RecordedRequest] = []
         self.gets: list[RecordedRequest] = []
         self._responses = _Responses({*_WRITES, *_READS, *extra_paths})

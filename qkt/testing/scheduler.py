@@ -9,7 +9,7 @@ from collections.abc import Callable
 from qkt.errors import InvalidRequestError
 from qkt.testing.clock import FixedClock
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class Schedule:
@@ -20,7 +20,7 @@ class Schedule:
         self.due_ms = due_ms
         self.initial_delay_ms = initial_delay_ms
         self.interval_ms = interval_ms
-        self.is_cancelled = False
+        self.is_cancelled: bool = False
         self.runs = 0
 
     @property

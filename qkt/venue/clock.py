@@ -64,7 +64,7 @@ class SkewedClock:
 
     def __init__(self, clock: Clock) -> None:
         self.base = clock
-        self.offset_ms = 0
+        self.offset_ms: int = 0
 
     def jump(self, fault: Fault) -> None:
         """Move the offset as a ``clock_jump`` says, and keep the sum in the fault, whose removal takes it back."""

@@ -39,7 +39,7 @@ class LiveMarket:
         self._spread = volatility * (step_ms / _YEAR_MS) ** 0.5
         self._step_ms = step_ms / speed
         self._next_ms = exchange.now_ms() + self._step_ms
-        self.steps = 0
+        self.steps: int = 0
 
     def advance(self, now_ms: int, *, at_most: int | None = None) -> None:
         """Make the steps that are due; called under the venue's lock.

@@ -33,7 +33,7 @@ class ServerThread:
     ) -> None:
         self._handler = handler
         self._host = host
-        self.port = port
+        self.port: Any = port
         self._on_loop = on_loop
         self._housekeeping = housekeeping
         self._loop: asyncio.AbstractEventLoop | None = None

@@ -76,10 +76,10 @@ class SimulatedBybit(ContractControls):
     ) -> None:
         if market not in ("still", "live"):
             raise ValueError(f"market is 'still' or 'live', not {market!r}")
-        self.symbols = tuple(symbols)
+        self.symbols: tuple[str, ...] = tuple(symbols)
         self.seed = seed
         self._clock = SkewedClock(clock or RealClock())
-        self.linear_symbols = tuple(linear_symbols)
+        self.linear_symbols: tuple[str, ...] = tuple(linear_symbols)
         instruments = [
             *(instrument_for(symbol, 30_001 + at) for at, symbol in enumerate(self.symbols)),
             *(contract_for(symbol, 1001 + at) for at, symbol in enumerate(self.linear_symbols)),
@@ -88,9 +88,9 @@ class SimulatedBybit(ContractControls):
         super().__init__(exchange, SystemStatus(exchange.now_ms, seed))
         for book in self._exchange.books.values():
             book.tape.past = Past(seed, book.instrument, self._exchange.now_ms())
-        self.faults = Faults(seed, self._clock.base.now_ms)
+        self.faults: Faults = Faults(seed, self._clock.base.now_ms)
         self.faults.on_hit = self._note_hit
-        self.limits = RateLimits(rate_limits)
+        self.limits: RateLimits = RateLimits(rate_limits)
         self._later_pending = 0
         orders = OrderEndpoints(self._exchange, self.faults, self._later)
         reads = ReadEndpoints(self._exchange, self.faults)
@@ -182,7 +182,7 @@ class SimulatedBybit(ContractControls):
 
     @property
     def port(self) -> int:
-        return self._server.port
+        return int(self._server.port)
 
     @property
     def rest_url(self) -> str:

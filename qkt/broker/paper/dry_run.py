@@ -22,7 +22,7 @@ from qkt.clock import Clock
 from qkt.model.orders import OrderModification, OrderRequest
 from qkt.money import to_wire
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 
 class LogBroker(LocalBroker):
@@ -31,7 +31,7 @@ class LogBroker(LocalBroker):
     One line per request, a stable phrase and ``key=value``: ``dry run submit``, ``dry run cancel``, ``dry run modify``.
     """
 
-    capabilities = frozenset(OrderTypeCapability)
+    capabilities: frozenset[OrderTypeCapability] = frozenset(OrderTypeCapability)
 
     def __init__(
         self, bus: EventBus, clock: Clock | None = None, *, name: str = "LOG", risk_limits: RiskLimits | None = None

@@ -45,7 +45,7 @@ from qkt.orders.facts import (
 from qkt.orders.order import Order
 from qkt.reconcile.report import ReconcileReport
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=OrderRequest)
 T = TypeVar("T")

@@ -29,7 +29,7 @@ from qkt.clock import Clock
 from qkt.model.instruments import InstrumentRules
 from qkt.reconcile.snapshot import Page, listed, walk
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 INSTRUMENTS, TICKERS = "/v5/market/instruments-info", "/v5/market/tickers"
 

@@ -47,7 +47,7 @@ _SELF_MATCH = {
     SelfMatch.CANCEL_BOTH: "CancelBoth",
     SelfMatch.NONE: "None",
 }
-POSITION_INDEX = {None: 0, PositionSide.LONG: 1, PositionSide.SHORT: 2}
+POSITION_INDEX: dict[PositionSide | None, int] = {None: 0, PositionSide.LONG: 1, PositionSide.SHORT: 2}
 """``positionIdx`` by position side; 0 is one-way mode (docs v5/enum#positionidx)."""
 
 # Documented fields that have no argument of their own (docs v5/order/create-order, amend-order).

@@ -15,6 +15,8 @@ from qkt.bybit.codec.order_details import details_of
 from qkt.bybit.codec.order_requests import CONDITIONAL, amend_body, cancel_body, create_body, order_filter_of
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.model.orders import (
+    OrderModification,
+    OrderRequest,
     OrderType,
     Side,
 )
@@ -32,10 +34,31 @@ _STATUSES = {status.value: status for status in VenueStatus if status.value} | {
 class BybitOrderTranslator:
     """Orders to request bodies, rows to reports. Stateless."""
 
-    to_create_body = staticmethod(create_body)
-    to_cancel_body = staticmethod(cancel_body)
-    to_amend_body = staticmethod(amend_body)
-    order_filter = staticmethod(order_filter_of)
+    @staticmethod
+    def to_create_body(request: OrderRequest, client_order_id: str | None = None) -> dict[str, Any]:
+        """See `create_body`."""
+        return create_body(request, client_order_id)
+
+    @staticmethod
+    def to_cancel_body(
+        symbol: str, *, client_order_id: str = "", broker_order_id: str = "", order_filter: str = ""
+    ) -> dict[str, Any]:
+        """See `cancel_body`."""
+        return cancel_body(
+            symbol, client_order_id=client_order_id, broker_order_id=broker_order_id, order_filter=order_filter
+        )
+
+    @staticmethod
+    def to_amend_body(
+        symbol: str, changes: OrderModification, *, client_order_id: str = "", broker_order_id: str = ""
+    ) -> dict[str, Any]:
+        """See `amend_body`."""
+        return amend_body(symbol, changes, client_order_id=client_order_id, broker_order_id=broker_order_id)
+
+    @staticmethod
+    def order_filter(request: OrderRequest) -> str:
+        """See `order_filter_of`."""
+        return order_filter_of(request)
 
     @staticmethod
     def to_report(row: Mapping[str, Any], category: str) -> OrderReport:

@@ -60,7 +60,7 @@ from qkt.secret import Secret, redact
 
 __all__ = ["BybitClient", "ClientStats", "StreamFault"]
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _CONNECT_MS = 9_000  # of the promised 10 s
 _GIVE_UP_MS = 500

@@ -49,7 +49,7 @@ class Window:
     """At most ``limit`` uses in any ``span_ms``. Pure: the time comes in."""
 
     def __init__(self, limit: int, span_ms: int) -> None:
-        self.limit = limit
+        self.limit: int = limit
         self.span_ms = span_ms
         self._used: deque[int] = deque()
         self._closed_until_ms = 0

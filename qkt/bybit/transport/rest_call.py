@@ -41,7 +41,7 @@ from qkt.net.backoff import ExponentialBackoff
 from qkt.net.http import TIME_IS_UP, Call
 from qkt.secret import redact
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 TIME_PATH = "/v5/market/time"
 _BETWEEN_READS = ExponentialBackoff(initial_ms=100, max_ms=2_000)

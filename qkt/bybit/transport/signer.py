@@ -30,9 +30,10 @@ class BybitSigner:
     def __init__(self, api_key: str | Secret, api_secret: str | Secret) -> None:
         self._key = _as_secret(api_key, "api_key")
         secret = _as_secret(api_secret, "api_secret")
-        self.is_rsa = "-----BEGIN" in secret.reveal()
+        self.is_rsa: bool = "-----BEGIN" in secret.reveal()
         self._sign = _rsa(secret) if self.is_rsa else _hmac(secret)
-        self.secrets = tuple(text for text in (self._key, secret) if len(text.reveal()) >= _LEAST_REDACTED)
+        both = (self._key, secret)
+        self.secrets: tuple[Secret, ...] = tuple(text for text in both if len(text.reveal()) >= _LEAST_REDACTED)
 
     @property
     def api_key(self) -> Secret:

@@ -49,7 +49,7 @@ from qkt.net.venue_clock import VenueClock
 from qkt.secret import redact
 from qkt.threads import library_thread
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _LOGIN_VALID_MS = 10_000  # the documentation's one second fails on the smallest skew (pybit #152)
 _TURN_MS = 1_000  # the reader looks at its deadlines at least this often

@@ -50,10 +50,10 @@ class StreamConnection:
 
     def __init__(self, session: StreamSession) -> None:
         self.session = session
-        self.changed = threading.Condition()
+        self.changed: threading.Condition = threading.Condition()
         self.reading_since_ms: int | None = None  # since when a message is incomplete
         self.refused_because = ""
-        self.end_reason = ""
+        self.end_reason: str = ""
         self.was_ready = False
         self._thread: threading.Thread | None = None
         self._ws: websocket.WebSocket | None = None

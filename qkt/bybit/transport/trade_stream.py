@@ -30,7 +30,7 @@ from qkt.net.scheduler import Scheduler
 from qkt.net.venue_clock import VenueClock
 from qkt.secret import printable, redact
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 OPERATIONS = {
     "/v5/order/create": "order.create",

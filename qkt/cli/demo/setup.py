@@ -91,14 +91,14 @@ class Night:
     def __init__(self, screen: Screen, venue: SimulatedBybit, pace: Pace) -> None:
         self.pace = pace
         self.venue = venue
-        self.ear = Ear()
+        self.ear: Ear = Ear()
         times = VenueTimes()
-        self.teller = Teller(screen, SystemClock(), times)
+        self.teller: Teller = Teller(screen, SystemClock(), times)
         venue.journal.listen(times.note)
         self._stack = ExitStack()
         self.client: BybitClient
         self.broker: BybitSpotBroker
-        self.bus = EventBus()
+        self.bus: EventBus = EventBus()
         self.bus.subscribe(BrokerEvent, self.ear.hear)
         self.bus.subscribe(BrokerEvent, self.teller.hear)
 

@@ -74,7 +74,7 @@ class RateLimits:
 
     def __init__(self, enabled: bool) -> None:
         self.enabled = enabled
-        self.uid_limits = dict(UID_LIMITS)
+        self.uid_limits: dict[str, int] = dict(UID_LIMITS)
         self.trade_sessions = 50
         self.session_requests = 1000
         self._used: dict[tuple[int, str], deque[float]] = {}

@@ -53,13 +53,14 @@ class Book:
 
     def __init__(self, instrument: Instrument) -> None:
         self.instrument = instrument
-        self.last_price = instrument.opening_price
-        self.opening_price = instrument.opening_price
-        self.high = self.low = instrument.opening_price
+        self.last_price: Decimal = instrument.opening_price
+        self.opening_price: Decimal = instrument.opening_price
+        self.high: Decimal = instrument.opening_price
+        self.low: Decimal = instrument.opening_price
         self.volume = ZERO
         self.turnover = ZERO
         self.update_id = 1
-        self.tape = Tape(instrument.opening_price)
+        self.tape: Tape = Tape(instrument.opening_price)
         self.spread_ticks = 1
         self.pinned_mark: Decimal | None = None
         self.pinned_index: Decimal | None = None

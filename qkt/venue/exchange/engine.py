@@ -33,17 +33,17 @@ class Engine:
 
     def __init__(self, now_ms: Callable[[], int], seed: int, instruments: Sequence[Instrument]) -> None:
         self.now_ms = now_ms
-        self.random = Random(seed)
-        self.books = {instrument.key: Book(instrument) for instrument in instruments}
+        self.random: Random = Random(seed)
+        self.books: dict[tuple[str, str], Book] = {instrument.key: Book(instrument) for instrument in instruments}
         for book in self.books.values():
             book.tape.price(now_ms(), book.last_price)
-        self.journal = Journal(now_ms)
-        self.margin = Margin(self.books, self.price_in_usd)
-        self.outbox = Outbox(now_ms, self.margin, self.random)
-        self.house = Account("house", "", 0, ZERO, ZERO)
-        self.fee_pot = Account("fees", "", 1, ZERO, ZERO)
+        self.journal: Journal = Journal(now_ms)
+        self.margin: Margin = Margin(self.books, self.price_in_usd)
+        self.outbox: Outbox = Outbox(now_ms, self.margin, self.random)
+        self.house: Account = Account("house", "", 0, ZERO, ZERO)
+        self.fee_pot: Account = Account("fees", "", 1, ZERO, ZERO)
         self.listeners: list[Callable[[Book, str, Decimal, Decimal, int], None]] = []
-        self.ids = Identifiers(self.random, seed)
+        self.ids: Identifiers = Identifiers(self.random, seed)
         self._priority = 0
         self.ledgers: dict[str, Ledger] = {}
         self.on_closed: Callable[[Order], None] = lambda _: None

@@ -14,10 +14,12 @@ from .book import Book
 from .conditionals import Conditionals
 from .engine import Engine
 from .instruments import Instrument
+from .journal import Journal
 from .linear.linear import Linear
 from .linear.positions import Position
 from .linear.rows import position_row
 from .money import ZERO, floor_to_step, wire
+from .outbox import Outbox
 from .requests import TRADED, Amendment, Body, book_of, category_of, order_filter_of, parse_amend, parse_create
 from .retcodes import Refusal, parameter_error
 from .rows import Row, execution_row, order_row
@@ -32,14 +34,14 @@ class Exchange:
 
     def __init__(self, now_ms: Callable[[], int], seed: int, instruments: Sequence[Instrument]) -> None:
         self.now_ms = now_ms
-        self.engine = Engine(now_ms, seed, instruments)
+        self.engine: Engine = Engine(now_ms, seed, instruments)
         self.engine.ledgers["spot"] = SpotLedger(self.engine)
-        self.conditionals = Conditionals(self.engine)
+        self.conditionals: Conditionals = Conditionals(self.engine)
         self.accounts: dict[str, Account] = {}
-        self.linear = Linear(self.engine, self.accounts.values)
-        self.journal = self.engine.journal
-        self.outbox = self.engine.outbox
-        self.books = self.engine.books
+        self.linear: Linear = Linear(self.engine, self.accounts.values)
+        self.journal: Journal = self.engine.journal
+        self.outbox: Outbox = self.engine.outbox
+        self.books: dict[tuple[str, str], Book] = self.engine.books
 
     def add_account(
         self,

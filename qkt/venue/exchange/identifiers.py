@@ -17,7 +17,7 @@ class Identifiers:
     def __init__(self, random: Random, seed: int) -> None:
         self._order_number = 2_000_000_000_000_000_000 + random.randrange(10**9) * _ID_STEP
         self._exec_number = 2_290_000_000_000_000_000 + random.randrange(10**9)
-        self.seq = 118_000_000_000 + random.randrange(10**6)
+        self.seq: int = 118_000_000_000 + random.randrange(10**6)
         """The cross sequence of the last match."""
         self._uuids = Random(f"contracts {seed}")
         self._orders = 0

@@ -127,7 +127,7 @@ class Refusal(Exception):
     def __init__(self, code: int, argument: object = None, *, text: str | None = None) -> None:
         self.code = code
         template = text if text is not None else TEXTS.get(code, "Error")
-        self.text = template.replace("%s", str(argument)) if argument is not None else template
+        self.text: str = template.replace("%s", str(argument)) if argument is not None else template
         super().__init__(f"{code} {self.text}")
 
 

@@ -26,7 +26,7 @@ class Delivery:
 
     def __init__(self, faults: Faults) -> None:
         self._faults = faults
-        self.frames_sent = 0
+        self.frames_sent: int = 0
 
     def send(
         self, session: Session, topic: str, symbol: str, account: str, rows: Rows, encode: Callable[[Rows], str]

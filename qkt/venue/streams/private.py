@@ -64,7 +64,7 @@ class PrivateSession(Session):
         success = isinstance(verdict, Account)
         if isinstance(verdict, Account):
             if self.account is None:
-                self.account = verdict
+                self._log_in(verdict)
                 with self._hub.exclusive():
                     verdict.listeners += 1
                 self._hub.note("stream opened", self, conn_id=self.conn_id)
@@ -83,7 +83,7 @@ class PrivateSession(Session):
                     return
                 problem = f"error:handler not found,topic:{fault.filters.get('topic', topics[0])}"
         if not problem:
-            self.topics |= dict.fromkeys(topics)
+            self.topics.update(dict.fromkeys(topics))
             self._hub.note("stream subscribed", self, topics=",".join(topics))
         self._answer({"success": not problem, "ret_msg": problem, "op": "subscribe"}, message)
 

@@ -44,7 +44,7 @@ class PublicSession(Session):
         self._feed = feed
         feed.sessions[self] = None
         self._hub = hub
-        self.category = self.path.rpartition("/")[2]
+        self.category: str = self.path.rpartition("/")[2]
         self.sent_books: dict[str, dict[str, dict[str, str]]] = {}
         self.sent_updates: dict[str, int] = {}
         self.sent_candles: dict[str, Candle] = {}

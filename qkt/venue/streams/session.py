@@ -72,19 +72,22 @@ class Session(ABC):
 
     def __init__(self, ws: web.WebSocketResponse, request: web.BaseRequest, conn_id: str, idle_limit_s: float) -> None:
         self.ws = ws
-        self.path = request.path
+        self.path: str = request.path
         self.conn_id = conn_id
         self.idle_limit_s = idle_limit_s
         self.topics: dict[str, None] = {}
-        self.half_open = False
-        self.last_active = time.monotonic()
+        self.half_open: bool = False
+        self.last_active: float = time.monotonic()
         self.held: list[tuple[str, str, str]] = []
-        self.delayed = 0
+        self.delayed: int = 0
         self._request = request
         self._queue: deque[str | RawBytes] = deque()
         self._wake = asyncio.Event()
         self._hung = asyncio.Event()
         self._writing = False
+
+    def _log_in(self, account: Account) -> None:
+        self.account = account
 
     @property
     def is_idle(self) -> bool:

@@ -102,7 +102,7 @@ class TradeSession(Session):
             self._answer(message, code=10003, text="Too many sessions under the same UID.")
             self._hub.close_soon(self)
         elif isinstance(verdict, Account):
-            self.account = verdict
+            self._log_in(verdict)
             self._hub.note("trade stream opened", self, conn_id=self.conn_id)
             self._answer(message)
         else:

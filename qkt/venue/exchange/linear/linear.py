@@ -53,16 +53,16 @@ class Linear:
     def __init__(self, engine: Engine, accounts: Callable[[], Iterable[Account]]) -> None:
         self._engine = engine
         self._accounts = accounts
-        self.reduction = Reduction(engine)
-        self.ledger = LinearLedger(engine, self.reduction)
-        self.protection = Protection(engine)
-        self.triggers = Triggers(engine, self.reduction)
+        self.reduction: Reduction = Reduction(engine)
+        self.ledger: LinearLedger = LinearLedger(engine, self.reduction)
+        self.protection: Protection = Protection(engine)
+        self.triggers: Triggers = Triggers(engine, self.reduction)
         self.triggers.on_triggered = self.protection.before_trigger
         self.triggers.settle_down = self.settle_down
-        self.funding = Funding(engine, accounts)
-        self.liquidation = Liquidation(engine, self.ledger, accounts)
-        self.settings = Settings(engine)
-        self.trading_stop = TradingStop(self.protection)
+        self.funding: Funding = Funding(engine, accounts)
+        self.liquidation: Liquidation = Liquidation(engine, self.ledger, accounts)
+        self.settings: Settings = Settings(engine)
+        self.trading_stop: TradingStop = TradingStop(self.protection)
         engine.ledgers["linear"] = self.ledger
         for book in self.books():
             self.funding.open(book)

@@ -27,7 +27,7 @@ class Liquidation:
         self._engine = engine
         self._ledger = ledger
         self._accounts = accounts
-        self.insurance = Account("insurance", "", 2, ZERO, ZERO)
+        self.insurance: Account = Account("insurance", "", 2, ZERO, ZERO)
 
     def check(self) -> bool:
         """Liquidate every account that no longer covers its maintenance margin; True when any was touched."""
