@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types public-types check coverage ci dist verify simulate venue bench bench-quick bench-page bench-venue docs clean
+.PHONY: help install demo test lint types check coverage ci dist verify simulate venue bench bench-quick bench-page bench-venue docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?(.*)/\1|\2/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -26,10 +26,8 @@ lint: $(INSTALLED)  ## ruff: style and format
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 
-types: $(INSTALLED)  ## mypy --strict
+types: $(INSTALLED)  ## mypy --strict, and pyright: the type of every public symbol is known
 	@$(BIN)/mypy
-
-public-types: $(INSTALLED)  ## pyright: the type of every public symbol is known
 	@$(BIN)/python tests/support/public_types.py
 
 check: lint types  ## ruff, mypy --strict and the architecture test

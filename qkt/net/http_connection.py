@@ -212,7 +212,7 @@ class FreshPool(HTTPConnectionPool):
 class FreshTLSPool(FreshPool, HTTPSConnectionPool):
     """`FreshPool` over TLS."""
 
-    ConnectionCls: type[BaseHTTPConnection] | type[BaseHTTPSConnection] = _TrackedTLS
+    ConnectionCls: type[BaseHTTPSConnection] = _TrackedTLS
 
 
 def _exchange(

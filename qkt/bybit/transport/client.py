@@ -171,7 +171,8 @@ class BybitClient(BaseBybitTransport):
             "order_entry": "websocket" if self._by_websocket else "rest",
         }
         observer.attached(settings, self._signer.secrets)
-        self.observer = self._listeners.observer = observer
+        super().observe(observer)
+        self._listeners.observer = observer
         self._rest.observe(observer)
 
     def connect(self) -> None:

@@ -18,7 +18,7 @@ from qkt.bybit.transport.stream_session import has_category, may_hear, share_of
 from qkt.errors import InvalidRequestError
 from qkt.net.callback_queue import CallbackQueue
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 Handler = Callable[..., None]
 _MOST_KNOWN_TOPICS = 200
@@ -57,8 +57,8 @@ class Listeners:
     def __init__(self) -> None:
         self.queue: CallbackQueue | None = None
         self.observer: TransportObserver | None = None
-        self.errors = 0
-        self.gaps = 0
+        self.errors: int = 0
+        self.gaps: int = 0
         self._lock = threading.Lock()
         self._subscriptions: tuple[Subscription, ...] = ()
         self._handlers: dict[str, tuple[Handler, ...]] = {"lost": (), "ready": (), "fault": (), "gap": ()}
