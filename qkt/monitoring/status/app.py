@@ -21,7 +21,7 @@ from qkt.secret import redact
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 _HTML = "text/html; charset=utf-8"
 _TEXT = "text/plain; charset=utf-8"

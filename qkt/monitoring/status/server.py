@@ -46,7 +46,7 @@ class StatusServer:
         self._is_closed = False
         self._close_lock = threading.Lock()
         listening = _bound_socket(host, port)
-        self.port = int(listening.getsockname()[1])
+        self.port: int = int(listening.getsockname()[1])
         self._server: Any = create_server(
             app,
             map=self._sockets,
