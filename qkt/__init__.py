@@ -48,7 +48,7 @@ from qkt.events import (
     PositionReconciled,
     PositionUpdated,
 )
-from qkt.health import Health
+from qkt.health import Alarm, Health
 from qkt.ids import new_client_order_id
 from qkt.model.balances import AccountSummary, CoinBalance, Wallet
 from qkt.model.costs import CostStatement, FundingPayment
@@ -84,6 +84,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = [
     "AccountSummary",
+    "Alarm",
     "BalancesUpdated",
     "BasicBroker",
     "Broker",

@@ -174,9 +174,9 @@ class ReadHealth:
         """False while a domain that keeps failing is left alone."""
         return now_ms >= self._of(domain).retry_from_ms
 
-    def is_venue_down(self) -> bool:
-        """True when every domain has failed several times in a row."""
-        return all(reads.failures > TRIES_BEFORE_ALARM for reads in self._reads.values())
+    def is_venue_down(self, domains: Iterable[str]) -> bool:
+        """True when each of ``domains`` has failed several times in a row."""
+        return all(self._of(domain).failures > TRIES_BEFORE_ALARM for domain in domains)
 
     def retry_all_now(self) -> None:
         """The venue answers again: leave nothing alone any longer."""

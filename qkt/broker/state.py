@@ -75,20 +75,21 @@ class _Transaction:
 class BrokerState:
     """A ledger, its lock, and the broker's episodes of ill health.
 
-    ``source`` is the broker's name in events and alarms. Safe from any thread.
+    ``source`` is the broker's name in events and alarms; ``owner`` marks the orders of earlier runs that are ours. Safe
+    from any thread.
 
     Each change is all or nothing: it is computed first, and storing it in `_pending` decides it. Writing it to the
     books and queueing its events has the same effect when it is repeated, and the next call that takes the lock
     completes what an interrupt (Ctrl-C on the main thread) broke off.
     """
 
-    def __init__(self, *, source: str, bus: EventBus, clock: Clock) -> None:
+    def __init__(self, *, source: str, bus: EventBus, clock: Clock, owner: str | None = None) -> None:
         self.source = source
         self.bus = bus
         self._clock = clock
         # Reentrant, since a signal handler or a finalizer may ask the broker while its thread is inside.
         self._lock = threading.RLock()
-        self._ledger = Ledger()
+        self._ledger = Ledger(owner)
         self._episodes = HealthEpisodes(source)
         self._pending: _Transaction | None = None
         self._journal: dict[int, Change] = {}  # notable changes since the last round, by revision
@@ -456,8 +457,9 @@ class BrokerState:
         if order is None:
             asked = client_order_id if client_order_id is not None else broker_order_id
             raise InvalidRequestError(
-                f"{self.source} knows no order {asked!r}: check the id, or whether it closed longer ago than "
-                "retain_closed_ms"
+                f"{self.source} knows no order {asked!r}: check the id. Orders that closed longer ago than "
+                "retain_closed_ms, or before this broker was built, are not remembered: lookup(), where the broker has "
+                "it, asks the venue about them"
             )
         return order
 

@@ -15,7 +15,7 @@ from typing import ClassVar, Self, TypeVar
 
 import attrs
 
-from qkt.broker.arguments import list_argument
+from qkt.broker.arguments import check_one_id, list_argument
 from qkt.broker.order_queries import OrderQueries
 from qkt.broker.protocol import OrderTypeCapability, SubmitAck
 from qkt.broker.risk import RiskGate, RiskLimits
@@ -38,7 +38,7 @@ from qkt.errors import InvalidRequestError, ReconcileError, VenueUnavailableErro
 from qkt.health import Alarm, Health
 from qkt.ids import validate_owner
 from qkt.model.instruments import InstrumentRules
-from qkt.model.orders import OrderModification, OrderRequest
+from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.net.scheduler import ExecutorScheduler, Scheduler, ThreadScheduler, check_scheduler
 from qkt.reconcile.plan import ReconcileLimits
 from qkt.reconcile.report import Discrepancy, ReconcileReport
@@ -143,7 +143,8 @@ class BybitBroker(OrderQueries):
             source=self.source,
             capabilities=self.capabilities,
         )
-        self._state = BrokerState(source=self.source, bus=bus, clock=self._clock)
+        owner = None if owner is None else validate_owner(owner)
+        self._state = BrokerState(source=self.source, bus=bus, clock=self._clock, owner=owner)
         if self._client.observer is not None:
             settings: dict[str, object] = {
                 "broker": type(self).__name__,
@@ -175,7 +176,7 @@ class BybitBroker(OrderQueries):
             self._background,
             self._clock,
             self._recovery.limits,
-            owner=None if owner is None else validate_owner(owner),
+            owner=owner,
         )
         self._batch_entry = BatchEntry(self._order_entry, self._state)
         self._loop = ReconcileLoop(
@@ -294,9 +295,10 @@ class BybitBroker(OrderQueries):
         return self._order_entry.cancel(self._named_order(client_order_id, broker_order_id))
 
     def cancel_all(self, symbol: str | None = None, *, include_external: bool = False) -> list[SubmitAck]:
-        """Cancel every open order of ours (and the outside ones, if told), each on its own evidence (S84).
+        """Cancel every open order of ours (with ``include_external`` those of others too), each on its own evidence.
 
-        Sent as `cancel_many` sends them: the venue's own cancel-all would leave nothing to tell one order by.
+        Ours are the orders sent by this broker, and those of earlier runs that carry its ``owner``. They are sent as in
+        `cancel_many`: the venue's own cancel-all would leave nothing to report one order by.
         """
         self._state.check_open()
         chosen = [
@@ -384,6 +386,20 @@ class BybitBroker(OrderQueries):
                 f"nothing was sent: the state is {age_ms} ms old and max_staleness_ms is {self._max_staleness_ms}; "
                 "see broker.health for what cannot be read"
             )
+
+    def lookup(self, client_order_id: str | None = None, *, broker_order_id: str | None = None) -> OrderView | None:
+        """Ask the venue about one order now, ended ones and those of other runs included; None when it shows none.
+
+        Orders that this broker knows are brought up to date, and what that changes is published; of others the answer
+        alone is returned. The venue shows unfilled closed orders for a day and filled ones for two years.
+        Raises VenueUnavailableError when the venue could not be asked completely.
+        Source: GET /v5/order/realtime, /v5/order/history, /v5/execution/list (docs v5/order).
+        """
+        self._state.check_open()
+        check_one_id(client_order_id, broker_order_id)
+        view = self._recovery.lookups.find(client_order_id, broker_order_id)
+        self._bus.deliver()
+        return view
 
     # rounds and health
 

@@ -16,11 +16,13 @@ from qkt.broker.state import BrokerState
 from qkt.bybit.queries import BybitQueries
 from qkt.bybit.read_monitor import ReadMonitor
 from qkt.clock import Clock
-from qkt.errors import InvalidRequestError
+from qkt.errors import InvalidRequestError, VenueUnavailableError
 from qkt.model.executions import Execution
+from qkt.model.orders import OrderView
 from qkt.model.reports import OrderReport
 from qkt.net.scheduler import Scheduler
 from qkt.orders.facts import ExecutionReported, OrderReported
+from qkt.orders.ledger import Ledger
 from qkt.orders.order import Order
 from qkt.reconcile.facts import execution_facts, order_facts
 from qkt.reconcile.plan import LookupResult, ReconcileLimits, conclude, name_of, plan_lookups
@@ -110,7 +112,7 @@ class OrderLookup:
         name = name_of(order)
         with self._lock:
             self._last_asked[name] = self._round
-        is_complete = self._ask(order, only_fills=only_fills)
+        is_complete = self._ask(self._queries, order, only_fills=only_fills)
         with self._lock:
             if is_complete:
                 self._failed.discard(name)
@@ -118,11 +120,11 @@ class OrderLookup:
                 self._failed.add(name)
         return is_complete
 
-    def _ask(self, order: Order, *, only_fills: bool) -> bool:
-        begun_ms = self._queries.venue_ms()
+    def _ask(self, queries: BybitQueries, order: Order, *, only_fills: bool) -> bool:
+        begun_ms = queries.venue_ms()
         is_complete, is_unreadable, found = True, False, only_fills
         if not only_fills:
-            answer = self._queries.order(order, with_executions=order.missing_quantity > 0)
+            answer = queries.order(order, with_executions=order.missing_quantity > 0)
             self._absorb_executions(answer.executions)
             self._absorb_rows(answer.rows)
             found = bool(answer.rows.rows or _is_news(answer.executions, order))
@@ -133,7 +135,7 @@ class OrderLookup:
         if known is None:
             return is_complete
         if known.missing_quantity:
-            executions = self._queries.executions_of(known)
+            executions = queries.executions_of(known)
             self._absorb_executions(executions)
             is_unreadable = executions.is_complete and bool(executions.malformed)
             is_complete = executions.is_complete and not is_unreadable
@@ -167,6 +169,45 @@ class OrderLookup:
         if order is None or self._state.is_closed:
             return
         self._monitor.note("lookups", ok=self.ask(order), problem=f"cannot ask about {name_of(order)}")
+
+    def look_up_within(self, budget_ms: int, client_order_id: str | None, broker_order_id: str | None = None) -> bool:
+        """Ask about one known order, for so long at most; False when that was too short or the venue fails."""
+        order = self._state.ask(lambda ledger: ledger.get(client_order_id, broker_order_id))
+        if order is None or self._state.is_closed:
+            return False
+        return self._ask(self._queries.within(budget_ms), order, only_fills=False)
+
+    def find(self, client_order_id: str | None, broker_order_id: str | None) -> OrderView | None:
+        """What the venue says of an order, known or not; None when it shows none.
+
+        A known order is looked up, an unknown one that is open is adopted. One that has ended is read into books of its
+        own: it was over before this broker came, so nothing of it is published.
+
+        Raises VenueUnavailableError when the venue could not be asked completely.
+        """
+        known = self._state.ask(lambda ledger: ledger.get(client_order_id, broker_order_id))
+        if known is not None:
+            if not self.ask(known):
+                raise VenueUnavailableError(f"the venue could not be asked about {name_of(known)}; try again")
+            return self._state.order(client_order_id, broker_order_id).view()
+        answer = self._queries.order_named(client_order_id, broker_order_id)
+        if not answer.is_complete:
+            problems = "; ".join((*answer.rows.problems, *(answer.executions.problems if answer.executions else ())))
+            raise VenueUnavailableError(
+                f"the venue could not be asked about {client_order_id or broker_order_id}: {problems or 'broken rows'}"
+            )
+        at_ms = self._clock.now_ms()
+        rows = order_facts(answer.rows, at_ms=at_ms)
+        executions = answer.executions
+        fills = [] if executions is None else execution_facts(executions, published_from_ms=0, at_ms=at_ms)
+        if any(not fact.report.status.is_final for fact in rows):
+            self._state.absorb(rows)
+            self._absorb_executions(executions)
+            return self._state.order(client_order_id, broker_order_id).view()
+        books = Ledger()
+        books.apply_all([*fills, *rows])
+        order = books.get(client_order_id, broker_order_id)
+        return None if order is None else order.view()
 
     def look_up_later(
         self,

@@ -13,6 +13,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import attrs
+
 from qkt.broker.protocol import SubmitAck, SubmitOutcome
 from qkt.broker.state import BrokerState
 from qkt.bybit.codec.envelope import Envelope, vetted
@@ -52,6 +54,14 @@ CREATE, AMEND, CANCEL = "/v5/order/create", "/v5/order/amend", "/v5/order/cancel
 
 _LOOK_UP_AFTER_MS = 1_000
 
+# A caller of cancel or modify does not wait for a lookup: what is not known by then is looked up in the background.
+_AT_ONCE_MS = 100
+
+
+@attrs.frozen(kw_only=True)
+class CancelFoundNothing(CancelUnanswered):
+    """The venue knows no open order to cancel: it has ended, and the lookup will tell how."""
+
 
 class OrderEntry:
     """Submit, cancel and amend for one broker. Safe from any thread; call it without holding a lock.
@@ -81,7 +91,7 @@ class OrderEntry:
         self._owner = owner
         self._claiming_due = threading.Lock()
 
-    # -- submit ------------------------------------------------------------------------------------------------------
+    # submit
 
     def submit(self, request: OrderRequest) -> SubmitAck:
         """Send an order; see `BybitBroker.submit`."""
@@ -92,9 +102,7 @@ class OrderEntry:
             self._state.begin_submit(self.intend_submit(client_order_id, request, sent_ms))
             fact = self._send(
                 lambda: self.post(CREATE, body),
-                accepted=lambda reply: SubmitAcknowledged(
-                    client_order_id=client_order_id, broker_order_id=_order_id(reply), **self.now()
-                ),
+                accepted=lambda reply: self._acknowledged_submit(client_order_id, reply, sent_ms),
                 refused=lambda error: self.refused_submit(client_order_id, error, sent_ms),
                 unanswered=lambda error: self.unanswered_submit(client_order_id, error, sent_ms),
                 withdrawn=SubmitWithdrawn(client_order_id=client_order_id, **self.now()),
@@ -105,6 +113,13 @@ class OrderEntry:
         except BaseException as interrupt:  # Ctrl-C: an order that was recorded is never left without an answer
             self._state.abandon([self.unanswered_submit(client_order_id, interrupt, sent_ms)])
             raise
+
+    def _acknowledged_submit(self, client_order_id: str, reply: Mapping[str, Any], sent_ms: int) -> AnyFact:
+        """An answer about another order proves nothing about ours."""
+        order_id, link_id = _ids_in(reply)
+        if link_id not in ("", client_order_id):
+            return self.unanswered_submit(client_order_id, _answer_is_about(CREATE, link_id), sent_ms)
+        return SubmitAcknowledged(client_order_id=client_order_id, broker_order_id=order_id, **self.now())
 
     def intend_submit(self, client_order_id: str, request: OrderRequest, sent_ms: int) -> SubmitIntended:
         return SubmitIntended(
@@ -150,7 +165,7 @@ class OrderEntry:
             **self.now(),
         )
 
-    # -- cancel ------------------------------------------------------------------------------------------------------
+    # cancel
 
     def cancel(self, order: Order) -> SubmitAck:
         """Ask for an order's end; see `BybitBroker.cancel`."""
@@ -182,7 +197,9 @@ class OrderEntry:
         sent_ms = self.venue_ms()
         fact = self._send(
             lambda: self.post(CANCEL, body),
-            accepted=lambda _reply: None,
+            accepted=lambda reply: self._confirmed(
+                CANCEL, order, reply, lambda error: self.unanswered_cancel(order, error, sent_ms)
+            ),
             refused=lambda error: self.refused_cancel(order, error, sent_ms),
             unanswered=lambda error: self.unanswered_cancel(order, error, sent_ms),
             withdrawn=CancelWithdrawn(**ids_of(order), **self.now()),
@@ -190,16 +207,22 @@ class OrderEntry:
         return self.settle_cancel(order, fact)
 
     def settle_cancel(self, order: Order, fact: AnyFact | None) -> SubmitAck:
-        """What can be said now; silence is looked up soon."""
+        """The ack for what is known now; what is not known is looked up in the background, never waited for."""
         self._state.bus.deliver()
         match fact:
             case None:
                 return _answer(order, SubmitOutcome.ACCEPTED)
             case CancelRefused(reason=reason):
                 return _answer(order, SubmitOutcome.REJECTED, reason)
-            case _:
+            case CancelFoundNothing(reason=reason):
+                self._look_up_gone(order, then=lambda: self._fail_cancel(order, reason))
+                return _answer(order, SubmitOutcome.REJECTED, reason)
+            case CancelUnanswered(reason=reason):
                 self._soon_look_up(order)
-                return _answer(order, SubmitOutcome.UNKNOWN, getattr(fact, "reason", ""))
+                return _answer(order, SubmitOutcome.UNKNOWN, reason)
+            case _:  # remembered again
+                self._look_up_gone(order)
+                return _answer(order, SubmitOutcome.UNKNOWN, "remembered: sent when the order appears")
 
     def refused_cancel(self, order: Order, error: BybitApiError, sent_ms: int) -> AnyFact:
         """ "Not found" covers filled, cancelled, never existed and not yet visible: query, then decide (S9, S89)."""
@@ -207,11 +230,29 @@ class OrderEntry:
         if found is Verdict.AMBIGUOUS:
             return self.unanswered_cancel(order, error, sent_ms)
         if found is Verdict.GONE:
-            self._lookups.look_up(order.client_order_id or None, order.broker_order_id)
+            is_looked_up = self._look_up_at_once(order)
             known = self._state.order(order.client_order_id or None, order.broker_order_id)
             if known.is_open and not known.has_evidence:
                 return self.intend_cancel(known, is_remembered=True, is_again=True)
+            if known.is_open and not is_looked_up:
+                return CancelFoundNothing(
+                    **ids_of(order), reason=str(error), provable_from_ms=self.venue_ms(), **self.now()
+                )
         return CancelRefused(**ids_of(order), reason=str(error), **self.now())
+
+    def _fail_cancel(self, order: Order, reason: str) -> None:
+        """The order was looked up and still stands: the cancel that did not find it has failed."""
+        known = self._state.order(order.client_order_id or None, order.broker_order_id)
+        if known.is_open and known.cancel is not None and known.cancel.unanswered == reason:
+            self._state.absorb([CancelRefused(**ids_of(order), reason=reason, **self.now())])
+
+    def _look_up_at_once(self, order: Order) -> bool:
+        """Ask what became of an order, in the moment a caller does not notice; False when that was too short."""
+        return self._lookups.look_up_within(_AT_ONCE_MS, order.client_order_id or None, order.broker_order_id)
+
+    def _look_up_gone(self, order: Order, then: Callable[[], object] = lambda: None) -> None:
+        ids = (order.client_order_id or None, order.broker_order_id)
+        self._lookups.look_up_later(self._background, 0, *ids, then=then)
 
     def unanswered_cancel(self, order: Order, error: BaseException, sent_ms: int) -> CancelUnanswered:
         return CancelUnanswered(
@@ -240,7 +281,7 @@ class OrderEntry:
                 )
                 raise
 
-    # -- modify ------------------------------------------------------------------------------------------------------
+    # modify
 
     def modify(self, order: Order, changes: OrderModification) -> SubmitAck:
         """Ask for other terms; see `BybitBroker.modify`."""
@@ -257,7 +298,9 @@ class OrderEntry:
                 return too_late
             fact = self._send(
                 lambda: self.post(AMEND, body),
-                accepted=lambda _reply: None,
+                accepted=lambda reply: self._confirmed(
+                    AMEND, order, reply, lambda error: self._unanswered_modify(order, error, sent_ms)
+                ),
                 refused=lambda error: self._refused_modify(order, error, sent_ms),
                 unanswered=lambda error: self._unanswered_modify(order, error, sent_ms),
                 withdrawn=ModifyWithdrawn(**ids_of(order), **self.now()),
@@ -281,8 +324,8 @@ class OrderEntry:
         found = verdict(error.ret_code, Operation.AMEND)
         if found is Verdict.AMBIGUOUS:
             return self._unanswered_modify(order, error, sent_ms)
-        if found is Verdict.GONE:
-            self._lookups.look_up(order.client_order_id or None, order.broker_order_id)
+        if found is Verdict.GONE and not self._look_up_at_once(order):
+            self._look_up_gone(order)
         return ModifyRefused(**ids_of(order), reason=str(error), **self.now())
 
     def _unanswered_modify(self, order: Order, error: BaseException, sent_ms: int) -> ModifyUnanswered:
@@ -293,7 +336,7 @@ class OrderEntry:
             **self.now(),
         )
 
-    # -- sending -----------------------------------------------------------------------------------------------------
+    # sending
 
     def post(self, path: str, body: Mapping[str, Any]) -> Envelope:
         """One write. An error envelope that a transport of the user's own returned is a refusal all the same."""
@@ -329,6 +372,18 @@ class OrderEntry:
         if fact is not None:
             self._state.absorb([fact])
         return fact
+
+    @staticmethod
+    def _confirmed(
+        path: str, order: Order, reply: Mapping[str, Any], unanswered: Callable[[OutcomeUnknownError], AnyFact]
+    ) -> AnyFact | None:
+        """Nothing to learn from an answer about this order; one about another order proves nothing."""
+        order_id, link_id = _ids_in(reply)
+        if order_id and order.broker_order_id and order_id != order.broker_order_id:
+            return unanswered(_answer_is_about(path, order_id))
+        if link_id and order.client_order_id and link_id != order.client_order_id:
+            return unanswered(_answer_is_about(path, link_id))
+        return None
 
     def _provable_from_ms(self, error: BaseException, sent_ms: int) -> int:
         """When the request can no longer arrive: silence is bounded by the receive window, a busy backend is not."""
@@ -383,9 +438,18 @@ def order_filter_of(order: Order) -> str:
     return order.order_filter if waits else ""
 
 
-def _order_id(reply: Mapping[str, Any]) -> str:
+def _ids_in(reply: Mapping[str, Any]) -> tuple[str, str]:
+    """The venue's id and ours, as an answer names the order it is about; "" where it does not."""
     result = reply.get("result")
-    return str(result.get("orderId") or "") if isinstance(result, dict) else ""
+    if not isinstance(result, dict):
+        return "", ""
+    return str(result.get("orderId") or ""), str(result.get("orderLinkId") or "")
+
+
+def _answer_is_about(path: str, other_id: str) -> OutcomeUnknownError:
+    return OutcomeUnknownError(
+        f"POST {path} was answered about another order, {other_id!r}; ours is looked up, do not resend", path=path
+    )
 
 
 def _answer(order: Order, outcome: SubmitOutcome, reason: str = "") -> SubmitAck:

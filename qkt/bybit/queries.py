@@ -8,6 +8,7 @@ Source: docs v5/order/open-order, v5/order/order-list, v5/order/execution, v5/ac
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from itertools import product
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import attrs
 
 from qkt.bybit.codec.balances import PATH as WALLET
-from qkt.bybit.codec.balances import BybitBalanceTranslator
+from qkt.bybit.codec.balances import BybitBalanceTranslator, account_of
 from qkt.bybit.codec.envelope import Envelope, vetted
 from qkt.bybit.codec.executions import is_fill, to_execution
 from qkt.bybit.codec.order_requests import CONDITIONAL
@@ -26,9 +27,9 @@ from qkt.bybit.codec.rows import parse_rows
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.bybit.transport.protocol import CompleteTransport
 from qkt.bybit.transport.read_scope import ReadScope
-from qkt.clock import Clock
+from qkt.clock import Clock, SystemClock
 from qkt.errors import QktError, VenueUnavailableError
-from qkt.model.balances import CoinBalance
+from qkt.model.balances import AccountSummary, CoinBalance
 from qkt.model.executions import Execution
 from qkt.model.reports import OrderReport
 from qkt.orders.order import Order
@@ -84,6 +85,13 @@ class OrderAnswer:
         return all(read.is_complete and not read.malformed for read in reads)
 
 
+@attrs.frozen(kw_only=True)
+class WalletRead(Read[tuple[str, CoinBalance]]):
+    """The coins of an account, and its account-level amounts."""
+
+    account: AccountSummary = attrs.field(factory=AccountSummary)
+
+
 class BybitQueries:
     """Typed reads of one category through a transport.
 
@@ -97,10 +105,19 @@ class BybitQueries:
         self._clock = clock
         self._scope = ReadScope()
         self._is_brief = False
+        self._machine = SystemClock()  # a deadline is real, whatever clock dates the reads
+        self._deadline_ms: int | None = None
 
     def read_briefly(self) -> None:
         """From now on one short try per request: a failing path must not hold up the others."""
         self._is_brief = True
+
+    def within(self, budget_ms: int) -> BybitQueries:
+        """The same queries, of which all together may take so long; afterwards they fail without being sent."""
+        hurried = copy.copy(self)
+        hurried._is_brief = True
+        hurried._deadline_ms = self._machine.monotonic_ms() + budget_ms
+        return hurried
 
     def cut(self, reason: str) -> None:
         """End the reads under way and refuse later ones: the broker closes."""
@@ -173,31 +190,51 @@ class BybitQueries:
             yield partial(self._orders, "lookup", REALTIME, {**named, "orderFilter": CONDITIONAL})
         yield from self._history(order, named)
 
+    def order_named(self, client_order_id: str | None, broker_order_id: str | None) -> OrderAnswer:
+        """An order of which nothing but an id is known: everything the venue shows of it, ended or not.
+
+        Executions are shown for two years whatever their age; they say where in the history the order's row is.
+        """
+        ids = {"orderLinkId": client_order_id} if client_order_id else {"orderId": broker_order_id or ""}
+        reads: list[Read[OrderReport]] = []
+        for settled_in in _SETTLED_IN[self._category]:
+            reads.append(self._orders("lookup", REALTIME, {"category": self._category, **ids, **settled_in}))
+        reads.append(self._orders("lookup", HISTORY, {"category": self._category, **ids}))
+        executions = self._executions({"category": self._category, **ids, "limit": _EXECUTION_LIMIT})
+        if executions.rows and not any(read.rows for read in reads):
+            times = [execution.exec_time_ms for execution in executions.rows]
+            around = (self.oldest_ms(min(times) - _LONGEST_WINDOW_MS), max(times) + _LONGEST_WINDOW_MS)
+            for begin_ms, until_ms in windows(*around, _LONGEST_WINDOW_MS):
+                times_asked = {"startTime": begin_ms, "endTime": min(until_ms, self.venue_ms())}
+                reads.append(self._orders("lookup", HISTORY, {"category": self._category, **ids, **times_asked}))
+                if reads[-1].rows or not reads[-1].is_complete or until_ms >= self.venue_ms():
+                    break
+        return OrderAnswer(rows=merged("lookup", reads, key=_order_key, fuller=_newer_row), executions=executions)
+
     def executions_of(self, order: Order) -> Read[Execution]:
         """Every execution of one order, whenever it was (the venue ignores all other filters then)."""
         return self._executions({**self._named(order), "limit": _EXECUTION_LIMIT})
 
-    def wallet(self, account_type: str) -> Read[tuple[str, CoinBalance]]:
-        """Every coin with a balance."""
+    def wallet(self, account_type: str) -> WalletRead:
+        """Every coin with a balance, and the account as a whole."""
         begun_ms, started = self.venue_ms(), self._clock.monotonic_ms()
+        coins: Mapping[str, CoinBalance] = {}
+        summary = AccountSummary()
+        problems: tuple[str, ...] = ()
         try:
-            envelope = self._get(WALLET, {"accountType": account_type})
-            coins = BybitBalanceTranslator.coins(envelope)
+            row = BybitBalanceTranslator.account(self._get(WALLET, {"accountType": account_type}))
+            coins, summary = BybitBalanceTranslator.coins_of(row), account_of(row, as_of_ms=begun_ms)
         except QktError as error:
-            return Read(
-                path="balances",
-                completeness=Completeness.FAILED,
-                problems=(str(error),),
-                begun_ms=begun_ms,
-                duration_ms=self._clock.monotonic_ms() - started,
-            )
-        return Read(
+            problems = (str(error),)
+        return WalletRead(
             path="balances",
-            completeness=Completeness.COMPLETE,
+            completeness=Completeness.FAILED if problems else Completeness.COMPLETE,
             rows=tuple(coins.items()),
+            problems=problems,
             begun_ms=begun_ms,
-            pages=1,
+            pages=0 if problems else 1,
             duration_ms=self._clock.monotonic_ms() - started,
+            account=summary,
         )
 
     def positions(self) -> Read[VenuePosition]:
@@ -291,7 +328,8 @@ class BybitQueries:
         """Ask the transport. Whatever one of the user's own raises is a read that failed, and never ends a round."""
         try:
             if self._is_brief:
-                envelope = self._client.read_once(path, query, timeout_ms=_READ_TIMEOUT_MS, scope=self._scope)
+                timeout_ms = self._timeout_ms(path)
+                envelope = self._client.read_once(path, query, timeout_ms=timeout_ms, scope=self._scope)
             else:
                 envelope = self._client.get_signed(path, query)
         except QktError:
@@ -299,6 +337,14 @@ class BybitQueries:
         except Exception as error:
             raise VenueUnavailableError(f"GET {path} failed in the transport: {error!r}", path=path) from error
         return vetted(path, envelope, is_write=False)
+
+    def _timeout_ms(self, path: str) -> int:
+        if self._deadline_ms is None:
+            return _READ_TIMEOUT_MS
+        left_ms = self._deadline_ms - self._machine.monotonic_ms()
+        if left_ms <= 0:
+            raise VenueUnavailableError(f"GET {path} was not sent: the time for it is up", path=path)
+        return left_ms
 
 
 def _is_about(order: Order, row: OrderReport) -> bool:

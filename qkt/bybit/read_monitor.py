@@ -66,7 +66,7 @@ class ReadMonitor:
     def is_venue_down(self) -> bool:
         """True when every domain has failed several times in a row."""
         with self._lock:
-            return self._reads.is_venue_down()
+            return self._reads.is_venue_down(self._domains)
 
     def age_ms(self, domain: str) -> int | None:
         """How long ago a domain was last read completely; None before the first time."""

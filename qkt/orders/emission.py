@@ -44,7 +44,7 @@ def emit_events(order: OrderDraft, news: News, fact: Fact) -> tuple[OrderEvent, 
             _accepted(
                 client_order_id=order.client_order_id,
                 broker_order_id=order.broker_order_id,
-                external=order.external,
+                external=order.is_external,
                 origin=fact.origin,
                 symbol=order.symbol,
             )
@@ -86,7 +86,7 @@ def _tell_requests(order: OrderDraft, news: News, fact: Fact, events: list[Order
             OrderModified(
                 client_order_id=order.client_order_id,
                 broker_order_id=order.broker_order_id,
-                external=order.external,
+                external=order.is_external,
                 origin=fact.origin,
                 reason=news.modified,
                 new_quantity=order.terms.quantity,
@@ -103,7 +103,7 @@ def _tell_requests(order: OrderDraft, news: News, fact: Fact, events: list[Order
             OrderStatusUnknown(
                 client_order_id=order.client_order_id,
                 broker_order_id=order.broker_order_id,
-                external=order.external,
+                external=order.is_external,
                 origin=fact.origin,
                 since_ms=news.unknown_since_ms,
                 reason=news.unknown_reason,
@@ -127,7 +127,7 @@ def _failed(
     return event(
         client_order_id=order.client_order_id,
         broker_order_id=order.broker_order_id,
-        external=order.external,
+        external=order.is_external,
         origin=fact.origin,
         reason=reason,
     )
@@ -141,7 +141,7 @@ def _fill_event(
     return event(
         client_order_id=order.client_order_id,
         broker_order_id=order.broker_order_id,
-        external=order.external,
+        external=order.is_external,
         origin=fact.origin,
         symbol=fill.symbol,
         side=fill.side,
@@ -164,7 +164,7 @@ def _terminal_event(order: OrderDraft, fact: Fact) -> OrderEvent:
         return _filled(
             client_order_id=order.client_order_id,
             broker_order_id=order.broker_order_id,
-            external=order.external,
+            external=order.is_external,
             origin=fact.origin,
             symbol=order.symbol,
             side=order.side or Side.BUY,
@@ -177,7 +177,7 @@ def _terminal_event(order: OrderDraft, fact: Fact) -> OrderEvent:
     return ended(
         client_order_id=order.client_order_id,
         broker_order_id=order.broker_order_id,
-        external=order.external,
+        external=order.is_external,
         origin=fact.origin,
         reason=order.terminal.reason,
         cum_quantity=order.cum_quantity,

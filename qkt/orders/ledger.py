@@ -20,6 +20,7 @@ import attrs
 
 from qkt.errors import InvalidRequestError
 from qkt.events import OrderEvent
+from qkt.ids import owner_of
 from qkt.orders.audit import AuditRecord, record_of
 from qkt.orders.deferred import DeferredRows, RowFact, row_of
 from qkt.orders.facts import (
@@ -87,9 +88,13 @@ _commit = constructor(Commit)
 
 
 class Ledger:
-    """Every order this broker knows, by both ids."""
+    """Every order this broker knows, by both ids.
 
-    def __init__(self) -> None:
+    ``owner``: orders whose client order id carries it were sent by an earlier run, and are ours.
+    """
+
+    def __init__(self, owner: str | None = None) -> None:
+        self._owner = owner
         self.revision: int = 0
         self._orders = OrderStore()
         self._next_key = 0
@@ -178,7 +183,10 @@ class Ledger:
                 return _commit(fact=fact, revision=self.revision, cause=cause)
             key = self._own_order_named(fact)
         if key is None:
-            after, events = apply(new_order(fact), fact)
+            found = new_order(fact)
+            if self._owner is not None and owner_of(found.client_order_id) == self._owner:
+                found = attrs.evolve(found, is_owned=True)
+            after, events = apply(found, fact)
             return self._commit_of(self._next_key, None, after, fact, events)
         if isinstance(fact, ExecutionReported) and self._orders.is_compressed_with(key, fact.execution.exec_id):
             return _commit(fact=fact, revision=self.revision)  # published long ago

@@ -146,6 +146,7 @@ class OrderDraft:
     order_filter: str = ""
     external: bool = False
     details: OrderDetails = PLAIN
+    is_owned: bool = False
     terms: Terms
 
     sent_ms: int | None = None
@@ -171,6 +172,11 @@ class OrderDraft:
     is_accepted_published: bool = False
     is_terminal_published: bool = False
     updated_ms: int = 0
+
+    @property
+    def is_external(self) -> bool:
+        """True for an order of others: not sent by this broker (``external``), nor by an earlier run of its owner."""
+        return self.external and not self.is_owned
 
     @property
     def filled_quantity(self) -> Decimal:
@@ -270,7 +276,7 @@ class OrderDraft:
             venue_status=self.venue_status,
             is_open=self.is_open,
             is_unresolved=self.is_unresolved,
-            external=self.external,
+            external=self.is_external,
             cum_quantity=self.cum_quantity,
             leaves_quantity=self.leaves_quantity,
             avg_price=self.average_price,

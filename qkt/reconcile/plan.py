@@ -191,11 +191,29 @@ def _judge_unanswered(order: Order, lookups: tuple[int, ...], at_ms: int, limits
     conclusive = [begun_ms for begun_ms in lookups if begun_ms > order.unanswered_submit.provable_from_ms]
     if not conclusive or conclusive[-1] - conclusive[0] < limits.between_lookups_ms:
         return []
+    if _is_past_retention(order, conclusive[0], limits):
+        # it may have arrived, ended unfilled, and be shown no longer: it is over, and nothing proves that it never was
+        return [_aged_out(order, at_ms)]
     if order.unanswered_submit.is_duplicate_id:  # the order that has the id is too old to be shown: it is not ours
         return [_refused_as_used(order, at_ms)]
     return [
         NonArrivalProved(client_order_id=order.client_order_id, reason=NEVER_ARRIVED, at_ms=at_ms, origin="reconcile")
     ]
+
+
+def _is_past_retention(order: Order, begun_ms: int, limits: ReconcileLimits) -> bool:
+    """True when the venue has stopped showing what the request could have become: an order that ended unfilled."""
+    sent_ms = order.sent_ms if order.sent_ms is not None else order.created_ms
+    return begun_ms - sent_ms >= limits.unfilled_retention_ms
+
+
+def _aged_out(order: Order, at_ms: int) -> AgedOut:
+    return AgedOut(
+        client_order_id=order.client_order_id,
+        broker_order_id=order.broker_order_id,
+        at_ms=at_ms,
+        origin="reconcile",
+    )
 
 
 def _refused_as_used(order: Order, at_ms: int) -> SubmitRefused:
@@ -212,14 +230,13 @@ def _judge_absent(
     last_seen_ms = last_seen_ms or order.created_ms
     is_past_retention = answer.begun_ms - last_seen_ms >= limits.unfilled_retention_ms
     if is_past_retention and order.cum_quantity == 0:
-        return [
-            AgedOut(
-                client_order_id=order.client_order_id,
-                broker_order_id=order.broker_order_id,
-                at_ms=at_ms,
-                origin="reconcile",
-            )
-        ]
+        return [_aged_out(order, at_ms)]
+    return _status_unknown(
+        order, lookups, at_ms, "in no open list, and realtime, history and executions do not know it"
+    )
+
+
+def _status_unknown(order: Order, lookups: tuple[int, ...], at_ms: int, reason: str) -> list[AnyFact]:
     if order.is_status_unknown:
         return []
     return [
@@ -227,7 +244,7 @@ def _judge_absent(
             client_order_id=order.client_order_id,
             broker_order_id=order.broker_order_id,
             since_ms=lookups[0],
-            reason="in no open list, and realtime, history and executions do not know it",
+            reason=reason,
             at_ms=at_ms,
             origin="reconcile",
         )

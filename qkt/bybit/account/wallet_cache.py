@@ -10,16 +10,19 @@ from typing import Any
 import attrs
 
 from qkt.bybit.account.registry import PerClient
-from qkt.bybit.codec.balances import BybitBalanceTranslator
+from qkt.bybit.codec.balances import BybitBalanceTranslator, account_of
 from qkt.bybit.codec.frames import created_ms_of
-from qkt.bybit.queries import BybitQueries
+from qkt.bybit.queries import BybitQueries, WalletRead
 from qkt.bybit.transport.protocol import CompleteTransport
-from qkt.errors import QktError, VenueUnavailableError
+from qkt.errors import QktError, VenueProtocolError, VenueUnavailableError
 from qkt.model.balances import CoinBalance, Wallet
 from qkt.reconcile.snapshot import Completeness, Read
 from qkt.reconcile.wallet import WalletBook
 
 _SHARED_FOR_MS = 1_000
+
+# The venue's clocks and our measurement of them differ by less; a date further ahead is a mistake.
+_AHEAD_AT_MOST_MS = 2_000
 
 
 class WalletCache:
@@ -42,7 +45,8 @@ class WalletCache:
             if read.is_complete:
                 try:
                     with self._lock:
-                        self._book = self._book.after_read(dict(read.rows), read.begun_ms)
+                        book = self._book.after_read(dict(read.rows), read.begun_ms)
+                        self._book = book.with_account(read.account) if isinstance(read, WalletRead) else book
                         self._write()
                 except QktError as error:
                     return attrs.evolve(read, completeness=Completeness.FAILED, problems=(str(error),))
@@ -50,18 +54,24 @@ class WalletCache:
             return read
 
     def absorb_frame(self, frame: Mapping[str, Any], account_type: str, *, received_ms: int) -> None:
-        """Join a wallet frame; one without a date is as old as its arrival, in venue time.
+        """Join a wallet frame; one without a date, or dated ahead of venue time, is as old as its arrival.
 
         Raises VenueProtocolError when it cannot be read.
         """
         created_ms = created_ms_of(frame) or received_ms
+        if created_ms > received_ms + _AHEAD_AT_MOST_MS:
+            created_ms = received_ms
         data = frame.get("data")
         for account in data if isinstance(data, list) else [data]:
-            if isinstance(account, dict) and account.get("accountType", account_type) != account_type:
+            if not isinstance(account, dict):
+                raise VenueProtocolError("the account row is no object", path="wallet frame")
+            if account.get("accountType", account_type) != account_type:
                 continue  # another of the user's accounts
             coins = BybitBalanceTranslator.coins_of(account)
+            summary = account_of(account, as_of_ms=created_ms)
             with self._lock:
-                self._book = self._book.after_frame(coins, created_ms)
+                book = self._book.after_frame(coins, created_ms)
+                self._book = book.with_account(summary)
                 self._write()
 
     @property

@@ -13,7 +13,7 @@ from qkt.bybit.codec.bounds import required_text
 from qkt.bybit.codec.envelope import check_envelope, decode
 from qkt.errors import VenueProtocolError
 from qkt.model.balances import AccountSummary, CoinBalance
-from qkt.money import ZERO, optional_from_wire
+from qkt.money import ZERO, exact_difference, optional_from_wire
 from qkt.readonly import ReadOnlyDict
 from qkt.reconcile.snapshot import listed
 
@@ -35,6 +35,11 @@ class BybitBalanceTranslator:
     @staticmethod
     def coins(envelope: Mapping[str, Any] | str) -> Mapping[str, CoinBalance]:
         """Coin -> total, locked and available."""
+        return BybitBalanceTranslator.coins_of(BybitBalanceTranslator.account(envelope))
+
+    @staticmethod
+    def account(envelope: Mapping[str, Any] | str) -> Mapping[str, Any]:
+        """The account row of an envelope; raises as `parse` does."""
         decoded = decode(envelope) if isinstance(envelope, str) else dict(envelope)
         accounts = listed(check_envelope(PATH, decoded, is_write=False), PATH)
         if not accounts:
@@ -43,7 +48,10 @@ class BybitBalanceTranslator:
                 "a failed read and not an empty wallet",
                 path=PATH,
             )
-        return BybitBalanceTranslator.coins_of(accounts[0])
+        row = accounts[0]
+        if not isinstance(row, dict):
+            raise VenueProtocolError("the account row is no object", path=PATH)
+        return row
 
     @staticmethod
     def coins_of(account: object) -> Mapping[str, CoinBalance]:
@@ -86,7 +94,7 @@ def _balance(row: Mapping[str, Any]) -> CoinBalance:
     """``walletBalance`` includes what was borrowed since 2025-09 (docs changelog): free cash leaves that out.
 
     What contracts hold as initial margin is not free either (docs v5/account/wallet-balance, availableToWithdraw); in
-    portfolio margin the venue leaves it blank.
+    portfolio margin the venue leaves it blank, and what is free is not known.
     """
     total = optional_from_wire(row.get("walletBalance"))
     locked = optional_from_wire(row.get("locked"))
@@ -95,8 +103,11 @@ def _balance(row: Mapping[str, Any]) -> CoinBalance:
     order_margin = optional_from_wire(row.get("totalOrderIM"))
     bonus = optional_from_wire(row.get("bonus")) or ZERO
     available = None
-    if total is not None and locked is not None:
-        available = total - borrowed - locked - (position_margin or ZERO) - (order_margin or ZERO) - bonus
+    is_margin_told = "" not in (row.get("totalPositionIM"), row.get("totalOrderIM"))
+    if total is not None and locked is not None and is_margin_told:
+        available = total
+        for bound in (borrowed, locked, position_margin or ZERO, order_margin or ZERO, bonus):
+            available = exact_difference(available, bound)
     return CoinBalance(
         total=total,
         locked=locked,

@@ -63,6 +63,7 @@ _REFUSED_ANYWHERE = frozenset(
         10017,  # route not found
         10024,
         10029,  # compliance, symbol whitelist
+        10032,  # demo trading does not support the request
         100028,
         10404,
         110018,
