@@ -21,6 +21,7 @@ from typing import Any, Self
 import requests
 
 from qkt.bybit.codec.envelope import Envelope, check_envelope, decode
+from qkt.bybit.transport.permitted import PermittedRequest
 from qkt.bybit.transport.protocol import BaseBybitTransport, BatchListener, FrameListener, StreamFault
 from qkt.errors import InvalidRequestError, OutcomeUnknownError, QktError, VenueUnavailableError
 from qkt.model.balances import CoinBalance, Wallet
@@ -83,10 +84,16 @@ class _Responses(dict[str, Response]):
 
 
 class RecordedRequest(Mapping[str, Any]):
-    """One request: ``.path`` and ``.body`` (a write) or ``.query`` (a read); also a mapping of what was sent."""
+    """One request: ``.path`` and ``.body`` (a write) or ``.query`` (a read); also a mapping of what was sent.
 
-    def __init__(self, path: str, sent: Mapping[str, Any], *, is_write: bool) -> None:
+    ``permitted`` is the request as a journal permitted it, with its time stamp; None for every other.
+    """
+
+    def __init__(
+        self, path: str, sent: Mapping[str, Any], *, is_write: bool, permitted: PermittedRequest | None = None
+    ) -> None:
         self.path = path
+        self.permitted = permitted
         self.is_write = is_write
         self._sent = dict(sent)
 
@@ -136,6 +143,7 @@ class FakeBybitClient(BaseBybitTransport):
     account_type: str = "UNIFIED"
     recv_window_ms: int = 5_000
     clock_offset_ms: int = 0
+    user_id: int = 7001
     topic_faults: Mapping[str, StreamFault] = MappingProxyType({})
 
     def __init__(
@@ -200,6 +208,10 @@ class FakeBybitClient(BaseBybitTransport):
     def post_signed(self, path: str, body: Mapping[str, Any]) -> Envelope:
         """Answer a write."""
         return self._answer(RecordedRequest(path, body, is_write=True))
+
+    def post_permitted(self, request: PermittedRequest) -> Envelope:
+        """Answer a write that a journal permitted."""
+        return self._answer(RecordedRequest(request.path, json.loads(request.body), is_write=True, permitted=request))
 
     def subscribe(self, topic: str, listener: FrameListener) -> None:
         """Hear a topic."""
@@ -342,6 +354,8 @@ class FakeBybitClient(BaseBybitTransport):
             result = {"timeSecond": str(now_ns // 10**9), "timeNano": str(now_ns)}
         elif request.path == "/v5/market/instruments-info":
             result["list"] = [_instrument(symbol) for symbol in self.symbols]
+        elif request.path == "/v5/user/query-api":
+            result = {"userID": self.user_id}
         elif request.path == "/v5/order/create":
             order_id = f"fake-{next(self._order_ids)}"
             result = {"orderId": order_id, "orderLinkId": request.get("orderLinkId", "")}

@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any, cast
 
 from qkt.bybit.codec.envelope import Envelope
+from qkt.bybit.transport.permitted import PermittedRequest
 from qkt.bybit.transport.protocol import (
     BaseBybitTransport,
     BatchListener,
@@ -128,6 +129,11 @@ class TransportAdapter(BaseBybitTransport):
             return super().read_once(path, query, timeout_ms=timeout_ms, scope=scope)
         return cast(Envelope, own(path, query, timeout_ms=timeout_ms, scope=scope))
 
+    def post_permitted(self, request: PermittedRequest) -> Envelope:
+        """See `BaseBybitTransport`."""
+        own = self._own.get("post_permitted")
+        return super().post_permitted(request) if own is None else cast(Envelope, own(request))
+
     def subscribe_batch(self, topics: Iterable[str], listener: BatchListener) -> None:
         """See `BaseBybitTransport`."""
         own = self._own.get("subscribe_batch")
@@ -159,7 +165,17 @@ class TransportAdapter(BaseBybitTransport):
         return repr(self._client)
 
 
-_OPTIONAL_METHODS = ("connect", "close", "venue_ms", "read_once", "subscribe_batch", "forget", "on_fault", "on_gap")
+_OPTIONAL_METHODS = (
+    "connect",
+    "close",
+    "venue_ms",
+    "read_once",
+    "post_permitted",
+    "subscribe_batch",
+    "forget",
+    "on_fault",
+    "on_gap",
+)
 
 _adapters: weakref.WeakValueDictionary[int, TransportAdapter] = weakref.WeakValueDictionary()
 _lock = threading.Lock()

@@ -32,6 +32,7 @@ from qkt.bybit.transport.config import (
 )
 from qkt.bybit.transport.listeners import Listeners
 from qkt.bybit.transport.observer import TransportObserver
+from qkt.bybit.transport.permitted import PermittedRequest
 from qkt.bybit.transport.protocol import BaseBybitTransport, BatchListener, FrameListener, StreamFault
 from qkt.bybit.transport.rate_limits import account_budget, address_budget
 from qkt.bybit.transport.read_scope import ReadScope
@@ -485,6 +486,15 @@ class BybitClient(BaseBybitTransport):
         """
         self._check_process()
         return self._rest.post(path, body)
+
+    def post_permitted(self, request: PermittedRequest) -> Envelope:
+        """Write exactly what a journal permitted, once and by REST, whatever ``order_entry`` says.
+
+        Nothing of it is signed anew: after 10002 or 10006 the caller asks for another permit. Raises what `post_signed`
+        raises.
+        """
+        self._check_process()
+        return self._rest.post_permitted(request)
 
     def key_days_left(self) -> int | None:
         """Whole days until the API key ends, None for a key without an end; one read.

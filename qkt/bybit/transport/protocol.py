@@ -27,8 +27,9 @@ import attrs
 
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.transport.observer import TransportObserver
+from qkt.bybit.transport.permitted import PermittedRequest
 from qkt.bybit.transport.read_scope import ReadScope
-from qkt.errors import VenueUnavailableError
+from qkt.errors import InvalidRequestError, VenueUnavailableError
 from qkt.model.balances import Wallet
 
 FrameListener = Callable[[Envelope], None]
@@ -169,6 +170,17 @@ class BaseBybitTransport:
             raise VenueUnavailableError(f"GET {path}: the broker was closed", path=path)
         return self.get_signed(path, query)
 
+    def post_permitted(self, request: PermittedRequest) -> Envelope:
+        """Write exactly ``request``, once: its time stamp, receive window and body as they are, and no retry.
+
+        Raises what `BybitTransport.post_signed` raises. The default refuses: a transport that stamps or repeats by
+        itself must not send what a journal permitted.
+        """
+        raise InvalidRequestError(
+            f"{type(self).__name__} cannot send {request.path} with a given time stamp: implement post_permitted to "
+            "use a journal with it"
+        )
+
     def subscribe(self, topic: str, listener: FrameListener) -> None:
         """Hear a topic; see `BybitTransport.subscribe`."""
         raise NotImplementedError
@@ -219,6 +231,8 @@ class CompleteTransport(BybitTransport, Protocol):
     def read_once(
         self, path: str, query: Mapping[str, Any], *, timeout_ms: int, scope: ReadScope | None = None
     ) -> Envelope: ...
+
+    def post_permitted(self, request: PermittedRequest) -> Envelope: ...
 
     def subscribe_batch(self, topics: Iterable[str], listener: BatchListener) -> None: ...
 

@@ -14,6 +14,8 @@ from qkt.bybit.codec.bounds import MAX_BODY_BYTES
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.transport.encoding import body_text, query_string
 from qkt.bybit.transport.observer import TransportObserver
+from qkt.bybit.transport.permitted import PermittedRequest
+from qkt.bybit.transport.permitted_call import PermittedCall
 from qkt.bybit.transport.rate_limits import AccountBudget, AddressBudget
 from qkt.bybit.transport.read_scope import ReadScope
 from qkt.bybit.transport.rest_call import RestCall, measure_clock
@@ -104,6 +106,14 @@ class RestClient:
             call = RestCall(self._context, "POST", path, payload, category, units=units)
         try:
             return call.write()
+        except OutcomeUnknownError:
+            self.stats.add(unknown_writes=1)
+            raise
+
+    def post_permitted(self, request: PermittedRequest) -> Envelope:
+        """Write exactly what was permitted, once, by REST; raises what `post` raises."""
+        try:
+            return PermittedCall(self._context, request).write()
         except OutcomeUnknownError:
             self.stats.add(unknown_writes=1)
             raise

@@ -80,6 +80,8 @@ class RestCall:
         self._units = units
         self._is_write = method == "POST"
         self._deadline_ms = context.machine.monotonic_ms() + (call_ms or context.timeouts.call_ms)
+        self._recv_window_ms = context.recv_window_ms
+        self._patience_ms = context.timeouts.write_budget_ms
         self._clock_tries = 0
         self._attempts = 0
         self._last_failure = ""
@@ -228,7 +230,7 @@ class RestCall:
             return {}
         context = self._context
         self._signed_ms = context.venue_clock.now_ms()
-        headers = context.signer.headers(self._signed_ms, context.recv_window_ms, self._payload)
+        headers = context.signer.headers(self._signed_ms, self._recv_window_ms, self._payload)
         return {**headers, "Content-Type": "application/json"} if self._is_write else headers
 
     def _wait_for_room(self) -> None:
@@ -238,7 +240,7 @@ class RestCall:
         if self._is_signed and not context.venue_clock.is_trustworthy and context.may_measure_clock():
             self._resynchronise()
         left_ms = self._deadline_ms - context.machine.monotonic_ms()
-        patience_ms = max(0, min(left_ms, context.timeouts.write_budget_ms) if self._is_write else left_ms)
+        patience_ms = max(0, min(left_ms, self._patience_ms) if self._is_write else left_ms)
         waited_ms = 0
         if self._is_signed:
             waited_ms += context.account.acquire(
@@ -285,7 +287,7 @@ class RestCall:
             trace_id=answer.trace_id,
             secrets=self._context.signer.secrets,
             signed_ms=self._signed_ms,
-            recv_window_ms=self._context.recv_window_ms,
+            recv_window_ms=self._recv_window_ms,
             retry_after_ms=retry_after_ms,
         )
 
@@ -371,7 +373,7 @@ class RestCall:
             "it up by client_order_id",
             path=self._path,
             signed_ms=self._signed_ms,
-            recv_window_ms=self._context.recv_window_ms,
+            recv_window_ms=self._recv_window_ms,
         )
 
 
