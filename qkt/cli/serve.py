@@ -19,6 +19,7 @@ from qkt.cli.screen import Screen
 from qkt.cli.session import KEYS_HELP, add_account_options, session
 from qkt.errors import InvalidRequestError
 from qkt.events import BrokerEvent
+from qkt.monitoring.extras import require
 from qkt.monitoring.status.history import StatusHistory
 from qkt.monitoring.status.server import DEFAULT_PORT, StatusServer, serve_status
 
@@ -50,6 +51,7 @@ def run(argv: Sequence[str]) -> int:
 def _serve(options: argparse.Namespace, screen: Screen) -> int:
     if options.for_s is not None and options.for_s < 0:
         raise InvalidRequestError("--for-s must not be negative")
+    require("waitress", "web", "qkt serve")
     early: deque[BrokerEvent] = deque(maxlen=_EARLY_EVENTS)  # of the first round, before the page can listen
     with session(
         options, screen, hear=early.append, poll_interval_ms=options.poll_ms, recovery_window_ms=_BACK_MS

@@ -9,6 +9,7 @@ import attrs
 from qkt.errors import InvalidRequestError
 from qkt.events import BrokerEvent, HealthDegraded, HealthRestored, OrderEvent, OrderStatusUnknown
 from qkt.health import DOMAINS, Health
+from qkt.model.protection import Protection, ProtectionState
 
 # Alarms without an end: a person has to look, and no later success undoes them.
 _WITHOUT_END = frozenset({"split_brain", "resurrected", "triggers"})
@@ -168,21 +169,28 @@ class EventConditions:
         )
 
     def _by_name(self, event: BrokerEvent, broker: str) -> None:
-        """Events that not every version of qkt has, recognised by the name of their class."""
+        """Events of features that a broker may lack, recognised by the name of their class."""
         name = type(event).__name__
-        subject = str(getattr(event, "symbol", "") or getattr(event, "id", ""))
         if name.startswith("Protection"):
-            if name == "ProtectionLost":
-                reason = str(getattr(event, "reason", ""))
-                self._begin("protection", broker, subject, f"{subject} has no stop: {reason}", event.timestamp)
-            else:
-                self._end(("protection", broker, subject))
+            self._protection(event, broker, is_lost=name == "ProtectionLost")
         elif name == "VenueMaintenance":
+            subject = str(getattr(event, "id", ""))
             if str(getattr(event, "state", "")).lower() in ("completed", "canceled", "cancelled", "over", "ended"):
                 self._end(("maintenance", broker, subject))
             else:
                 text = str(getattr(event, "title", "") or getattr(event, "reason", "") or "maintenance of the venue")
                 self._begin("maintenance", broker, subject, text, event.timestamp)
+
+    def _protection(self, event: BrokerEvent, broker: str, *, is_lost: bool) -> None:
+        """An exit of a position: lost, or standing again, or over with its position."""
+        exit_ = getattr(event, "protection", None)
+        if not isinstance(exit_, Protection):
+            return
+        subject = f"{exit_.symbol} {exit_.kind.value}"
+        if is_lost:
+            self._begin("protection", broker, subject, f"position without its exit: {exit_}", event.timestamp)
+        elif exit_.state in (ProtectionState.STANDS, ProtectionState.ENDED):
+            self._end(("protection", broker, subject))
 
     def _begin(self, kind: str, broker: str, subject: str, text: str, since_ms: int) -> None:
         condition = Condition(kind=kind, broker=broker, subject=subject, text=text, since_ms=since_ms)
@@ -222,7 +230,10 @@ class EventConditions:
     def current(self, now_ms: int) -> list[Condition]:
         """Episodes that are open and older than their grace."""
         found = []
+        unprotected = {broker for kind, broker, _ in self._open if kind == "protection"}
         for condition in self._open.values():
+            if condition.kind == "degraded" and condition.subject == "protection" and condition.broker in unprotected:
+                continue  # ProtectionLost says it with the position
             grace_ms = 0
             if condition.kind == "unresolved":
                 grace_ms = self._rules.unresolved_after_ms

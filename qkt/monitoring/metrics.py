@@ -232,6 +232,7 @@ def _broker_gauges(brokers: ObservedBrokers, unresolved: dict[str, UnresolvedSin
         labels=["broker", "domain"],
     )
     degraded = GaugeMetricFamily("qkt_degraded", "1 for each open episode", labels=["broker", "domain"])
+    alarms = GaugeMetricFamily("qkt_alarms", "Alarms that are not acknowledged", labels=["broker", "domain"])
     orders = GaugeMetricFamily("qkt_open_orders", "Open orders", labels=["broker", "status"])
     count = GaugeMetricFamily("qkt_unresolved_orders", "Orders whose fate is unknown", labels=["broker"])
     seconds = GaugeMetricFamily(
@@ -250,6 +251,8 @@ def _broker_gauges(brokers: ObservedBrokers, unresolved: dict[str, UnresolvedSin
                 age.add_metric([each.name, domain], age_ms / 1000)
         for domain in health.degraded:
             degraded.add_metric([each.name, domain], 1)
+        for domain, standing in Counter(alarm.domain for alarm in health.alarms).items():
+            alarms.add_metric([each.name, domain], standing)
         by_status = Counter(view.status for view in views)
         for status in OrderStatus:
             if not status.is_closed:
@@ -263,7 +266,7 @@ def _broker_gauges(brokers: ObservedBrokers, unresolved: dict[str, UnresolvedSin
         if ownership is not None:
             epoch.add_metric([each.name, ownership.owner], ownership.epoch)
             is_owner.add_metric([each.name], ownership.state == "owner")
-    yield from (age, degraded, orders, count, seconds, missing, lookups, epoch, is_owner)
+    yield from (age, degraded, alarms, orders, count, seconds, missing, lookups, epoch, is_owner)
 
 
 def _connection_metrics(brokers: ObservedBrokers) -> Iterator[Metric]:

@@ -15,10 +15,12 @@ from qkt.broker.protocol import BasicBroker
 from qkt.bus import EventBus
 from qkt.errors import InvalidRequestError
 from qkt.events import BrokerEvent, OrderEvent
-from qkt.health import DOMAINS, Health
+from qkt.health import Health
 from qkt.model.balances import Wallet
+from qkt.model.order_kinds import PositionSide
 from qkt.model.orders import OrderView
 from qkt.model.positions import Position
+from qkt.model.protection import Protection, ProtectionState
 from qkt.orders.audit import OrderAudit
 from qkt.reconcile.report import ReconcileReport
 
@@ -63,12 +65,18 @@ class ConnectionStats(Protocol):
 
 @attrs.frozen(kw_only=True)
 class PositionRow:
-    """A position that is not flat; ``index`` is 0 in one-way mode, 1 (long) or 2 (short) in hedge mode."""
+    """A position that is not flat; ``index`` is 0 in one-way mode, 1 (long) or 2 (short) in hedge mode.
+
+    ``unrealized_pnl`` is in the settle coin, None where the venue did not tell. ``protection`` names its exits with their state, and is None where the broker does not tell.
+    """
 
     symbol: str
     index: int
     quantity: str
     avg_price: str
+    unrealized_pnl: str | None = None
+    protection: tuple[str, ...] | None = None
+    is_protection_lost: bool = False
 
 
 @attrs.frozen(kw_only=True)
@@ -137,7 +145,14 @@ class ObservedBroker:
         if not callable(read):
             return None
         held = cast("Mapping[tuple[str, int] | str, Position]", read())
-        return sorted((_position_row(key, position) for key, position in held.items()), key=lambda row: row.symbol)
+        exits = self.protections()
+        rows = [_position_row(key, position, exits) for key, position in held.items()]
+        return sorted(rows, key=lambda row: (row.symbol, row.index))
+
+    def protections(self) -> Sequence[Protection] | None:
+        """Exits of open positions; None where the broker does not keep them."""
+        read = getattr(self.broker, "protections", None)
+        return cast("Sequence[Protection]", read()) if callable(read) else None
 
     def ownership(self) -> OwnershipRow | None:
         """Owner and epoch of the account; None without a journal."""
@@ -236,11 +251,8 @@ def observe(brokers: Brokers) -> ObservedBrokers:
 
 
 def applicable_ages(health: Health) -> dict[str, int | None]:
-    """Domain -> age in ms; positions are left out where the broker never read any, since spot has none."""
-    ages = {domain: health.ages_ms[domain] for domain in DOMAINS}
-    if ages["positions"] is None:
-        del ages["positions"]
-    return ages
+    """Domain -> age in ms for the domains that the broker has; None while one was never read."""
+    return {domain: health.ages_ms[domain] for domain in health.domains}
 
 
 def _leaves(broker: BasicBroker) -> list[BasicBroker]:
@@ -250,11 +262,26 @@ def _leaves(broker: BasicBroker) -> list[BasicBroker]:
     return [leaf for each in below for leaf in _leaves(each)]
 
 
-def _position_row(key: tuple[str, int] | str, position: Position) -> PositionRow:
+def _position_row(key: tuple[str, int] | str, position: Position, exits: Sequence[Protection] | None) -> PositionRow:
     symbol, index = key if isinstance(key, tuple) else (key, 0)
+    side = {1: PositionSide.LONG, 2: PositionSide.SHORT}.get(index)
+    its_own = [each for each in exits or () if each.symbol == symbol and each.position_side in (None, side)]
     return PositionRow(
-        symbol=symbol, index=index, quantity=f"{position.quantity:f}", avg_price=f"{position.avg_price:f}"
+        symbol=symbol,
+        index=index,
+        quantity=f"{position.quantity:f}",
+        avg_price=f"{position.avg_price:f}",
+        unrealized_pnl=None if position.unrealized_pnl is None else f"{position.unrealized_pnl:f}",
+        protection=None if exits is None else tuple(map(_exit_text, its_own)),
+        is_protection_lost=any(each.state is ProtectionState.DOES_NOT_STAND for each in its_own),
     )
+
+
+def _exit_text(each: Protection) -> str:
+    name = {"TAKE_PROFIT": "target", "STOP_LOSS": "stop", "TRAILING_STOP": "trailing"}.get(each.kind.value, "exit")
+    price = each.price if each.price is not None else each.wanted
+    told = name if price is None else f"{name} {price:f}"
+    return told if each.stands else f"{told} {each.state.value.lower().replace('_', ' ')}"
 
 
 def _id_argument(client_order_id: str) -> tuple[str, ...]:

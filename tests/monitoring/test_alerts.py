@@ -13,8 +13,9 @@ import pytest
 
 from qkt.bybit.transport.client import BybitClient
 from qkt.errors import InvalidRequestError
-from qkt.events import BrokerEvent, HealthDegraded, OrderAccepted, OrderStatusUnknown
+from qkt.events import BrokerEvent, HealthDegraded, HealthRestored, OrderAccepted, OrderStatusUnknown
 from qkt.health import Health
+from qkt.model.protection import Protection, ProtectionKind, ProtectionState
 from qkt.monitoring import AlertRules, Alerts
 from qkt.monitoring.alert_episodes import AlertEpisodes, Outbox, notice_of
 from qkt.monitoring.alert_rules import Condition, Reading, conditions_of
@@ -158,28 +159,34 @@ def test_a_key_that_ends_soon_alerts(
 
 
 @attrs.frozen(kw_only=True)
-class ProtectionLost(BrokerEvent):
+class ProtectionUpdated(BrokerEvent):
     """As the event of that name."""
 
-    symbol: str
-    reason: str = ""
+    protection: Protection
+    source: str = "BYBIT_SPOT"
 
 
 @attrs.frozen(kw_only=True)
-class ProtectionStands(BrokerEvent):
-    """As an event that ends the episode."""
-
-    symbol: str
+class ProtectionLost(ProtectionUpdated):
+    """As the event of that name."""
 
 
-def test_a_position_without_its_stop_alerts_until_it_has_one(account: Account, hook: Webhook, watch: Watch) -> None:
-    watch()
-    account.bus.publish(ProtectionLost(symbol="BYBIT_LINEAR:BTCUSDT", reason="cancelled by the venue"))
+STOP = Protection(symbol="BYBIT_LINEAR:BTCUSDT", kind=ProtectionKind.STOP_LOSS, state=ProtectionState.DOES_NOT_STAND)
+
+
+def test_a_position_without_its_stop_alerts_once_until_it_has_one(
+    account: Account, hook: Webhook, watch: Watch
+) -> None:
+    watch(brokers=None)
+    account.bus.publish(ProtectionLost(protection=STOP))
+    account.bus.publish(HealthDegraded(source="BYBIT_SPOT", domain="protection", reason="BTCUSDT lacks its stop"))
     pass_time(account, 1)
-    account.bus.publish(ProtectionStands(symbol="BYBIT_LINEAR:BTCUSDT"))
+    account.bus.publish(ProtectionUpdated(protection=attrs.evolve(STOP, state=ProtectionState.STANDS)))
+    account.bus.publish(HealthRestored(source="BYBIT_SPOT", domain="protection"))
     pass_time(account, 20)
 
     assert hook.seen == [("raised", "protection"), ("restored", "protection")]
+    assert hook.received[0]["subject"] == "BYBIT_LINEAR:BTCUSDT STOP_LOSS"
 
 
 def test_without_brokers_events_alone_are_enough(account: Account, hook: Webhook, watch: Watch) -> None:

@@ -8,7 +8,11 @@ from xml.etree import ElementTree
 import attrs
 import pytest
 
-from qkt.monitoring.observed import observe
+from qkt.health import Alarm
+from qkt.model.order_kinds import PositionSide
+from qkt.model.positions import Position
+from qkt.model.protection import Protection, ProtectionKind, ProtectionState
+from qkt.monitoring.observed import ObservedBroker, PositionRow, observe
 from qkt.monitoring.status.history import Mark, Spell, StatusHistory
 from qkt.monitoring.status.page import sections_of
 from qkt.monitoring.status.snapshot import Snapshot, connections_of, snapshot_of_broker
@@ -158,3 +162,48 @@ def test_balances_show_totals_and_their_age(account: Account) -> None:
     table = sections_of(taken, judge(taken), [], [])["balances"]
     assert "1000.5" in table
     assert "DUST" not in table
+
+
+def test_a_lost_exit_is_named_beside_its_position_and_in_the_warnings(account: Account) -> None:
+    row = PositionRow(
+        symbol="BYBIT_LINEAR:BTCUSDT",
+        index=0,
+        quantity="-0.05",
+        avg_price="60000",
+        protection=("stop 63000 does not stand",),
+        is_protection_lost=True,
+    )
+    taken = snapshot(account)
+    taken = attrs.evolve(taken, brokers=(attrs.evolve(taken.brokers[0], positions=[row]),))
+    verdict = judge(taken)
+
+    assert verdict.warnings == ("BYBIT_SPOT position BYBIT_LINEAR:BTCUSDT lacks an exit: stop 63000 does not stand",)
+    assert '<td class="alarm">stop 63000 does not stand</td>' in sections_of(taken, verdict, [], [])["positions"]
+
+
+def test_exits_are_matched_to_their_position_with_their_state(account: Account) -> None:
+    class Perpetuals:
+        def positions(self) -> dict[tuple[str, int], Position]:
+            return {("X:BTC", 1): Position(quantity=Decimal(1), avg_price=Decimal(100))}
+
+        def protections(self) -> list[Protection]:
+            stop = Protection(
+                symbol="X:BTC",
+                position_side=PositionSide.LONG,
+                kind=ProtectionKind.STOP_LOSS,
+                state=ProtectionState.STANDS,
+                price=Decimal(90),
+            )
+            return [stop, attrs.evolve(stop, position_side=PositionSide.SHORT)]
+
+    rows = ObservedBroker(Perpetuals(), "X").positions()  # type: ignore[arg-type]
+    assert rows is not None
+    assert rows[0].protection == ("stop 90",)
+
+
+def test_a_standing_alarm_is_a_warning_until_it_is_acknowledged(account: Account) -> None:
+    taken = snapshot(account)
+    alarm = Alarm(domain="split_brain", reason="x was placed by another run", since_ms=0)
+    health = attrs.evolve(taken.brokers[0].health, alarms=(alarm,))
+    verdict = judge(attrs.evolve(taken, brokers=(attrs.evolve(taken.brokers[0], health=health),)))
+    assert verdict.warnings == ("BYBIT_SPOT alarm, to be acknowledged: split_brain: x was placed by another run",)

@@ -11,6 +11,7 @@ from urllib.parse import urlencode
 from qkt.model.balances import CoinBalance
 from qkt.model.orders import OrderView
 from qkt.money import to_wire
+from qkt.monitoring.observed import PositionRow
 from qkt.monitoring.status.history import Mark, Spell
 from qkt.monitoring.status.snapshot import Age, BrokerSnapshot, Connection, Snapshot
 from qkt.monitoring.status.timeline import WINDOW_MS, timeline_svg
@@ -233,17 +234,29 @@ def _positions(snapshot: Snapshot) -> str:
         return f'{head}<p class="empty">No broker here has positions: spot holds coins.</p>'
     if not held:
         return f'{head}<p class="empty">Flat.</p>'
-    body = "".join(
-        f"<tr><td>{escape(_symbol(row.symbol))}</td>"
-        f'<td class="side {"sell" if row.quantity.startswith("-") else "buy"}">'
-        f"{'short' if row.quantity.startswith('-') else 'long'}</td>"
-        f'<td class="number">{escape(row.quantity.removeprefix("-"))}</td>'
-        f'<td class="number">{escape(row.avg_price)}</td></tr>'
-        for row in held
-    )
+    has_exits = any(row.protection is not None for row in held)
+    body = "".join(_position_row(row, has_exits) for row in held)
     return (
         f"{head}<table><thead><tr><th>symbol</th><th>side</th>"
-        f'<th class="number">quantity</th><th class="number">entry</th></tr></thead><tbody>{body}</tbody></table>'
+        f'<th class="number">quantity</th><th class="number">entry</th>'
+        f'<th class="number">profit</th>{"<th>protection</th>" if has_exits else ""}'
+        f"</tr></thead><tbody>{body}</tbody></table>"
+    )
+
+
+def _position_row(row: PositionRow, has_exits: bool) -> str:
+    is_short = row.quantity.startswith("-")
+    exits = ""
+    if has_exits:
+        told = ", ".join(row.protection or ()) or "none"
+        alarm = ' class="alarm"' if row.is_protection_lost else ""
+        exits = f"<td{alarm}>{escape(told)}</td>"
+    return (
+        f"<tr><td>{escape(_symbol(row.symbol))}</td>"
+        f'<td class="side {"sell" if is_short else "buy"}">{"short" if is_short else "long"}</td>'
+        f'<td class="number">{escape(row.quantity.removeprefix("-"))}</td>'
+        f'<td class="number">{escape(row.avg_price)}</td>'
+        f'<td class="number">{escape(row.unrealized_pnl or "–")}</td>{exits}</tr>'
     )
 
 

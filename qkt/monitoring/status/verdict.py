@@ -80,6 +80,10 @@ def _warnings(snapshot: Snapshot) -> tuple[str, ...]:
         if domain not in {age.domain for age in broker.ages if age.is_beyond}  # told with its age
     ]
     for broker in snapshot.brokers:
+        found += [f"{broker.name} alarm, to be acknowledged: {alarm}" for alarm in broker.health.alarms]
+        for row in broker.positions or ():
+            if row.is_protection_lost:
+                found.append(f"{broker.name} position {row.symbol} lacks an exit: {', '.join(row.protection or ())}")
         if broker.ownership is not None and broker.ownership.state == "lost":
             found.append(f"{broker.name}: the account is owned by {broker.ownership.owner or 'another process'} now")
     for client in snapshot.connections:
