@@ -67,7 +67,8 @@ class ConnectionStats(Protocol):
 class PositionRow:
     """A position that is not flat; ``index`` is 0 in one-way mode, 1 (long) or 2 (short) in hedge mode.
 
-    ``unrealized_pnl`` is in the settle coin, None where the venue did not tell. ``protection`` names its exits with their state, and is None where the broker does not tell.
+    ``unrealized_pnl`` is in the settle coin, None where the venue did not tell. ``protection`` names the exits with
+    their state, and is None where the broker does not keep them.
     """
 
     symbol: str
