@@ -6,7 +6,8 @@
                  │              ├─ OrderModifyFailed, OrderCancelFailed, OrderStatusUnknown
                  │              └─ FillEvent ─┬─ OrderPartiallyFilled
                  │                            └─ OrderFilled
-                 ├─ BalancesUpdated, PositionReconciled, PositionUpdated
+                 ├─ BalancesUpdated, PositionReconciled, PositionUpdated, FundingPaid
+                 ├─ ProtectionUpdated ─── ProtectionLost
                  └─ HealthDegraded, HealthRestored
 
 Per order: accepted first, each execution once, one terminal last. `timestamp` (ms, the broker's clock) and
@@ -23,6 +24,7 @@ import attrs
 
 from qkt.model.balances import Wallet
 from qkt.model.orders import Side
+from qkt.model.protection import Protection
 from qkt.money import ZERO
 from qkt.plain import PlainValue
 from qkt.readonly import read_only_decimals
@@ -182,6 +184,46 @@ class PositionUpdated(BrokerEvent):
     new_quantity: Decimal
     old_avg_price: Decimal | None = None
     new_avg_price: Decimal | None = None
+    source: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class ProtectionUpdated(BrokerEvent):
+    """An exit of a position changed: its state, its price, the quantity it closes, or what is asked for.
+
+    ``old`` is what was known before, None for an exit that was not known. In state ``ENDED`` it is over, with its
+    position or on request, and no longer listed by `protections`.
+    """
+
+    protection: Protection
+    old: Protection | None = None
+    source: str = ""
+
+
+@attrs.frozen(kw_only=True)
+class ProtectionLost(ProtectionUpdated):
+    """A position stands without an exit that it had or was to have; ``protection.reason`` says what is known.
+
+    With it comes `HealthDegraded` in the domain ``protection``, restored when no position lacks an exit any more.
+    """
+
+
+@attrs.frozen(kw_only=True)
+class FundingPaid(BrokerEvent):
+    """One funding of one position, once per ``exec_id``; ``amount`` below zero was received.
+
+    ``side`` is the position's (BUY is long), ``quantity`` its size, ``price`` the mark price of the settlement.
+    """
+
+    symbol: str
+    side: Side | None
+    quantity: Decimal
+    amount: Decimal
+    currency: str
+    price: Decimal | None = None
+    rate: Decimal | None = None
+    exec_id: str = ""
+    exec_time_ms: int = 0
     source: str = ""
 
 

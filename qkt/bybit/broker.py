@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from types import TracebackType
 from typing import ClassVar, Self, TypeVar
@@ -24,10 +24,14 @@ from qkt.bus import EventBus
 from qkt.bybit.account.instrument_cache import instrument_cache
 from qkt.bybit.batch_entry import BatchEntry
 from qkt.bybit.broker_options import check_client_and_bus, check_clock, intervals_from, require_ms
+from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.codec.symbol import BybitSymbol
+from qkt.bybit.cost_keeper import CostKeeper
 from qkt.bybit.order_entry import OrderEntry
+from qkt.bybit.position_entry import PositionEntry
 from qkt.bybit.position_keeper import PositionKeeper
 from qkt.bybit.pre_trade import PreTradeChecks
+from qkt.bybit.protection_keeper import ProtectionKeeper
 from qkt.bybit.reconcile_loop import ReconcileLoop
 from qkt.bybit.recovery import BALANCES, EXECUTIONS, ORDERS, POSITIONS, BybitStateRecovery
 from qkt.bybit.stream_handler import StreamHandler
@@ -37,9 +41,11 @@ from qkt.clock import Clock, SystemClock
 from qkt.errors import InvalidRequestError, ReconcileError, VenueUnavailableError
 from qkt.health import Alarm, Health
 from qkt.ids import validate_owner
+from qkt.model.costs import CostStatement
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.net.scheduler import ExecutorScheduler, Scheduler, ThreadScheduler, check_scheduler
+from qkt.orders.ledger import Change
 from qkt.reconcile.plan import ReconcileLimits
 from qkt.reconcile.report import Discrepancy, ReconcileReport
 
@@ -157,6 +163,7 @@ class BybitBroker(OrderQueries):
                 "limits": attrs.asdict(limits or ReconcileLimits()),
             }
             self._state.observe(self._client.observer.state_observer(self.source, settings))
+        self._costs = CostKeeper(self._state)
         self._recovery = BybitStateRecovery(
             self._client,
             self._state,
@@ -168,6 +175,8 @@ class BybitBroker(OrderQueries):
             retain_closed_ms=retain_closed_ms,
             limits=limits,
         )
+        self._recovery.queries.on_funding = lambda payment: self._costs.note_funding([payment], "reconcile")
+        self._recovery.after_reads = self._after_reads
         self._order_entry = OrderEntry(
             self._client,
             self._state,
@@ -197,11 +206,27 @@ class BybitBroker(OrderQueries):
             category=self.category,
             run_in_background=self._run_in_background,
             send_due_cancels=self._order_entry.send_due_cancels,
+            on_changes=self._on_changes,
+            on_funding=self._costs.note_funding,
         )
         self._position_keeper = PositionKeeper(self._recovery.queries, self._state, category=self.category)
+        self._protection = ProtectionKeeper(
+            self._state,
+            positions=lambda: self._position_keeper.held,
+            venue_ms=self._recovery.queries.venue_ms,
+            check_in=self._check_positions_in,
+        )
+        self._position_entry = PositionEntry(
+            self._client,
+            self._recovery.queries,
+            self._protection,
+            self._recovery.limits,
+            category=self.category,
+            positions=lambda: self._position_keeper.held,
+        )
         if self.has_positions:
             self._recovery.add_path(POSITIONS, self._position_keeper.reconcile)
-            self._stream.add_topic(f"position.{self.category}", self._position_keeper.on_frame)
+            self._stream.add_topic(f"position.{self.category}", self._on_position_frame)
         try:
             self._start()
             self._bus.deliver()
@@ -234,6 +259,37 @@ class BybitBroker(OrderQueries):
         self._order_entry.send_due_cancels()
         if self._checks.instruments.is_due(self.category, self._clock.monotonic_ms()):
             self._run_in_background(lambda: self._checks.instruments.refresh(self.category, self._clock))
+
+    def _on_changes(self, changes: Sequence[Change]) -> None:
+        """What frames changed, before their events are delivered."""
+        self._costs.note(changes)
+        if self.has_positions and self._protection.note(changes):
+            self._protection.judge("stream")
+
+    def _on_position_frame(self, frame: Envelope) -> bool:
+        is_read = self._position_keeper.on_frame(frame)
+        self._protection.judge("stream")
+        return is_read
+
+    def _after_reads(self, changes: Sequence[Change], complete: Mapping[str, int]) -> None:
+        """What a round read; ``complete``: path -> venue time at which its complete read began."""
+        self._costs.note(changes)
+        if self.has_positions:
+            self._protection.after_round(changes, complete)
+
+    def _check_positions_in(self, delay_ms: int) -> None:
+        """Read orders and positions once more, soon: something about an exit is not known."""
+
+        def check() -> None:
+            self._protection.check_begins()
+            if not self._state.is_closed:
+                self._loop.run("exits not known", (ORDERS, POSITIONS))
+
+        try:
+            self._scheduler.schedule_once(check, delay_ms)
+        except (InvalidRequestError, RuntimeError) as error:  # the scheduler was closed: the next round does it
+            self._protection.check_begins()
+            log.warning("not run in the background source=%s error=%s", self.source, error)
 
     def _run_in_background(self, action: Callable[[], object]) -> None:
         def run() -> None:
@@ -359,6 +415,15 @@ class BybitBroker(OrderQueries):
         changed. Raises InvalidRequestError when nothing would be left of the quantity.
         """
         return self._checks.quantize(request)
+
+    def costs(self, symbol: str) -> CostStatement:
+        """Fees, taxes and funding of a symbol, over the executions that this broker has read and heard.
+
+        Its ``since_ms`` is where the first execution window began (``recovery_window_ms`` or ``since_ms``). Fills of
+        orders sent elsewhere count as well: they were paid from the same account.
+        """
+        BybitSymbol.parse(symbol)
+        return self._costs.statement(symbol, self._recovery.lookups.publish_from_ms)
 
     def freeze(self, reason: str = "asked") -> None:
         """The kill switch: refuse submits and amends until `unfreeze`; cancels pass, orders at the venue stay."""

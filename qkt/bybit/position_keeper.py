@@ -109,6 +109,12 @@ class PositionKeeper:
             held = self._book.held.get((symbol, position_idx))
         return None if held is None else held.view()
 
+    @property
+    def held(self) -> Mapping[tuple[str, int], VenuePosition]:
+        """Every position the venue told of, flat ones included."""
+        with self._lock:
+            return self._book.held
+
     def positions(self) -> dict[tuple[str, int], Position]:
         """Every position that is not flat."""
         with self._lock:

@@ -19,7 +19,7 @@ import attrs
 from qkt.bybit.codec.balances import PATH as WALLET
 from qkt.bybit.codec.balances import BybitBalanceTranslator, account_of
 from qkt.bybit.codec.envelope import Envelope, vetted
-from qkt.bybit.codec.executions import is_fill, to_execution
+from qkt.bybit.codec.executions import is_fill, is_funding, to_execution, to_funding
 from qkt.bybit.codec.order_requests import CONDITIONAL
 from qkt.bybit.codec.orders import BybitOrderTranslator
 from qkt.bybit.codec.positions import to_position
@@ -30,6 +30,7 @@ from qkt.bybit.transport.read_scope import ReadScope
 from qkt.clock import Clock, SystemClock
 from qkt.errors import QktError, VenueUnavailableError
 from qkt.model.balances import AccountSummary, CoinBalance
+from qkt.model.costs import FundingPayment
 from qkt.model.executions import Execution
 from qkt.model.reports import OrderReport
 from qkt.orders.order import Order
@@ -93,7 +94,7 @@ class WalletRead(Read[tuple[str, CoinBalance]]):
 
 
 class BybitQueries:
-    """Typed reads of one category through a transport.
+    """Typed reads of one category through a transport; ``on_funding`` hears the funding payments among executions.
 
     Until `read_briefly` is called a read may be repeated as long as the transport's patience lasts; afterwards each
     request is one try of at most three seconds.
@@ -104,6 +105,7 @@ class BybitQueries:
         self._category = category
         self._clock = clock
         self._scope = ReadScope()
+        self.on_funding: Callable[[FundingPayment], None] = lambda _payment: None
         self._is_brief = False
         self._machine = SystemClock()  # a deadline is real, whatever clock dates the reads
         self._deadline_ms: int | None = None
@@ -256,6 +258,20 @@ class BybitQueries:
                 break
         return merged("positions", reads, key=lambda position: position.key, fuller=lambda _first, second: second)
 
+    def positions_on(self, symbol: str) -> tuple[VenuePosition, ...]:
+        """The positions of one symbol, flat ones included: one in one-way mode, two in hedge mode.
+
+        Raises QktError when they could not be read.
+        """
+        begun_ms = self.venue_ms()
+        query = {"category": self._category, "symbol": BybitSymbol.parse(symbol).bare}
+        rows, _malformed = parse_rows(
+            listed(self._get(POSITIONS, query), POSITIONS),
+            lambda row: to_position(row, self._category, as_of_ms=begun_ms),
+            POSITIONS,
+        )
+        return rows
+
     def _history(self, order: Order, named: Mapping[str, Any]) -> Iterator[Callable[[], Read[OrderReport]]]:
         """Reads of closed orders, back to the order's creation; without times the venue shows the last 7 days only."""
         now_ms = self.venue_ms()
@@ -291,11 +307,19 @@ class BybitQueries:
             "executions",
             EXECUTIONS,
             query,
-            lambda row: to_execution(row, self._category) if is_fill(row) else None,
+            self._parse_execution,
             key=lambda execution: (execution.broker_order_id, execution.exec_id),
             fuller=lambda first, _second: first,
         )
         return attrs.evolve(read, rows=tuple(sorted(read.rows, key=lambda execution: execution.trading_order)))
+
+    def _parse_execution(self, row: Mapping[str, Any]) -> Execution | None:
+        """A fill; funding comes in the same list and is passed on."""
+        if is_fill(row):
+            return to_execution(row, self._category)
+        if is_funding(row):
+            self.on_funding(to_funding(row, self._category))
+        return None
 
     def _walk(
         self,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -30,6 +30,7 @@ from qkt.events import BalancesUpdated, Origin
 from qkt.model.balances import CoinBalance
 from qkt.model.executions import Execution
 from qkt.model.reports import OrderReport
+from qkt.orders.ledger import Change
 from qkt.orders.order import Order
 from qkt.reconcile.facts import execution_facts, order_facts
 from qkt.reconcile.plan import ReconcileLimits, absent_candidates, settled_requests
@@ -121,6 +122,7 @@ class BybitStateRecovery:
         self._has_started = False
         self._watermark_ms: int | None = None
         self._failing: frozenset[str] = frozenset()
+        self.after_reads: Callable[[Sequence[Change], Mapping[str, int]], None] = lambda _changes, _complete: None
         self.reports: deque[ReconcileReport] = deque(maxlen=_REPORTS_KEPT)
         self.discrepancies: deque[Discrepancy] = deque(maxlen=_DISCREPANCIES_KEPT)
 
@@ -166,6 +168,7 @@ class BybitStateRecovery:
             self._state.started(fence_ms)
 
         changes = self._state.take_changes()
+        self.after_reads(changes, {read.path: read.begun_ms for read in current.reads if read.is_complete})
         grace_ms = self.limits.grace_ms
         found = discrepancies(changes, now_ms=fence_ms, grace_ms=grace_ms, is_first=is_first)
         report = ReconcileReport(

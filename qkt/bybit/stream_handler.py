@@ -18,7 +18,10 @@ from qkt.bybit.recovery import BybitStateRecovery
 from qkt.bybit.transport.protocol import CompleteTransport, StreamFault
 from qkt.clock import Clock
 from qkt.errors import QktError
+from qkt.events import Origin
+from qkt.model.costs import FundingPayment
 from qkt.orders.facts import AnyFact
+from qkt.orders.ledger import Change
 from qkt.secret import printable
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -53,6 +56,7 @@ class StreamHandler:
     """Hears the stream for one broker until `detach`.
 
     ``send_due_cancels`` is called in the background when a frame shows an order whose cancel was waiting for it.
+    ``on_changes`` hears what each batch of frames changed, ``on_funding`` the funding payments.
     """
 
     def __init__(
@@ -66,6 +70,8 @@ class StreamHandler:
         category: str,
         run_in_background: Callable[[Callable[[], object]], None],
         send_due_cancels: Callable[[], None],
+        on_changes: Callable[[Sequence[Change]], None],
+        on_funding: Callable[[Sequence[FundingPayment], Origin], None],
     ) -> None:
         self._client = client
         self._state = state
@@ -75,6 +81,8 @@ class StreamHandler:
         self._category = category
         self._run_in_background = run_in_background
         self._send_due_cancels = send_due_cancels
+        self._on_changes = on_changes
+        self._on_funding = on_funding
         self._listeners: list[_DetachableListener] = []
         self._topics = [f"order.{category}", f"execution.{category}", "wallet"]
         self._listener_of: dict[str, Callable[[Envelope], bool]] = {"wallet": self._absorb_wallet}
@@ -132,12 +140,14 @@ class StreamHandler:
             log.warning("malformed frame row problem=%s row=%s", bad.problem, bad.excerpt)
         if learned.malformed:
             self._request_round_for_bad_frame()
+        if learned.funding:
+            self._on_funding(learned.funding, "stream")
         return learned.facts
 
     def _absorb(self, facts: list[AnyFact]) -> list[AnyFact]:
         """Absorb facts; returns an empty list for the next ones."""
         if facts:
-            self._state.absorb(facts)
+            self._on_changes(self._state.absorb(facts))
             if self._state.ask(lambda ledger: bool(ledger.due_cancels())):
                 self._run_in_background(self._send_due_cancels)
         return []

@@ -28,6 +28,9 @@ from qkt.reconcile.protection_rules import (
     shown_on,
 )
 
+_SETTLING = (ProtectionState.STANDS, ProtectionState.ENDED)
+_SETTLED_KEPT = 10_000
+
 
 @attrs.frozen(kw_only=True)
 class ProtectionChange:
@@ -45,7 +48,10 @@ class ProtectionChange:
 
 @attrs.frozen(kw_only=True)
 class ProtectionBook:
-    """Every exit that stands or is wanted. ``settled``: how much of a carrier's fills is dealt with, per kind."""
+    """Every exit that stands or is wanted.
+
+    ``settled``: how much of a carrier's fills has been dealt with, per kind: its exit stood, or is over.
+    """
 
     claims: Mapping[Key, Claim] = attrs.field(factory=dict)
     settled: Mapping[tuple[str, ProtectionKind], Decimal] = attrs.field(factory=dict)
@@ -126,7 +132,7 @@ class ProtectionBook:
 
     def judged(self, evidence: Evidence) -> Judgement:
         """The book after what the venue shows, and every exit that changed."""
-        claims, settled = dict(self.claims), self._settled_of(evidence.carriers)
+        claims, settled = dict(self.claims), dict(self.settled)
         due = _due_carriers(evidence.carriers, settled)
         changes: list[ProtectionChange] = []
         for key in _keys(claims, evidence, due):
@@ -148,12 +154,8 @@ class ProtectionBook:
                 claims[key] = after
                 if was is None or _tells_more(was, after.protection):
                     changes.append(ProtectionChange(was=was, now=after.protection))
-        return Judgement(book=ProtectionBook(claims=claims, settled=settled), changes=tuple(changes))
-
-    def _settled_of(self, carriers: Iterable[Carrier]) -> dict[tuple[str, ProtectionKind], Decimal]:
-        """What is settled of the carriers that are still looked at."""
-        names = {carrier.client_order_id for carrier in carriers}
-        return {key: filled for key, filled in self.settled.items() if key[0] in names}
+        newest = dict(list(settled.items())[-_SETTLED_KEPT:])
+        return Judgement(book=ProtectionBook(claims=claims, settled=newest), changes=tuple(changes))
 
 
 @attrs.frozen(kw_only=True)

@@ -12,7 +12,8 @@ from qkt.model.order_kinds import PositionSide
 from qkt.model.protection import ProtectionKind, ProtectionState
 from qkt.reconcile.exits import Carrier, Exit, ExitState
 from qkt.reconcile.positions import VenuePosition
-from qkt.reconcile.protection import Evidence, Judgement, ProtectionBook
+from qkt.reconcile.protection import Judgement, ProtectionBook
+from qkt.reconcile.protection_rules import Evidence
 
 D = Decimal
 SYMBOL = "BYBIT_LINEAR:BTCUSDT"

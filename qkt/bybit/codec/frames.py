@@ -11,9 +11,10 @@ from typing import Any
 import attrs
 
 from qkt.bybit.codec.bounds import time_ms_from_wire
-from qkt.bybit.codec.executions import is_fill, to_execution
+from qkt.bybit.codec.executions import is_fill, is_funding, to_execution, to_funding
 from qkt.bybit.codec.orders import BybitOrderTranslator
 from qkt.bybit.codec.rows import parse_rows
+from qkt.model.costs import FundingPayment
 from qkt.orders.facts import AnyFact, ExecutionReported, OrderReported
 from qkt.reconcile.snapshot import MalformedRow
 
@@ -24,6 +25,7 @@ class FrameFacts:
 
     facts: tuple[AnyFact, ...]
     malformed: tuple[MalformedRow, ...]
+    funding: tuple[FundingPayment, ...] = ()
 
 
 def order_facts(frame: Mapping[str, Any], category: str, at_ms: int) -> FrameFacts:
@@ -39,14 +41,17 @@ def order_facts(frame: Mapping[str, Any], category: str, at_ms: int) -> FrameFac
 
 
 def execution_facts(frame: Mapping[str, Any], category: str, at_ms: int) -> FrameFacts:
-    """The fills of a frame."""
+    """The fills of a frame, and its funding payments."""
+    raw = _rows_of(frame, category)
     rows, malformed = parse_rows(
-        _rows_of(frame, category),
-        lambda row: to_execution(row, category) if is_fill(row) else None,
-        "execution frame",
+        raw, lambda row: to_execution(row, category) if is_fill(row) else None, "execution frame"
     )
     facts = tuple(ExecutionReported(execution=execution, at_ms=at_ms, may_lack_client_id=True) for execution in rows)
-    return FrameFacts(facts=facts, malformed=malformed)
+    paid = [row for row in raw if isinstance(row, dict) and is_funding(row)]
+    if not paid:
+        return FrameFacts(facts=facts, malformed=malformed)
+    payments, bad = parse_rows(paid, lambda row: to_funding(row, category), "execution frame")
+    return FrameFacts(facts=facts, malformed=malformed + bad, funding=payments)
 
 
 def created_ms_of(frame: Mapping[str, Any]) -> int:
