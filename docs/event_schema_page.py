@@ -20,6 +20,7 @@ import attrs
 import qkt.events
 from qkt.events import BrokerEvent
 from qkt.model.balances import AccountSummary, CoinBalance, Wallet
+from qkt.model.protection import Protection
 
 PAGE = Path(__file__).parent / "reference" / "event-schema.md"
 
@@ -59,7 +60,7 @@ def page() -> str:
     parts = [_HEAD]
     for cls in concrete(BrokerEvent):
         parts.append(f"\n## {cls.__name__}\n\n{_table(cls, first=('event', f'`{cls.__name__}`'))}")
-    for nested in (Wallet, CoinBalance, AccountSummary):
+    for nested in (Wallet, CoinBalance, AccountSummary, Protection):
         parts.append(f"\n## {nested.__name__}\n\nAn object inside other forms.\n\n{_table(nested)}")
     return "".join(parts)
 

@@ -33,6 +33,7 @@ from qkt.events import (
     BalancesUpdated,
     BrokerEvent,
     FillEvent,
+    FundingPaid,
     HealthDegraded,
     HealthRestored,
     OrderAccepted,
@@ -47,6 +48,8 @@ from qkt.events import (
     OrderStatusUnknown,
     PositionReconciled,
     PositionUpdated,
+    ProtectionLost,
+    ProtectionUpdated,
 )
 from qkt.health import Alarm, Health
 from qkt.ids import new_client_order_id
@@ -106,6 +109,7 @@ __all__ = [
     "ExponentialBackoff",
     "FillEvent",
     "FixedDelayBackoff",
+    "FundingPaid",
     "FundingPayment",
     "Health",
     "HealthDegraded",
@@ -143,7 +147,9 @@ __all__ = [
     "PositionUpdated",
     "Protection",
     "ProtectionKind",
+    "ProtectionLost",
     "ProtectionState",
+    "ProtectionUpdated",
     "QktError",
     "ReconcileError",
     "ReconcileReport",

@@ -35,7 +35,7 @@ from qkt.model.protection import Protection, ProtectionKind
 from qkt.reconcile.plan import ReconcileLimits
 from qkt.reconcile.positions import INDEX_OF_SIDE, SIDES, VenuePosition
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 Positions = Mapping[tuple[str, int], VenuePosition]
 

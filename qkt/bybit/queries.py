@@ -317,7 +317,7 @@ class BybitQueries:
         """A fill; funding comes in the same list and is passed on."""
         if is_fill(row):
             return to_execution(row, self._category)
-        if is_funding(row):
+        if is_funding(row, self._category):
             self.on_funding(to_funding(row, self._category))
         return None
 

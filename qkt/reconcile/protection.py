@@ -139,11 +139,10 @@ class ProtectionBook:
             claim = claims.get(key)
             was = claim.protection if claim is not None else None
             after = ClaimCase(key, claim, evidence, due).judge()
+            if after is not None and after.protection.state in _SETTLING:
+                settled |= {(one.client_order_id, key[2]): one.filled for one in due if is_owed_by(one, key)}
             if after is not None and after.protection.state is ProtectionState.ENDED:
                 claims.pop(key, None)
-                settled |= {
-                    (one.client_order_id, key[2]): one.filled for one in evidence.carriers if is_owed_by(one, key)
-                }
                 if was is not None:
                     changes.append(ProtectionChange(was=was, now=after.protection))
                 # the position that follows may show an exit of its own

@@ -120,7 +120,7 @@ def test_a_funding_row_is_a_payment_in_the_settle_coin() -> None:
 
     payment = to_funding(row, "linear")
 
-    assert is_funding(row)
+    assert is_funding(row, "linear")
     assert (payment.amount, payment.currency, payment.rate) == (D("0.0624"), "USDT", D("0.0001"))
     assert (payment.side, payment.quantity, payment.price) == (Side.BUY, D("0.2"), D(3120))
 

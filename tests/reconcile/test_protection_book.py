@@ -242,6 +242,15 @@ def test_a_carrier_is_settled_once_its_position_closed_until_it_fills_again() ->
     assert states(again.book) == {STOP: UNKNOWN}
 
 
+def test_an_order_heard_again_after_its_stop_was_removed_owes_nothing() -> None:
+    book = judge(ProtectionBook(), a_position(stop=90), carriers=[a_carrier()]).book
+    removed = judge(asked(book, 0), a_position(at=2_500)).book
+
+    again = judge(removed, a_position(at=9_000), carriers=[a_carrier()])
+
+    assert (again.book.protections, again.changes) == ((), ())
+
+
 def test_a_partial_exit_stands_when_it_covers_what_its_order_filled() -> None:
     child = an_exit(is_partial=True, parent_client_order_id="c1")
     grown = attrs.evolve(child, quantity=D(2))

@@ -29,9 +29,9 @@ def is_fill(row: Mapping[str, Any]) -> bool:
     return str(row.get("execType") or "") in _FILLS
 
 
-def is_funding(row: Mapping[str, Any]) -> bool:
-    """True when the row is a funding payment of a position."""
-    return row.get("execType") == "Funding"
+def is_funding(row: Mapping[str, Any], category: str) -> bool:
+    """True when the row is a funding payment of a position; spot has no positions."""
+    return row.get("execType") == "Funding" and category != "spot"
 
 
 def settle_coin_of(symbol: str) -> str:

@@ -47,7 +47,7 @@ def execution_facts(frame: Mapping[str, Any], category: str, at_ms: int) -> Fram
         raw, lambda row: to_execution(row, category) if is_fill(row) else None, "execution frame"
     )
     facts = tuple(ExecutionReported(execution=execution, at_ms=at_ms, may_lack_client_id=True) for execution in rows)
-    paid = [row for row in raw if isinstance(row, dict) and is_funding(row)]
+    paid = [row for row in raw if isinstance(row, dict) and is_funding(row, category)]
     if not paid:
         return FrameFacts(facts=facts, malformed=malformed)
     payments, bad = parse_rows(paid, lambda row: to_funding(row, category), "execution frame")
