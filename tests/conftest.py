@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 
 @pytest.fixture
-def say(record_property):
+def say(record_property: Any) -> Any:
     """Add a line to the summary at the end of the run."""
     return lambda line: record_property("proof", line)
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     reports = [report for reports in terminalreporter.stats.values() for report in reports]
     lines = [
         line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import threading
+from typing import Any
 
 import pytest
 from blinker import Signal
@@ -31,8 +32,9 @@ def accepted(name: str = "c1") -> OrderAccepted:
     return OrderAccepted(client_order_id=name)
 
 
-def test_a_handler_on_order_events_hears_order_events_and_no_balances():
-    bus, heard = EventBus(), []
+def test_a_handler_on_order_events_hears_order_events_and_no_balances() -> None:
+    heard: list[Any] = []
+    bus = EventBus()
     bus.subscribe(OrderEvent, heard.append)
 
     bus.publish(accepted())
@@ -41,8 +43,9 @@ def test_a_handler_on_order_events_hears_order_events_and_no_balances():
     assert [type(event) for event in heard] == [OrderAccepted]
 
 
-def test_a_handler_on_broker_events_hears_all():
-    bus, heard = EventBus(), []
+def test_a_handler_on_broker_events_hears_all() -> None:
+    heard: list[Any] = []
+    bus = EventBus()
     bus.subscribe(BrokerEvent, heard.append)
 
     bus.publish(accepted())
@@ -51,8 +54,9 @@ def test_a_handler_on_broker_events_hears_all():
     assert [type(event) for event in heard] == [OrderAccepted, BalancesUpdated]
 
 
-def test_a_sibling_class_is_not_heard():
-    bus, heard = EventBus(), []
+def test_a_sibling_class_is_not_heard() -> None:
+    heard: list[Any] = []
+    bus = EventBus()
     bus.subscribe(FillEvent, heard.append)
 
     bus.publish(accepted())
@@ -60,7 +64,7 @@ def test_a_sibling_class_is_not_heard():
     assert heard == []
 
 
-def test_handlers_are_called_in_the_order_of_subscription_across_the_hierarchy():
+def test_handlers_are_called_in_the_order_of_subscription_across_the_hierarchy() -> None:
     bus, calls = EventBus(), []
     bus.subscribe(OrderEvent, lambda _: calls.append("second class, first subscribed"))
     bus.subscribe(OrderAccepted, lambda _: calls.append("first class, second subscribed"))
@@ -71,8 +75,9 @@ def test_handlers_are_called_in_the_order_of_subscription_across_the_hierarchy()
     assert calls == ["second class, first subscribed", "first class, second subscribed", "root, third subscribed"]
 
 
-def test_the_same_handler_subscribed_twice_is_called_twice():
-    bus, heard = EventBus(), []
+def test_the_same_handler_subscribed_twice_is_called_twice() -> None:
+    heard: list[Any] = []
+    bus = EventBus()
     bus.subscribe(OrderAccepted, heard.append)
     bus.subscribe(OrderAccepted, heard.append)
 
@@ -81,8 +86,9 @@ def test_the_same_handler_subscribed_twice_is_called_twice():
     assert len(heard) == 2
 
 
-def test_events_are_stamped_with_one_total_order_and_the_clock():
-    bus, heard = EventBus(FixedClock(42)), []
+def test_events_are_stamped_with_one_total_order_and_the_clock() -> None:
+    heard: list[Any] = []
+    bus = EventBus(FixedClock(42))
     bus.subscribe(BrokerEvent, heard.append)
 
     bus.publish(accepted("a"))
@@ -91,11 +97,11 @@ def test_events_are_stamped_with_one_total_order_and_the_clock():
     assert [(event.sequence_id, event.timestamp) for event in heard] == [(1, 42), (2, 42)]
 
 
-def test_a_handler_that_nobody_else_holds_is_kept_alive():
+def test_a_handler_that_nobody_else_holds_is_kept_alive() -> None:
     bus, heard = EventBus(), []
 
     class Handler:
-        def __call__(self, event):
+        def __call__(self, event: Any) -> None:
             heard.append(event)
 
     bus.subscribe(OrderAccepted, Handler())
@@ -105,8 +111,11 @@ def test_a_handler_that_nobody_else_holds_is_kept_alive():
     assert len(heard) == 1
 
 
-def test_S71_a_handler_that_raises_stops_neither_the_others_nor_the_next_event(caplog):
-    bus, heard = EventBus(), []
+def test_S71_a_handler_that_raises_stops_neither_the_others_nor_the_next_event(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard: list[Any] = []
+    bus = EventBus()
     bus.subscribe(OrderAccepted, lambda _: 1 / 0)
     bus.subscribe(OrderAccepted, heard.append)
 
@@ -119,11 +128,11 @@ def test_S71_a_handler_that_raises_stops_neither_the_others_nor_the_next_event(c
     assert "client_order_id='a'" in caplog.records[0].getMessage()
 
 
-def test_S71_the_hook_hears_the_error_the_event_and_the_handler_once():
+def test_S71_the_hook_hears_the_error_the_event_and_the_handler_once() -> None:
     told = []
     bus = EventBus(on_handler_error=lambda *about: told.append(about))
 
-    def broken(_event):
+    def broken(_event: Any) -> None:
         raise ValueError("mine")
 
     bus.subscribe(OrderAccepted, broken)
@@ -133,11 +142,12 @@ def test_S71_the_hook_hears_the_error_the_event_and_the_handler_once():
     assert (str(error), event.client_order_id, handler) == ("mine", "a", broken)
 
 
-def test_a_hook_that_raises_stops_nothing():
-    def hook(*_about):
+def test_a_hook_that_raises_stops_nothing() -> None:
+    def hook(*_about: Any) -> None:
         raise RuntimeError("the hook too")
 
-    bus, heard = EventBus(on_handler_error=hook), []
+    heard: list[Any] = []
+    bus = EventBus(on_handler_error=hook)
     bus.subscribe(OrderAccepted, lambda _: 1 / 0)
     bus.subscribe(OrderAccepted, heard.append)
 
@@ -146,10 +156,10 @@ def test_a_hook_that_raises_stops_nothing():
     assert len(heard) == 1
 
 
-def test_S72_a_handler_that_publishes_is_not_entered_again():
+def test_S72_a_handler_that_publishes_is_not_entered_again() -> None:
     bus, story = EventBus(), []
 
-    def handler(event):
+    def handler(event: Any) -> None:
         story.append(f"begin {event.client_order_id}")
         if event.client_order_id == "outer":
             bus.publish(accepted("inner"))
@@ -161,7 +171,7 @@ def test_S72_a_handler_that_publishes_is_not_entered_again():
     assert story == ["begin outer", "end outer", "begin inner", "end inner"]
 
 
-def test_what_a_handler_publishes_reaches_every_handler_after_the_current_event():
+def test_what_a_handler_publishes_reaches_every_handler_after_the_current_event() -> None:
     bus, heard = EventBus(), []
     bus.subscribe(OrderAccepted, lambda _: bus.publish(OrderCancelled(client_order_id="c1")))
     bus.subscribe(OrderEvent, lambda event: heard.append(type(event).__name__))
@@ -171,8 +181,9 @@ def test_what_a_handler_publishes_reaches_every_handler_after_the_current_event(
     assert heard == ["OrderAccepted", "OrderCancelled"]
 
 
-def test_a_cancelled_subscription_hears_nothing_more():
-    bus, heard = EventBus(), []
+def test_a_cancelled_subscription_hears_nothing_more() -> None:
+    heard: list[Any] = []
+    bus = EventBus()
     subscription = bus.subscribe(OrderAccepted, heard.append)
 
     subscription.cancel()
@@ -182,8 +193,9 @@ def test_a_cancelled_subscription_hears_nothing_more():
     assert heard == []
 
 
-def test_a_handler_can_cancel_another_during_the_same_event():
-    bus, heard = EventBus(), []
+def test_a_handler_can_cancel_another_during_the_same_event() -> None:
+    heard: list[Any] = []
+    bus = EventBus()
     bus.subscribe(OrderAccepted, lambda _: later.cancel())
     later = bus.subscribe(OrderAccepted, heard.append)
 
@@ -192,17 +204,17 @@ def test_a_handler_can_cancel_another_during_the_same_event():
     assert heard == []
 
 
-def test_subscribing_to_something_else_than_an_event_class_is_refused():
+def test_subscribing_to_something_else_than_an_event_class_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="event class"):
-        EventBus().subscribe(str, print)
+        EventBus().subscribe(str, print)  # type: ignore[type-var]
 
 
-def test_subscribing_something_that_cannot_be_called_is_refused():
+def test_subscribing_something_that_cannot_be_called_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="callable"):
-        EventBus().subscribe(OrderAccepted, "handler")
+        EventBus().subscribe(OrderAccepted, "handler")  # type: ignore[arg-type]
 
 
-def test_on_a_users_thread_delivery_is_inline():
+def test_on_a_users_thread_delivery_is_inline() -> None:
     bus, threads = EventBus(), []
     bus.subscribe(OrderAccepted, lambda _: threads.append(threading.current_thread()))
 
@@ -212,12 +224,12 @@ def test_on_a_users_thread_delivery_is_inline():
     assert "qkt-events" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_for_a_library_thread_delivery_happens_on_qkt_events():
+def test_for_a_library_thread_delivery_happens_on_qkt_events() -> None:
     bus, threads, done = EventBus(), [], threading.Event()
     owner = object()
     bus.attach(owner)
 
-    def handler(_event):
+    def handler(_event: Any) -> None:
         threads.append(threading.current_thread().name)
         done.set()
 
@@ -231,13 +243,13 @@ def test_for_a_library_thread_delivery_happens_on_qkt_events():
     assert threads == ["qkt-events"]
 
 
-def test_a_slow_handler_does_not_hold_up_a_library_thread():
+def test_a_slow_handler_does_not_hold_up_a_library_thread() -> None:
     bus, release, entered = EventBus(), threading.Event(), threading.Event()
     owner = object()
     bus.attach(owner)
-    bus.subscribe(OrderAccepted, lambda _: (entered.set(), release.wait(DEADLINE_S)))
+    bus.subscribe(OrderAccepted, lambda _: (entered.set(), release.wait(DEADLINE_S)))  # type: ignore[func-returns-value]
 
-    publisher = library_thread("qkt-test", lambda: [bus.publish(accepted(str(number))) for number in range(100)])
+    publisher = library_thread("qkt-test", lambda: [bus.publish(accepted(str(number))) for number in range(100)])  # type: ignore[arg-type, func-returns-value]
     publisher.start()
     publisher.join(DEADLINE_S)
 
@@ -248,12 +260,12 @@ def test_a_slow_handler_does_not_hold_up_a_library_thread():
     assert bus.detach(owner, drain_ms=DEADLINE_S * 1000) == 0
 
 
-def test_handlers_never_run_concurrently_and_sequence_ids_never_go_back():
+def test_handlers_never_run_concurrently_and_sequence_ids_never_go_back() -> None:
     bus = EventBus()
     owner, inside, worst, heard = object(), [], [], []
     bus.attach(owner)
 
-    def handler(event):
+    def handler(event: Any) -> None:
         inside.append(1)
         worst.append(len(inside))
         heard.append(event.sequence_id)
@@ -261,7 +273,7 @@ def test_handlers_never_run_concurrently_and_sequence_ids_never_go_back():
 
     bus.subscribe(OrderAccepted, handler)
 
-    def publish_many():
+    def publish_many() -> None:
         for _ in range(300):
             bus.publish(accepted())
 
@@ -279,7 +291,7 @@ def test_handlers_never_run_concurrently_and_sequence_ids_never_go_back():
     assert len(heard) == 1_800
 
 
-def test_the_last_broker_to_leave_takes_the_events_thread_with_it():
+def test_the_last_broker_to_leave_takes_the_events_thread_with_it() -> None:
     bus, owner, heard = EventBus(), object(), threading.Event()
     bus.attach(owner)
     bus.subscribe(OrderAccepted, lambda _: heard.set())
@@ -293,18 +305,18 @@ def test_the_last_broker_to_leave_takes_the_events_thread_with_it():
     assert "qkt-events" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_after_detaching_no_handler_hears_that_source_and_the_rest_is_counted():
+def test_after_detaching_no_handler_hears_that_source_and_the_rest_is_counted() -> None:
     bus, heard = EventBus(), []
     owner, other = object(), object()
     bus.attach(owner)
     bus.attach(other)
 
-    def leave_during_the_first(event):
+    def leave_during_the_first(event: Any) -> None:
         heard.append(event.client_order_id)
         if event.client_order_id == "first":
             left.append(bus.detach(owner))
 
-    left = []
+    left: list[Any] = []
     bus.subscribe(OrderAccepted, leave_during_the_first)
     bus.enqueue([accepted("first"), accepted("second")], source=owner)
     bus.enqueue([accepted("of the other")], source=other)
@@ -316,17 +328,17 @@ def test_after_detaching_no_handler_hears_that_source_and_the_rest_is_counted():
     assert heard == ["first", "of the other"]
 
 
-def test_a_handler_that_exits_does_not_end_delivery_on_the_events_thread():
+def test_a_handler_that_exits_does_not_end_delivery_on_the_events_thread() -> None:
     bus, owner, heard = EventBus(), object(), threading.Event()
     bus.attach(owner)
 
-    def handler(event):
+    def handler(event: Any) -> None:
         if event.client_order_id == "a":
             raise SystemExit
         heard.set()
 
     bus.subscribe(OrderAccepted, handler)
-    publisher = library_thread("qkt-test", lambda: (bus.publish(accepted("a")), bus.publish(accepted("b"))))
+    publisher = library_thread("qkt-test", lambda: (bus.publish(accepted("a")), bus.publish(accepted("b"))))  # type: ignore[arg-type, func-returns-value]
     publisher.start()
     publisher.join(DEADLINE_S)
 
@@ -334,16 +346,16 @@ def test_a_handler_that_exits_does_not_end_delivery_on_the_events_thread():
     bus.detach(owner)
 
 
-def test_events_for_scripts_are_collected_from_the_call_on_and_end_after_the_timeout():
+def test_events_for_scripts_are_collected_from_the_call_on_and_end_after_the_timeout() -> None:
     bus = EventBus()
     stream = bus.events(OrderEvent, timeout_ms=1)
     bus.publish(accepted("a"))
-    bus.publish(OrderFilled(client_order_id="a", symbol="s", side=None, price=None, quantity=None))
+    bus.publish(OrderFilled(client_order_id="a", symbol="s", side=None, price=None, quantity=None))  # type: ignore[arg-type]
 
     assert [type(event).__name__ for event in stream] == ["OrderAccepted", "OrderFilled"]
 
 
-def test_a_stream_that_nobody_holds_stops_collecting():
+def test_a_stream_that_nobody_holds_stops_collecting() -> None:
     bus = EventBus()
     bus.events(OrderEvent, timeout_ms=1)
     gc.collect()
@@ -351,7 +363,7 @@ def test_a_stream_that_nobody_holds_stops_collecting():
     assert "subscriptions=0" in repr(bus)
 
 
-def test_the_repr_says_what_the_bus_is_doing():
+def test_the_repr_says_what_the_bus_is_doing() -> None:
     bus = EventBus(SystemClock())
     bus.subscribe(OrderEvent, print)
     bus.enqueue([accepted()])
@@ -387,7 +399,8 @@ def test_a_plain_blinker_receiver_hears_the_events_of_its_class_in_order_with_th
 
 
 def test_a_plain_receiver_is_isolated_and_can_be_disconnected() -> None:
-    errors, heard = [], []
+    heard: list[Any] = []
+    errors = []
     bus = EventBus(on_handler_error=lambda error, _event, handler: errors.append((str(error), handler)))
 
     def broken(_sender: object, *, event: OrderAccepted) -> None:
@@ -422,7 +435,8 @@ def test_a_plain_receiver_is_held_weakly_unless_told_otherwise() -> None:
 
 
 def test_a_signal_is_a_blinker_signal_and_sends_to_subscriptions_too() -> None:
-    bus, heard = EventBus(), []
+    heard: list[Any] = []
+    bus = EventBus()
     bus.subscribe(OrderAccepted, heard.append)
     signal = bus.signal(OrderAccepted)
     event = accepted()
@@ -451,11 +465,12 @@ def test_a_receiver_of_another_sender_and_a_muted_one_hear_nothing() -> None:
 
 def test_a_signal_of_something_else_than_an_event_class_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="event class"):
-        EventBus().signal(int)  # type: ignore[type-var, arg-type]
+        EventBus().signal(int)  # type: ignore[arg-type]
 
 
 def test_a_handler_that_exits_does_not_keep_the_event_from_the_others() -> None:
-    bus, heard = EventBus(), []
+    heard: list[Any] = []
+    bus = EventBus()
 
     def leave(_event: OrderAccepted) -> None:
         raise SystemExit(3)
@@ -532,7 +547,8 @@ def test_inline_delivery_ends_with_what_its_caller_caused() -> None:
 
 
 def test_nothing_of_a_source_that_left_is_delivered() -> None:
-    bus, heard = EventBus(), []
+    heard: list[Any] = []
+    bus = EventBus()
     owner = object()
     bus.attach(owner)
     bus.subscribe(OrderAccepted, heard.append)
@@ -547,7 +563,7 @@ def test_detaching_waits_for_the_handler_that_hears_the_source_now() -> None:
     bus, entered, release, left = EventBus(), threading.Event(), threading.Event(), []
     owner = object()
     bus.attach(owner)
-    bus.subscribe(OrderAccepted, lambda _: (entered.set(), release.wait(DEADLINE_S)))
+    bus.subscribe(OrderAccepted, lambda _: (entered.set(), release.wait(DEADLINE_S)))  # type: ignore[func-returns-value]
     bus.enqueue([accepted()], source=owner)
     library_thread("qkt-test", bus.deliver).start()
     assert entered.wait(DEADLINE_S)
@@ -565,7 +581,7 @@ def test_draining_waits_for_what_is_queued_now_and_says_so() -> None:
     bus, release, heard = EventBus(), threading.Event(), []
     owner = object()
     bus.attach(owner)
-    bus.subscribe(OrderAccepted, lambda event: (release.wait(DEADLINE_S), heard.append(event)))
+    bus.subscribe(OrderAccepted, lambda event: (release.wait(DEADLINE_S), heard.append(event)))  # type: ignore[func-returns-value]
     library_thread("qkt-test", bus.publish, accepted()).start()
 
     assert not bus.drain(timeout_ms=1)

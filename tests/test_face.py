@@ -23,15 +23,15 @@ CONTRACT = set(
 )
 
 
-def test_every_name_of_the_contract_is_there():
+def test_every_name_of_the_contract_is_there() -> None:
     assert CONTRACT - set(qkt.__all__) == set()
 
 
-def test_every_public_name_exists_and_has_a_docstring():
+def test_every_public_name_exists_and_has_a_docstring() -> None:
     assert [name for name in qkt.__all__ if name != "__version__" and not getattr(qkt, name).__doc__] == []
 
 
-def test_the_list_of_public_names_is_sorted_and_complete():
+def test_the_list_of_public_names_is_sorted_and_complete() -> None:
     tree = ast.parse(Path(qkt.__file__).read_text())
     imported = {alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names}
 
@@ -39,11 +39,11 @@ def test_the_list_of_public_names_is_sorted_and_complete():
     assert set(qkt.__all__) == imported
 
 
-def test_the_test_kit_has_its_names():
+def test_the_test_kit_has_its_names() -> None:
     assert {"FakeBybitClient", "FixedClock", "TickScheduler", "check_broker"} <= set(qkt.testing.__all__)
 
 
-def test_the_bybit_brokers_are_brokers_and_the_clients_are_transports():
+def test_the_bybit_brokers_are_brokers_and_the_clients_are_transports() -> None:
     from qkt.bybit.transport.protocol import BybitTransport
 
     brokers = (qkt.BybitSpotBroker, qkt.BybitLinearBroker, qkt.LogBroker, qkt.PaperBroker, qkt.CompositeBroker)
@@ -53,7 +53,7 @@ def test_the_bybit_brokers_are_brokers_and_the_clients_are_transports():
     assert all(hasattr(client, name) for client in (qkt.BybitClient, qkt.testing.FakeBybitClient) for name in transport)
 
 
-def test_every_public_method_of_every_public_class_has_a_docstring():
+def test_every_public_method_of_every_public_class_has_a_docstring() -> None:
     silent = [
         f"{name}.{member}"
         for name in qkt.__all__

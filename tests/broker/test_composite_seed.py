@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -49,7 +51,7 @@ class House:
 
 
 @pytest.fixture
-def house():
+def house() -> Iterator[Any]:
     house = House()
     yield house
     house.broker.close()
@@ -59,14 +61,14 @@ def a_limit(symbol: str) -> LimitOrder:
     return LimitOrder(symbol=symbol, side=Side.BUY, quantity=Decimal(1), limit_price=Decimal(100))
 
 
-def test_only_the_spot_order_reaches_the_venue(house):
+def test_only_the_spot_order_reaches_the_venue(house: Any) -> None:
     for symbol in (SPOT, PAPER, OTHER):
         assert house.broker.submit(a_limit(symbol)).accepted
     assert [(post.path, post.body["symbol"]) for post in house.client.posts] == [("/v5/order/create", "BTCUSDT")]
     assert [view.symbol for view in house.broker.open_orders()] == [SPOT, PAPER, OTHER]
 
 
-def test_live_and_paper_fills_reach_one_tracker_through_one_bus(house):
+def test_live_and_paper_fills_reach_one_tracker_through_one_bus(house: Any) -> None:
     ack = house.broker.submit(a_limit(SPOT))
     house.venue_fills(ack.client_order_id, ack.broker_order_id)
     house.paper.on_price(PAPER, Decimal(99))
@@ -77,7 +79,7 @@ def test_live_and_paper_fills_reach_one_tracker_through_one_bus(house):
     assert [event.sequence_id for event in house.heard] == sorted(event.sequence_id for event in house.heard)
 
 
-def test_wait_and_explain_answer_for_either_kind(house):
+def test_wait_and_explain_answer_for_either_kind(house: Any) -> None:
     live = house.broker.submit(a_limit(SPOT))
     house.venue_fills(live.client_order_id, live.broker_order_id)
     house.paper.on_price(PAPER, Decimal(99))
@@ -87,7 +89,7 @@ def test_wait_and_explain_answer_for_either_kind(house):
         assert "told OrderFilled" in str(house.broker.explain(ack.client_order_id))
 
 
-def test_modify_and_cancel_of_a_live_order_become_the_venues_requests(house):
+def test_modify_and_cancel_of_a_live_order_become_the_venues_requests(house: Any) -> None:
     ack = house.broker.submit(a_limit(SPOT))
     house.client.emit_ws_frame("order.spot", [order_row(orderId=ack.broker_order_id, orderLinkId=ack.client_order_id)])
     house.broker.modify(ack.client_order_id, OrderModification(new_limit_price=Decimal(99)))
@@ -95,11 +97,11 @@ def test_modify_and_cancel_of_a_live_order_become_the_venues_requests(house):
     assert [post.path for post in house.client.posts] == ["/v5/order/create", "/v5/order/amend", "/v5/order/cancel"]
 
 
-def test_reconcile_asks_the_live_leaf_only(house):
+def test_reconcile_asks_the_live_leaf_only(house: Any) -> None:
     assert {name: report.ok for name, report in house.broker.reconcile().items()} == {"BYBIT_SPOT": True}
 
 
-def test_closing_the_house_stops_the_timer_and_leaves_the_client_open(house):
+def test_closing_the_house_stops_the_timer_and_leaves_the_client_open(house: Any) -> None:
     house.broker.close()
     assert list(house.scheduler.schedules) == []
     assert house.client.is_connected

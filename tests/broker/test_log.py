@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from qkt.model.orders import (
 )
 
 ANY = {"symbol": "ANYTHING:AT-ALL", "side": Side.BUY, "quantity": Decimal("0.10")}
-LIMIT = LimitOrder(**ANY, limit_price=Decimal("60000"), client_order_id="bot-1")
+LIMIT = LimitOrder(**ANY, limit_price=Decimal("60000"), client_order_id="bot-1")  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -35,13 +36,13 @@ def heard() -> list[BrokerEvent]:
 
 
 @pytest.fixture
-def broker(heard) -> LogBroker:
+def broker(heard: Any) -> LogBroker:
     bus = EventBus()
     bus.subscribe(BrokerEvent, heard.append)
     return LogBroker(bus)
 
 
-def test_it_is_a_broker(broker):
+def test_it_is_a_broker(broker: Any) -> None:
     checked: Broker = broker
     assert isinstance(checked, Broker)
 
@@ -49,26 +50,26 @@ def test_it_is_a_broker(broker):
 @pytest.mark.parametrize(
     "order",
     [
-        MarketOrder(**ANY),
-        MarketOrder(**ANY, quote_sized=True),
+        MarketOrder(**ANY),  # type: ignore[arg-type]
+        MarketOrder(**ANY, quote_sized=True),  # type: ignore[arg-type]
         LIMIT,
-        LimitOrder(**ANY, limit_price=1, take_profit=2, stop_loss=Decimal("0.5")),
-        LimitOrder(**ANY, limit_price=1, time_in_force=TimeInForce.DAY),
-        LimitOrder(**ANY, limit_price=1, time_in_force=TimeInForce.FOK),
-        LimitOrder(**ANY, limit_price=1, time_in_force=TimeInForce.POST_ONLY),
-        StopOrder(**ANY, stop_price=1),
-        StopLimitOrder(**ANY, stop_price=1, limit_price=1),
-        IfTouchedOrder(**ANY, trigger_price=1),
+        LimitOrder(**ANY, limit_price=1, take_profit=2, stop_loss=Decimal("0.5")),  # type: ignore[arg-type]
+        LimitOrder(**ANY, limit_price=1, time_in_force=TimeInForce.DAY),  # type: ignore[arg-type]
+        LimitOrder(**ANY, limit_price=1, time_in_force=TimeInForce.FOK),  # type: ignore[arg-type]
+        LimitOrder(**ANY, limit_price=1, time_in_force=TimeInForce.POST_ONLY),  # type: ignore[arg-type]
+        StopOrder(**ANY, stop_price=1),  # type: ignore[arg-type]
+        StopLimitOrder(**ANY, stop_price=1, limit_price=1),  # type: ignore[arg-type]
+        IfTouchedOrder(**ANY, trigger_price=1),  # type: ignore[arg-type]
     ],
 )
-def test_every_order_is_accepted_announced_and_stays_open(broker, heard, order: OrderRequest):
+def test_every_order_is_accepted_announced_and_stays_open(broker: Any, heard: Any, order: OrderRequest) -> None:
     ack = broker.submit(order)
     assert ack.accepted
     assert [(type(event), event.client_order_id) for event in heard] == [(OrderAccepted, ack.client_order_id)]
     assert [view.client_order_id for view in broker.open_orders()] == [ack.client_order_id]
 
 
-def test_each_request_is_one_line_of_plain_figures(broker, caplog):
+def test_each_request_is_one_line_of_plain_figures(broker: Any, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "qkt.broker.paper.dry_run")
     broker.submit(LIMIT)
     broker.modify("bot-1", OrderModification(new_limit_price=Decimal("1E+5")))
@@ -85,7 +86,7 @@ def test_each_request_is_one_line_of_plain_figures(broker, caplog):
     ]
 
 
-def test_the_line_is_written_before_any_handler_hears_of_it(caplog):
+def test_the_line_is_written_before_any_handler_hears_of_it(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "qkt.broker.paper.dry_run")
     bus, lines_at_event = EventBus(), []
     bus.subscribe(OrderAccepted, lambda event: lines_at_event.append(len(caplog.records)))
@@ -93,7 +94,7 @@ def test_the_line_is_written_before_any_handler_hears_of_it(caplog):
     assert lines_at_event == [1]
 
 
-def test_cancel_and_modify_work_as_at_a_venue(broker, heard):
+def test_cancel_and_modify_work_as_at_a_venue(broker: Any, heard: Any) -> None:
     broker.submit(LIMIT)
     broker.modify("bot-1", OrderModification(new_quantity=Decimal(2)))
     broker.cancel("bot-1")
@@ -102,7 +103,7 @@ def test_cancel_and_modify_work_as_at_a_venue(broker, heard):
     assert broker.order("bot-1").status is OrderStatus.CANCELLED
 
 
-def test_cancelling_twice_is_refused_the_second_time(broker):
+def test_cancelling_twice_is_refused_the_second_time(broker: Any) -> None:
     broker.submit(LIMIT)
     broker.cancel("bot-1")
     assert broker.cancel("bot-1").outcome is SubmitOutcome.REJECTED
@@ -118,12 +119,12 @@ def test_cancelling_twice_is_refused_the_second_time(broker):
         lambda broker: broker.wait("nobody", timeout_ms=0),
     ],
 )
-def test_an_unknown_id_is_refused_by_name(broker, call):
+def test_an_unknown_id_is_refused_by_name(broker: Any, call: Any) -> None:
     with pytest.raises(InvalidRequestError, match="LOG knows no order 'nobody'"):
         call(broker)
 
 
-def test_a_client_order_id_is_used_once_even_after_its_order_ended(broker):
+def test_a_client_order_id_is_used_once_even_after_its_order_ended(broker: Any) -> None:
     broker.submit(LIMIT)
     broker.cancel("bot-1")
     with pytest.raises(InvalidRequestError, match="'bot-1' was used before"):
@@ -133,7 +134,7 @@ def test_a_client_order_id_is_used_once_even_after_its_order_ended(broker):
 @pytest.mark.parametrize(
     "call", [lambda broker: broker.cancel(), lambda broker: broker.cancel("a", broker_order_id="b")]
 )
-def test_cancel_takes_exactly_one_id(broker, call):
+def test_cancel_takes_exactly_one_id(broker: Any, call: Any) -> None:
     with pytest.raises(InvalidRequestError, match="exactly one"):
         call(broker)
 
@@ -141,23 +142,23 @@ def test_cancel_takes_exactly_one_id(broker, call):
 @pytest.mark.parametrize(
     "call", [lambda broker: broker.submit({"symbol": "X"}), lambda broker: broker.modify("x", {"new_quantity": 1})]
 )
-def test_a_dict_is_not_an_order(broker, call):
+def test_a_dict_is_not_an_order(broker: Any, call: Any) -> None:
     with pytest.raises(InvalidRequestError, match="takes an"):
         call(broker)
 
 
-def test_it_serves_everything_and_says_what_it_can_do(broker):
+def test_it_serves_everything_and_says_what_it_can_do(broker: Any) -> None:
     assert broker.supports("ANYTHING:AT-ALL")
     assert broker.capabilities_for("ANYTHING:AT-ALL") == frozenset(OrderTypeCapability)
 
 
-def test_the_with_block_closes_it(broker):
+def test_the_with_block_closes_it(broker: Any) -> None:
     with broker:
         broker.submit(LIMIT)
     with pytest.raises(InvalidRequestError, match="LOG is closed"):
-        broker.submit(MarketOrder(**ANY))
+        broker.submit(MarketOrder(**ANY))  # type: ignore[arg-type]
 
 
-def test_the_repr_tells_what_it_is_doing(broker):
+def test_the_repr_tells_what_it_is_doing(broker: Any) -> None:
     broker.submit(LIMIT)
     assert repr(broker) == "<LogBroker LOG open_orders=1>"

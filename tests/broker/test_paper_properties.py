@@ -103,7 +103,7 @@ class Sent:
 
 @settings(max_examples=80, deadline=None)
 @given(script=steps)
-def test_every_order_is_accepted_first_and_ends_at_most_once(script):
+def test_every_order_is_accepted_first_and_ends_at_most_once(script: Any) -> None:
     run = Run(script)
     for sent in run.sent:
         kinds = [type(event) for event in run.about(sent)]
@@ -117,7 +117,7 @@ def test_every_order_is_accepted_first_and_ends_at_most_once(script):
 
 @settings(max_examples=80, deadline=None)
 @given(script=steps)
-def test_nothing_trades_worse_than_its_limit_or_more_than_its_size(script):
+def test_nothing_trades_worse_than_its_limit_or_more_than_its_size(script: Any) -> None:
     run = Run(script)
     for sent in run.sent:
         view = run.broker.order(sent.id)
@@ -125,19 +125,19 @@ def test_nothing_trades_worse_than_its_limit_or_more_than_its_size(script):
         total = sum((fill.quantity for fill in fills), Decimal(0))
         assert total == view.cum_quantity
         if view.quote_sized:
-            assert sum(fill.quantity * fill.price for fill in fills) <= view.quantity
+            assert sum(fill.quantity * fill.price for fill in fills) <= view.quantity  # type: ignore[operator]
         else:
-            assert total <= view.quantity
+            assert total <= view.quantity  # type: ignore[operator]
             assert (view.leaves_quantity == 0) or view.is_open
         limits = {getattr(sent.order, "limit_price", None), view.limit_price} - {None}
         if len(limits) == 1:  # never moved
             (limit,) = limits
-            assert all((limit - fill.price) * fill.side.sign >= 0 for fill in fills)
+            assert all((limit - fill.price) * fill.side.sign >= 0 for fill in fills)  # type: ignore[operator]
 
 
 @settings(max_examples=80, deadline=None)
 @given(script=steps)
-def test_no_more_trades_than_was_offered(script):
+def test_no_more_trades_than_was_offered(script: Any) -> None:
     run = Run(script)
     if not run.is_unlimited:
         assert sum(fill.quantity for fill in run.fills) <= run.offered
@@ -145,7 +145,7 @@ def test_no_more_trades_than_was_offered(script):
 
 @settings(max_examples=80, deadline=None)
 @given(script=steps)
-def test_fill_or_kill_is_all_or_nothing_and_nothing_immediate_stays(script):
+def test_fill_or_kill_is_all_or_nothing_and_nothing_immediate_stays(script: Any) -> None:
     run = Run([("price", Decimal(100), None), *script])
     for sent in run.sent:
         view = run.broker.order(sent.id)
@@ -160,7 +160,7 @@ def test_fill_or_kill_is_all_or_nothing_and_nothing_immediate_stays(script):
 
 @settings(max_examples=80, deadline=None)
 @given(script=steps, maker=st.sampled_from(["0", "0.001", "-0.0005"]))
-def test_the_account_is_what_it_was_and_what_its_fills_moved(script, maker):
+def test_the_account_is_what_it_was_and_what_its_fills_moved(script: Any, maker: Any) -> None:
     rates = {"maker_fee_rate": Decimal(maker), "taker_fee_rate": Decimal("0.002")}
     run = Run(script, balances=START, **rates)
     expected = dict(START)
@@ -181,7 +181,7 @@ def test_the_account_is_what_it_was_and_what_its_fills_moved(script, maker):
 
 @settings(max_examples=100, deadline=None)
 @given(script=steps)
-def test_a_tracker_holds_what_the_account_gained(script):
+def test_a_tracker_holds_what_the_account_gained(script: Any) -> None:
     run = Run(script, balances=START, taker_fee_rate=Decimal("0.001"), maker_fee_rate=Decimal("0.001"))
     held = run.tracker.position(SYMBOL)
     gained = run.broker.balances["BTC"] - START["BTC"]
@@ -190,7 +190,7 @@ def test_a_tracker_holds_what_the_account_gained(script):
 
 @settings(max_examples=60, deadline=None)
 @given(script=steps)
-def test_the_open_orders_are_those_that_have_not_ended(script):
+def test_the_open_orders_are_those_that_have_not_ended(script: Any) -> None:
     run = Run(script)
     ended = {event.client_order_id for event in run.heard if isinstance(event, TERMINAL)}
     assert {view.client_order_id for view in run.broker.open_orders()} == {sent.id for sent in run.sent} - ended

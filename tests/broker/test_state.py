@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ DEADLINE_S = 5
 
 
 @pytest.fixture
-def rig():
+def rig() -> Iterator[tuple[Any, ...]]:
     clock = FixedClock(0)
     bus, heard = EventBus(clock), []
     bus.subscribe(BrokerEvent, lambda event: heard.append(type(event).__name__))
@@ -26,15 +28,17 @@ def rig():
     state.close()
 
 
-def three_orders():
+def three_orders() -> list[Any]:
     return [order_reported(broker_order_id=name, client_order_id="") for name in ("b1", "b2", "b3")]
 
 
-def test_a_fact_that_cannot_be_taken_in_costs_neither_its_neighbours_nor_their_events(rig, monkeypatch, caplog):
+def test_a_fact_that_cannot_be_taken_in_costs_neither_its_neighbours_nor_their_events(
+    rig: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     state, bus, heard = rig
     prepare = state._ledger.prepare
 
-    def poisoned(fact):
+    def poisoned(fact: Any) -> Any:
         if fact.report.broker_order_id == "b2":
             raise RuntimeError("a fault of our own")
         return prepare(fact)
@@ -49,10 +53,12 @@ def test_a_fact_that_cannot_be_taken_in_costs_neither_its_neighbours_nor_their_e
     assert "a fault of our own" in state.degraded["internal"]
 
 
-def test_an_alarm_that_fails_does_not_swallow_the_events_of_its_change(rig, monkeypatch):
+def test_an_alarm_that_fails_does_not_swallow_the_events_of_its_change(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     state, bus, heard = rig
 
-    def broken(_change):
+    def broken(_change: Any) -> None:
         raise RuntimeError("a fault of our own")
 
     monkeypatch.setattr(state, "_alarms", broken)
@@ -62,15 +68,15 @@ def test_an_alarm_that_fails_does_not_swallow_the_events_of_its_change(rig, monk
     assert heard == ["OrderAccepted", "HealthDegraded"]
 
 
-def test_a_long_read_lets_others_in_between_handfuls(rig):
+def test_a_long_read_lets_others_in_between_handfuls(rig: Any) -> None:
     state, _bus, _heard = rig
     came_in, absorbed_by_then = threading.Event(), []
 
-    def somebody_else():
+    def somebody_else() -> None:
         state.absorb([order_reported(broker_order_id="frame", client_order_id="")])
         came_in.set()
 
-    def a_long_read():
+    def a_long_read() -> Iterator[Any]:
         for number in range(250):
             if number == 150:  # the handful before is in, and nobody holds the lock, so this does not hang
                 absorbed_by_then.append(len(state.open_orders()))
@@ -84,14 +90,14 @@ def test_a_long_read_lets_others_in_between_handfuls(rig):
     assert len(state.open_orders()) == 251
 
 
-def test_a_change_of_one_order_wakes_those_who_wait_for_it_and_no_others(rig) -> None:
+def test_a_change_of_one_order_wakes_those_who_wait_for_it_and_no_others(rig: Any) -> None:
     state, _bus, _heard = rig
     state.absorb(three_orders())
     looked = {"b1": 0, "b2": 0}
     ready = {name: threading.Event() for name in looked}
 
     def wait_for(name: str) -> None:
-        def reached(view) -> bool:
+        def reached(view: Any) -> bool:
             looked[name] += 1
             ready[name].set()
             return not view.is_open
@@ -113,7 +119,7 @@ def test_a_change_of_one_order_wakes_those_who_wait_for_it_and_no_others(rig) ->
     assert state._waiters == {}
 
 
-def test_S73_events_that_pile_up_are_told_when_they_are_queued(rig, monkeypatch) -> None:
+def test_S73_events_that_pile_up_are_told_when_they_are_queued(rig: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     state, bus, heard = rig
     monkeypatch.setattr("qkt.broker.state.QUEUE_ALARM", 2)
     state.absorb(three_orders())
@@ -125,7 +131,7 @@ def test_S73_events_that_pile_up_are_told_when_they_are_queued(rig, monkeypatch)
     assert heard.count("HealthDegraded") == heard.count("HealthRestored") == 1
 
 
-def test_what_the_stream_told_in_good_time_is_not_kept_for_the_next_round(rig) -> None:
+def test_what_the_stream_told_in_good_time_is_not_kept_for_the_next_round(rig: Any) -> None:
     state, _bus, _heard = rig
     state.absorb(three_orders())
     state.take_changes()
@@ -136,7 +142,7 @@ def test_what_the_stream_told_in_good_time_is_not_kept_for_the_next_round(rig) -
 
 
 @pytest.mark.parametrize("row", [order_reported(), order_reported("Filled", 5)], ids=["open", "filled"])
-def test_a_row_that_cannot_be_taken_in_stops_no_later_one(rig, monkeypatch, row) -> None:
+def test_a_row_that_cannot_be_taken_in_stops_no_later_one(rig: Any, monkeypatch: pytest.MonkeyPatch, row: Any) -> None:
     """H4: before, an order without its first fact stood in the books and every later round raised KeyError."""
     state, bus, heard = rig
 

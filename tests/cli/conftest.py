@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from tests.support.cli_rig import Ended, environment
 
 
 @pytest.fixture
-def venue():
+def venue() -> Iterator[Any]:
     with SimulatedBybit(seed=1) as running:
         yield running
 
@@ -29,13 +31,13 @@ def account_of(venue: SimulatedBybit) -> dict[str, str]:
 
 
 @pytest.fixture
-def venue_env(venue) -> dict[str, str]:
+def venue_env(venue: Any) -> dict[str, str]:
     """The whole environment of a process that is to work on the venue."""
     return environment(**account_of(venue))
 
 
 @pytest.fixture
-def qkt(venue, monkeypatch, capsys):
+def qkt(venue: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """Run a command piped, in this process; it must leave no thread behind."""
     for name, value in account_of(venue).items():
         monkeypatch.setenv(name, value)
@@ -53,10 +55,10 @@ def qkt(venue, monkeypatch, capsys):
 
 
 @pytest.fixture
-def qkt_json(qkt):
+def qkt_json(qkt: Any) -> Any:
     """`qkt ... --json`: the exit code and the one document."""
 
-    def run(*arguments: str):
+    def run(*arguments: str) -> tuple[Any, ...]:
         ended = qkt(*arguments, "--json")
         assert len(ended.lines) == 1, ended.out
         return ended.code, json.loads(ended.out)

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def runs() -> dict[str, Ended]:
         return {"honest": honest, "terminal": seen.result(), **{name: end(each) for name, each in begun.items()}}
 
 
-def test_the_night_ends_in_agreement(runs):
+def test_the_night_ends_in_agreement(runs: Any) -> None:
     assert (runs["honest"].code, runs["honest"].err) == (0, "")
     told = json.loads(runs["honest"].out)
     assert told["agrees"] is True
@@ -40,7 +41,7 @@ def test_the_night_ends_in_agreement(runs):
     assert all(row["agrees"] for row in told["books"])
 
 
-def test_what_no_frame_told_was_learned_by_asking(runs):
+def test_what_no_frame_told_was_learned_by_asking(runs: Any) -> None:
     story = json.loads(runs["honest"].out)["story"]
     learned = {line["what"]: line["origin"] for line in story if line.get("origin")}
 
@@ -57,7 +58,7 @@ def test_what_no_frame_told_was_learned_by_asking(runs):
         ("timeout-is-reject", "orders_falsely_ended"),
     ],
 )
-def test_a_naive_rule_is_found_out(runs, rule, counted):
+def test_a_naive_rule_is_found_out(runs: Any, rule: str, counted: str) -> None:
     assert runs[rule].code == 1
     told = json.loads(runs[rule].out)
     assert told["agrees"] is False
@@ -65,7 +66,7 @@ def test_a_naive_rule_is_found_out(runs, rule, counted):
     assert told["sabotage"] == rule
 
 
-def test_a_rule_is_taken_out_again_after_the_night():
+def test_a_rule_is_taken_out_again_after_the_night() -> None:
     from qkt.bybit import order_entry, recovery
     from qkt.cli.demo.sabotage import RULES, sabotaged
     from qkt.reconcile.plan import settled_requests
@@ -87,7 +88,7 @@ def test_a_rule_is_taken_out_again_after_the_night():
     assert after == before
 
 
-def test_piped_it_is_plain_text_within_eighty_columns(runs):
+def test_piped_it_is_plain_text_within_eighty_columns(runs: Any) -> None:
     plain = runs["no-reconcile"]
     assert plain.code == 1
     assert "\x1b" not in plain.out
@@ -97,7 +98,7 @@ def test_piped_it_is_plain_text_within_eighty_columns(runs):
     assert "fill lost: B" in plain.text
 
 
-def test_on_a_terminal_it_is_the_same_text_in_colour(runs):
+def test_on_a_terminal_it_is_the_same_text_in_colour(runs: Any) -> None:
     seen = runs["terminal"]
 
     assert seen.code == 0
@@ -110,28 +111,30 @@ def test_on_a_terminal_it_is_the_same_text_in_colour(runs):
     assert len(headings) == 7
 
 
-def test_ctrl_c_ends_it_at_once_without_a_traceback():
+def test_ctrl_c_ends_it_at_once_without_a_traceback() -> None:
     seen = on_a_terminal("demo", answer=("holds 10 BTC", "\x03"), timeout_s=20)
 
     assert seen.code == 130
     assert "Traceback" not in seen.text
 
 
-def test_without_the_extra_it_says_which_one(monkeypatch, capsys):
+def test_without_the_extra_it_says_which_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setitem(__import__("sys").modules, "aiohttp", None)
 
     assert main(["demo"]) == 2
     assert "pip install 'qkt[venue]'" in capsys.readouterr().err
 
 
-def test_an_unknown_rule_is_a_wrong_call(capsys):
+def test_an_unknown_rule_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--sabotage", "hope"]) == 2
     assert "absence-is-cancel" in capsys.readouterr().err
 
 
 @pytest.mark.verify
 @pytest.mark.timeout(300)
-def test_ten_seeds_agree():
+def test_ten_seeds_agree() -> None:
     for first in range(2, 12, 2):
         pair = [start("demo", "--fast", "--json", "--seed", str(seed)) for seed in (first, first + 1)]
         for process in pair:
@@ -141,7 +144,7 @@ def test_ten_seeds_agree():
 
 @pytest.mark.verify
 @pytest.mark.timeout(120)
-def test_the_whole_story_takes_half_a_minute():
+def test_the_whole_story_takes_half_a_minute() -> None:
     begun = start("demo", "--json", env=environment())
     ended = end(begun, timeout_s=60)
     told = json.loads(ended.out)

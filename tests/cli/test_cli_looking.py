@@ -8,6 +8,8 @@ import signal
 import sys
 import threading
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,7 +48,7 @@ SEEN = {
 }
 
 
-def test_every_command_on_a_terminal_is_coloured_and_at_most_eighty_wide(venue, venue_env):
+def test_every_command_on_a_terminal_is_coloured_and_at_most_eighty_wide(venue: Any, venue_env: Any) -> None:
     for name in ("to-modify", "to-cancel", "stays"):
         venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.1", price="50000", orderLinkId=name)
     venue.trade(symbol="BTCUSDT", side="Buy", quantity="0.01")
@@ -66,13 +68,13 @@ def test_every_command_on_a_terminal_is_coloured_and_at_most_eighty_wide(venue, 
 
 
 @pytest.fixture
-def quick_doctor(monkeypatch):
+def quick_doctor(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few samples: what is measured is not the point of the test."""
     monkeypatch.setattr("qkt.cli.doctor._SAMPLES", 2)
 
 
 @pytest.mark.usefixtures("quick_doctor")
-def test_doctor_gives_a_light_per_line_and_says_what_to_do(qkt, qkt_json):
+def test_doctor_gives_a_light_per_line_and_says_what_to_do(qkt: Any, qkt_json: Any) -> None:
     code, told = qkt_json("doctor")
     assert (code, told["ok"]) == (0, True)
     lights = {light["name"]: light for light in told["lights"]}
@@ -84,7 +86,9 @@ def test_doctor_gives_a_light_per_line_and_says_what_to_do(qkt, qkt_json):
     assert all(bool(light["remedy"]) is (light["colour"] != "green") for light in told["lights"])
 
 
-def test_doctor_is_red_without_keys_or_with_wrong_ones(qkt, qkt_json, monkeypatch):
+def test_doctor_is_red_without_keys_or_with_wrong_ones(
+    qkt: Any, qkt_json: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BYBIT_API_SECRET", "wrong")
     code, told = qkt_json("doctor")
     assert code == 1
@@ -96,7 +100,7 @@ def test_doctor_is_red_without_keys_or_with_wrong_ones(qkt, qkt_json, monkeypatc
 
 
 @pytest.mark.usefixtures("quick_doctor")
-def test_doctor_sees_a_clock_that_is_wrong(venue, qkt_json):
+def test_doctor_sees_a_clock_that_is_wrong(venue: Any, qkt_json: Any) -> None:
     venue.faults.add("clock_skew", ms=-2_500)
     _, told = qkt_json("doctor")
     clock = next(light for light in told["lights"] if light["name"] == "clock")
@@ -104,7 +108,7 @@ def test_doctor_sees_a_clock_that_is_wrong(venue, qkt_json):
     assert clock["details"]["skew_ms"] == pytest.approx(-2_500, abs=200)
 
 
-def test_a_clock_is_judged_by_what_the_line_can_tell():
+def test_a_clock_is_judged_by_what_the_line_can_tell() -> None:
     assert clock_skew([40.0], [100.0], recv_window_ms=5_000).colour is Colour.GREEN
     assert clock_skew([400.0], [100.0], recv_window_ms=5_000).colour is Colour.YELLOW
     assert clock_skew([6_000.0], [100.0], recv_window_ms=5_000).colour is Colour.RED
@@ -113,7 +117,7 @@ def test_a_clock_is_judged_by_what_the_line_can_tell():
     assert clock_skew([], [], recv_window_ms=5_000).colour is Colour.RED
 
 
-def test_percentiles_are_samples_that_were_seen():
+def test_percentiles_are_samples_that_were_seen() -> None:
     samples = [5.0, 1.0, 4.0, 2.0, 3.0]
     assert [percentile(samples, percent) for percent in (50, 90, 100)] == [3.0, 5.0, 5.0]
     assert percentile([7.0], 50) == 7.0
@@ -141,7 +145,7 @@ def test_percentiles_are_samples_that_were_seen():
         (expiry, {}, Colour.GREEN),
     ],
 )
-def test_what_the_key_is_good_for(look, reply, colour):
+def test_what_the_key_is_good_for(look: Any, reply: dict[str, Any], colour: Any) -> None:
     light = look(reply)
     assert light.colour is colour
     assert bool(light.remedy) is (colour is not Colour.GREEN)
@@ -151,14 +155,14 @@ def test_what_the_key_is_good_for(look, reply, colour):
     ("status", "colour"),
     [(5, Colour.GREEN), (6, Colour.GREEN), (4, Colour.YELLOW), (1, Colour.RED), (None, Colour.YELLOW)],
 )
-def test_what_the_account_is(status, colour):
+def test_what_the_account_is(status: int | None, colour: Any) -> None:
     assert account_type({"unifiedMarginStatus": status}, "UNIFIED").colour is colour
 
 
 # -- reconcile ---------------------------------------------------------------------------------------------------
 
 
-def test_reconcile_reads_everything_and_finds_nothing(venue, qkt, qkt_json):
+def test_reconcile_reads_everything_and_finds_nothing(venue: Any, qkt: Any, qkt_json: Any) -> None:
     venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.1", price="50000")
     code, told = qkt_json("reconcile", "--interval", "0s")
     assert (code, told["ok"], told["discrepancies"], told["unresolved"]) == (0, True, [], [])
@@ -174,18 +178,18 @@ class _Page(HTMLParser):
         self.words = ""
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: Any, attrs: Any) -> None:
         if tag not in ("meta", "!doctype"):
             self.open.append(tag)
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: Any) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: Any) -> None:
         self.words += data
 
 
-def test_reconcile_writes_a_page_of_its_own(venue, qkt, tmp_path):
+def test_reconcile_writes_a_page_of_its_own(venue: Any, qkt: Any, tmp_path: Path) -> None:
     venue.place(
         symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.1", price="50000", orderLinkId="a-resting-order"
     )
@@ -201,7 +205,7 @@ def test_reconcile_writes_a_page_of_its_own(venue, qkt, tmp_path):
     assert (ended.code, "cannot write" in ended.err) == (2, True)
 
 
-def test_reconcile_says_what_it_could_not_read(venue, qkt):
+def test_reconcile_says_what_it_could_not_read(venue: Any, qkt: Any) -> None:
     venue.faults.add("missing_list", path="/v5/execution/list")
     ended = qkt("reconcile", "--report")
     assert ended.code == 3
@@ -210,7 +214,7 @@ def test_reconcile_says_what_it_could_not_read(venue, qkt):
 
 
 @pytest.mark.verify
-def test_reconcile_finds_what_the_stream_did_not_tell(venue, venue_env):
+def test_reconcile_finds_what_the_stream_did_not_tell(venue: Any, venue_env: Any) -> None:
     """A fill whose frames are dropped, older than what a healthy stream would still be about to tell."""
     venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.1", price="50000", orderLinkId="quiet")
     venue.faults.add("stream_mute")
@@ -223,12 +227,12 @@ def test_reconcile_finds_what_the_stream_did_not_tell(venue, venue_env):
     assert told["discrepancies"][0]["client_order_id"] == "quiet"
 
 
-def wait_for_the_first_round(venue):
+def wait_for_the_first_round(venue: Any) -> None:
     """Until a client has read its executions: it asks for the wallet when it connects, and after them in each round."""
     finished = threading.Event()
     wallets = []
 
-    def look(entry):
+    def look(entry: Any) -> None:
         if entry["event"] == "request" and entry.get("path") == "/v5/account/wallet-balance":
             wallets.append(entry)
             if len(wallets) == 2:
@@ -238,7 +242,7 @@ def wait_for_the_first_round(venue):
     assert finished.wait(20)
 
 
-def test_a_discrepancy_is_shown_with_its_evidence():
+def test_a_discrepancy_is_shown_with_its_evidence() -> None:
     found = Discrepancy(
         kind="missed_fill",
         client_order_id="quiet",
@@ -271,7 +275,7 @@ def test_a_discrepancy_is_shown_with_its_evidence():
 # -- watch -------------------------------------------------------------------------------------------------------
 
 
-def test_watch_shows_orders_fills_balances_and_the_age_of_each(venue, qkt, qkt_json):
+def test_watch_shows_orders_fills_balances_and_the_age_of_each(venue: Any, qkt: Any, qkt_json: Any) -> None:
     venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.1", price="50000", orderLinkId="watched")
     venue.fill("watched", "0.04")
     seen = qkt("watch", "--once")
@@ -289,10 +293,10 @@ def test_watch_shows_orders_fills_balances_and_the_age_of_each(venue, qkt, qkt_j
         assert all(health[domain] is not None for domain in ("orders", "executions", "balances"))
 
 
-def test_watch_stays_through_a_lost_stream_and_shows_it(venue, venue_env):
+def test_watch_stays_through_a_lost_stream_and_shows_it(venue: Any, venue_env: Any) -> None:
     venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.1", price="50000", orderLinkId="watched")
     process = start("watch", "--json", "--poll", "500ms", env=venue_env)
-    told = (json.loads(line) for line in process.stdout)
+    told = (json.loads(line) for line in process.stdout)  # type: ignore[union-attr]
     assert any("state" in each for each in told)
     venue.cut_streams()
     venue.fill("watched", "0.04")
@@ -306,7 +310,7 @@ def test_watch_stays_through_a_lost_stream_and_shows_it(venue, venue_env):
     assert (ended.code, ended.err) == (130, "")
 
 
-def test_ctrl_c_ends_watch_and_gives_the_screen_back(venue_env):
+def test_ctrl_c_ends_watch_and_gives_the_screen_back(venue_env: Any) -> None:
     seen = on_a_terminal("watch", env=venue_env, answer=("balances", "\x03"))
     assert seen.code == 130
     assert "\x1b[?1049h" in seen.out
@@ -315,7 +319,7 @@ def test_ctrl_c_ends_watch_and_gives_the_screen_back(venue_env):
 
 
 @pytest.mark.verify
-def test_ctrl_c_while_it_connects_is_clean(venue, venue_env):
+def test_ctrl_c_while_it_connects_is_clean(venue: Any, venue_env: Any) -> None:
     venue.faults.add("half_open")
     seen = on_a_terminal("orders", env=venue_env, answer=("connecting", "\x03"))
     assert seen.code == 130
@@ -326,14 +330,16 @@ def test_ctrl_c_while_it_connects_is_clean(venue, venue_env):
 
 
 @pytest.mark.verify
-def test_venue_listens_and_ends_on_ctrl_c():
+def test_venue_listens_and_ends_on_ctrl_c() -> None:
     seen = on_a_terminal("venue", "--port", "0", "--market", "still", answer=("Ctrl-C ends it", "\x03"))
     assert "simulated Bybit V5" in seen.text
     assert "Traceback" not in seen.text
     assert seen.code == 0  # its normal end
 
 
-def test_venue_without_its_extra_says_which_one(monkeypatch, capsys):
+def test_venue_without_its_extra_says_which_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from qkt.cli import main
 
     monkeypatch.setitem(__import__("sys").modules, "aiohttp", None)
@@ -341,9 +347,9 @@ def test_venue_without_its_extra_says_which_one(monkeypatch, capsys):
     assert "pip install 'qkt[venue]'" in capsys.readouterr().err
 
 
-def test_without_rich_a_terminal_gets_plain_text(monkeypatch):
+def test_without_rich_a_terminal_gets_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
-        def isatty(self):
+        def isatty(self) -> bool:
             return True
 
     for out, is_plain in ((Terminal(), False), (Terminal(), True), (io.StringIO(), True)):
@@ -354,8 +360,8 @@ def test_without_rich_a_terminal_gets_plain_text(monkeypatch):
 
 
 @pytest.mark.verify
-def test_the_pipe_may_close_early(venue_env):
+def test_the_pipe_may_close_early(venue_env: Any) -> None:
     process = start("version", env=environment())
-    process.stdout.close()
+    process.stdout.close()  # type: ignore[union-attr]
     assert process.wait(20) in (0, 120)
-    assert "Traceback" not in process.stderr.read()
+    assert "Traceback" not in process.stderr.read()  # type: ignore[union-attr]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from qkt.cli import COMMANDS, exit_codes
 from qkt.cli.demo.sabotage import RULES
@@ -12,7 +15,7 @@ from qkt.cli.demo.sabotage import RULES
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "use-the-command-line.md"
 
 
-def test_the_commands_of_the_page_run(qkt, tmp_path, monkeypatch):
+def test_the_commands_of_the_page_run(qkt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("qkt.cli.doctor._SAMPLES", 2)
     blocks = re.findall(r"^```console\n(.*?)^```", PAGE.read_text(), re.M | re.S)
@@ -26,7 +29,7 @@ def test_the_commands_of_the_page_run(qkt, tmp_path, monkeypatch):
     assert (tmp_path / "report.html").exists()
 
 
-def test_the_page_names_every_command_exit_code_and_rule():
+def test_the_page_names_every_command_exit_code_and_rule() -> None:
     text = PAGE.read_text()
     assert [name for name in COMMANDS if f"`qkt {name}" not in text] == []
     codes = {value for name, value in vars(exit_codes).items() if name.isupper()}

@@ -28,14 +28,14 @@ def log_calls() -> list[tuple[str, str]]:
     for path in PRODUCT:
         for node in ast.walk(ast.parse(path.read_text())):
             is_log = isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in LEVELS
-            if is_log and isinstance(node.func.value, ast.Name) and node.func.value.id == "log":
-                text = ast.literal_eval(node.args[0])
+            if is_log and isinstance(node.func.value, ast.Name) and node.func.value.id == "log":  # type: ignore[attr-defined]
+                text = ast.literal_eval(node.args[0])  # type: ignore[attr-defined]
                 phrase = re.split(r"\s*\S*%", text, maxsplit=1)[0].strip() or text
-                found.append(("error" if node.func.attr == "exception" else node.func.attr, phrase))
+                found.append(("error" if node.func.attr == "exception" else node.func.attr, phrase))  # type: ignore[attr-defined]
     return found
 
 
-def test_every_public_name_has_its_entry():
+def test_every_public_name_has_its_entry() -> None:
     text = pages()
     names = [f"qkt.{name}" for name in qkt.__all__ if name != "__version__"]
     names += [f"qkt.testing.{name}" for name in qkt.testing.__all__]
@@ -43,7 +43,7 @@ def test_every_public_name_has_its_entry():
     assert [name for name in names if not re.search(rf":: {re.escape(name)}$", text, re.M)] == []
 
 
-def test_every_log_phrase_is_listed_under_its_level():
+def test_every_log_phrase_is_listed_under_its_level() -> None:
     listed: dict[str, str] = {}
     for section in re.split(r"^## ", (REFERENCE / "log-phrases.md").read_text(), flags=re.M)[1:]:
         listed[section.split("\n", 1)[0].strip().lower()] = section
@@ -51,21 +51,21 @@ def test_every_log_phrase_is_listed_under_its_level():
     assert [(level, phrase) for level, phrase in log_calls() if f"`{phrase}`" not in listed[level]] == []
 
 
-def test_no_log_phrase_is_listed_that_nobody_logs():
+def test_no_log_phrase_is_listed_that_nobody_logs() -> None:
     said = {phrase for _, phrase in log_calls()}
     listed = re.findall(r"^\| `([^`]+)`", (REFERENCE / "log-phrases.md").read_text(), re.M)
 
     assert [phrase for phrase in listed if phrase not in said] == []
 
 
-def test_every_environment_variable_is_listed():
+def test_every_environment_variable_is_listed() -> None:
     source = Path(client.__file__).read_text()
     variables = set(re.findall(r"BYBIT_[A-Z_]+", source)) - {"BYBIT_SPOT", "BYBIT_LINEAR"}
 
     assert [name for name in sorted(variables) if f"`{name}`" not in (REFERENCE / "settings.md").read_text()] == []
 
 
-def test_every_setting_is_listed():
+def test_every_setting_is_listed() -> None:
     """Every optional argument of whatever a trader constructs, but for the clock and the name of what it works on."""
     listed = (REFERENCE / "settings.md").read_text()
     built = [

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import threading
+from collections.abc import Iterator
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -199,7 +200,7 @@ class Desk:
 
 
 @pytest.fixture
-def desk():
+def desk() -> Iterator[Any]:
     desk = Desk()
     yield desk
     desk.broker.close()
@@ -208,7 +209,7 @@ def desk():
 
 def an_order(**changes: Any) -> LimitOrder:
     terms = {"symbol": "ACME:GOLD", "side": Side.BUY, "quantity": Decimal(2), "limit_price": Decimal(100)}
-    return LimitOrder(**terms | changes)
+    return LimitOrder(**terms | changes)  # type: ignore[arg-type]
 
 
 # -- the contract ----------------------------------------------------------------------------------------------------
@@ -237,7 +238,7 @@ _stage = _Stage()
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _curtain():
+def _curtain() -> Iterator[None]:
     yield
     if _stage.venue is not None:
         _stage.venue.stop()
@@ -254,18 +255,18 @@ def _curtain():
     ),
     ids=str,
 )
-def test_it_keeps_the_contract_of_every_broker(check):
+def test_it_keeps_the_contract_of_every_broker(check: Any) -> None:
     check()
 
 
-def test_it_is_a_broker_to_the_type_checker_and_at_run_time(desk):
+def test_it_is_a_broker_to_the_type_checker_and_at_run_time(desk: Any) -> None:
     assert isinstance(desk.broker, BasicBroker)
 
 
 # -- what the parts give it ------------------------------------------------------------------------------------------
 
 
-def test_a_fill_is_found_by_the_next_beat(desk):
+def test_a_fill_is_found_by_the_next_beat(desk: Any) -> None:
     tracker = PositionTracker()
     desk.bus.subscribe(FillEvent, tracker.apply_fill)
     ack = desk.broker.submit(an_order())
@@ -277,7 +278,7 @@ def test_a_fill_is_found_by_the_next_beat(desk):
     assert desk.broker.wait(ack.client_order_id, timeout_ms=0).status is OrderStatus.FILLED
 
 
-def test_a_cancel_behind_our_back_is_found_by_asking(desk):
+def test_a_cancel_behind_our_back_is_found_by_asking(desk: Any) -> None:
     ack = desk.broker.submit(an_order())
     desk.venue.fill(ack.client_order_id, "0.5")
     desk.venue.cancel(ack.client_order_id)
@@ -286,7 +287,7 @@ def test_a_cancel_behind_our_back_is_found_by_asking(desk):
     assert ("GET", f"/orders/{ack.broker_order_id}") in desk.venue.calls
 
 
-def test_a_second_round_tells_nothing_new(desk):
+def test_a_second_round_tells_nothing_new(desk: Any) -> None:
     ack = desk.broker.submit(an_order())
     desk.venue.fill(ack.client_order_id)
     desk.scheduler.fire_tick()
@@ -295,7 +296,7 @@ def test_a_second_round_tells_nothing_new(desk):
     assert len(desk.heard) == heard
 
 
-def test_a_submit_whose_reply_is_lost_is_unknown_and_then_found(desk):
+def test_a_submit_whose_reply_is_lost_is_unknown_and_then_found(desk: Any) -> None:
     desk.venue.lose_replies.append("POST")
     ack = desk.broker.submit(an_order())
     assert ack.outcome is SubmitOutcome.UNKNOWN
@@ -305,7 +306,7 @@ def test_a_submit_whose_reply_is_lost_is_unknown_and_then_found(desk):
     assert len(desk.venue.orders) == 1
 
 
-def test_a_submit_that_never_arrived_is_rejected_only_once_it_cannot_arrive_any_more(desk):
+def test_a_submit_that_never_arrived_is_rejected_only_once_it_cannot_arrive_any_more(desk: Any) -> None:
     desk.venue.lose_requests.append("POST")
     ack = desk.broker.submit(an_order())
     desk.scheduler.fire_tick()
@@ -315,13 +316,13 @@ def test_a_submit_that_never_arrived_is_rejected_only_once_it_cannot_arrive_any_
     assert desk.story(ack.client_order_id) == ["OrderRejected"]
 
 
-def test_a_refusal_is_definite(desk):
+def test_a_refusal_is_definite(desk: Any) -> None:
     ack = desk.broker.submit(an_order(quantity=Decimal(2_000)))
     assert (ack.outcome, ack.reject_reason) == (SubmitOutcome.REJECTED, "too big")
     assert desk.story(ack.client_order_id) == ["OrderRejected"]
 
 
-def test_a_cancel_whose_reply_is_lost_is_unknown_and_then_found(desk):
+def test_a_cancel_whose_reply_is_lost_is_unknown_and_then_found(desk: Any) -> None:
     ack = desk.broker.submit(an_order())
     desk.venue.lose_replies.append("DELETE")
     assert desk.broker.cancel(ack.client_order_id).outcome is SubmitOutcome.UNKNOWN
@@ -329,7 +330,7 @@ def test_a_cancel_whose_reply_is_lost_is_unknown_and_then_found(desk):
     assert desk.story(ack.client_order_id) == ["OrderAccepted", "OrderCancelled"]
 
 
-def test_a_cancel_that_never_arrived_fails_and_the_order_stays(desk):
+def test_a_cancel_that_never_arrived_fails_and_the_order_stays(desk: Any) -> None:
     ack = desk.broker.submit(an_order())
     desk.venue.lose_requests.append("DELETE")
     desk.broker.cancel(ack.client_order_id)
@@ -339,7 +340,7 @@ def test_a_cancel_that_never_arrived_fails_and_the_order_stays(desk):
     assert desk.broker.order(ack.client_order_id).is_open
 
 
-def test_a_cancel_that_loses_against_a_fill_is_refused(desk):
+def test_a_cancel_that_loses_against_a_fill_is_refused(desk: Any) -> None:
     ack = desk.broker.submit(an_order())
     desk.venue.fill(ack.client_order_id)
     assert desk.broker.cancel(ack.client_order_id).reject_reason == "the order is done"
@@ -347,7 +348,7 @@ def test_a_cancel_that_loses_against_a_fill_is_refused(desk):
     assert desk.story(ack.client_order_id) == ["OrderAccepted", "OrderCancelFailed", "OrderFilled"]
 
 
-def test_an_expired_session_sends_nothing_frees_the_id_and_is_brought_back(desk):
+def test_an_expired_session_sends_nothing_frees_the_id_and_is_brought_back(desk: Any) -> None:
     desk.venue.expire_sessions()
     with pytest.raises(VenueUnavailableError, match="nothing was done"):
         desk.broker.submit(an_order(client_order_id="bot-1"))
@@ -358,7 +359,7 @@ def test_an_expired_session_sends_nothing_frees_the_id_and_is_brought_back(desk)
     assert health == [HealthDegraded, HealthRestored]
 
 
-def test_the_supervisor_does_not_give_up_and_what_happened_meanwhile_is_found(desk):
+def test_the_supervisor_does_not_give_up_and_what_happened_meanwhile_is_found(desk: Any) -> None:
     ack = desk.broker.submit(an_order())
     desk.venue.accepts_logins = False
     desk.venue.expire_sessions()
@@ -371,7 +372,7 @@ def test_the_supervisor_does_not_give_up_and_what_happened_meanwhile_is_found(de
     assert desk.story(ack.client_order_id) == ["OrderAccepted", "OrderFilled"]
 
 
-def test_a_round_that_cannot_read_changes_nothing_and_the_beat_goes_on(desk):
+def test_a_round_that_cannot_read_changes_nothing_and_the_beat_goes_on(desk: Any) -> None:
     ack = desk.broker.submit(an_order())
     desk.venue.fill(ack.client_order_id)
     desk.venue.is_down = True
@@ -382,10 +383,11 @@ def test_a_round_that_cannot_read_changes_nothing_and_the_beat_goes_on(desk):
     assert desk.story(ack.client_order_id)[-1] == "OrderFilled"
 
 
-def test_orders_of_others_are_adopted_when_it_starts(desk):
+def test_orders_of_others_are_adopted_when_it_starts(desk: Any) -> None:
     ack = desk.broker.submit(an_order())
     desk.broker.close()
-    bus, heard = EventBus(), []
+    heard: list[Any] = []
+    bus = EventBus()
     bus.subscribe(OrderEvent, heard.append)
     with desk.build(bus) as second:
         assert [view.external for view in second.open_orders()] == [True]
@@ -396,13 +398,13 @@ def test_orders_of_others_are_adopted_when_it_starts(desk):
     ]
 
 
-def test_construction_fails_loud_when_the_venue_cannot_be_read(desk):
+def test_construction_fails_loud_when_the_venue_cannot_be_read(desk: Any) -> None:
     desk.venue.is_down = True
     with pytest.raises(Exception, match="HTTP 503"):
         desk.build(EventBus())
 
 
-def test_it_stands_behind_a_composite_like_any_other(desk):
+def test_it_stands_behind_a_composite_like_any_other(desk: Any) -> None:
     broker = CompositeBroker([(SymbolPattern.prefix("ACME:"), desk.broker)], fallback=LogBroker(desk.bus, desk.clock))
     ack = broker.submit(an_order())
     assert broker.wait(ack.client_order_id, until="accepted", timeout_ms=0).symbol == "ACME:GOLD"
@@ -410,7 +412,7 @@ def test_it_stands_behind_a_composite_like_any_other(desk):
     assert broker.submit(an_order(symbol="OTHER:X")).broker_order_id == "log-1"
 
 
-def test_what_acme_cannot_do_is_refused_before_it_is_sent(desk):
+def test_what_acme_cannot_do_is_refused_before_it_is_sent(desk: Any) -> None:
     ack = desk.broker.submit(an_order())
     calls = len(desk.venue.calls)
     with pytest.raises(InvalidRequestError, match="it can LIMIT"):
@@ -420,7 +422,7 @@ def test_what_acme_cannot_do_is_refused_before_it_is_sent(desk):
     assert len(desk.venue.calls) == calls
 
 
-def test_with_its_own_thread_the_beat_is_real(desk):
+def test_with_its_own_thread_the_beat_is_real(desk: Any) -> None:
     with example.AcmeBroker(desk.bus, desk.venue.url, "key", poll_interval_ms=10) as broker:
         ack = broker.submit(an_order())
         desk.venue.fill(ack.client_order_id)
@@ -430,7 +432,7 @@ def test_with_its_own_thread_the_beat_is_real(desk):
 # -- the page --------------------------------------------------------------------------------------------------------
 
 
-def test_the_page_quotes_the_example_word_for_word():
+def test_the_page_quotes_the_example_word_for_word() -> None:
     source = re.sub(r"\s+", " ", EXAMPLE.read_text())
     quotes = re.findall(r"^```python no-run\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     assert len(quotes) >= 4

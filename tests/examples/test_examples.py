@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -33,7 +34,7 @@ def run(name: str) -> str:
         ("test_a_bot.py", ["passed test_a_timeout_does_not_make_it_quote_twice"]),
     ],
 )
-def test_the_example_ends_as_it_says(name, lines):
+def test_the_example_ends_as_it_says(name: str, lines: list[Any]) -> None:
     said = run(name)
 
     assert [line for line in lines if line not in said] == []

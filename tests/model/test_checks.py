@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal, localcontext
+from typing import Any
 
 import attrs
 import pytest
@@ -48,19 +49,19 @@ RULES = InstrumentRules(
 )
 
 
-def limit(price="60000", quantity="0.01", side=Side.BUY, **more):
+def limit(price: str = "60000", quantity: str = "0.01", side: Any = Side.BUY, **more: Any) -> LimitOrder:
     return LimitOrder(symbol=SYMBOL, side=side, quantity=D(quantity), limit_price=D(price), **more)
 
 
-def market(quantity, side=Side.BUY, **more):
+def market(quantity: Any, side: Any = Side.BUY, **more: Any) -> MarketOrder:
     return MarketOrder(symbol=SYMBOL, side=side, quantity=D(quantity), **more)
 
 
-def stop(price, side=Side.SELL, quantity="0.01"):
+def stop(price: Any, side: Any = Side.SELL, quantity: str = "0.01") -> StopOrder:
     return StopOrder(symbol=SYMBOL, side=side, quantity=D(quantity), stop_price=D(price))
 
 
-def touched(price, side=Side.BUY, **more):
+def touched(price: Any, side: Any = Side.BUY, **more: Any) -> IfTouchedOrder:
     return IfTouchedOrder(symbol=SYMBOL, side=side, quantity=D("0.01"), trigger_price=D(price), **more)
 
 
@@ -89,7 +90,7 @@ def touched(price, side=Side.BUY, **more):
         (limit(quantity="1E+30"), "above the maximum"),
     ],
 )
-def test_what_the_venue_would_refuse_is_refused_with_the_rule_and_the_nearest_value(order, told):
+def test_what_the_venue_would_refuse_is_refused_with_the_rule_and_the_nearest_value(order: Any, told: str) -> None:
     with pytest.raises(InvalidRequestError, match=told):
         check_order(order, RULES)
 
@@ -109,13 +110,13 @@ def test_what_the_venue_would_refuse_is_refused_with_the_rule_and_the_nearest_va
         touched("59000", limit_price=D("59000.1")),
     ],
 )
-def test_an_order_within_the_rules_passes(order):
+def test_an_order_within_the_rules_passes(order: Any) -> None:
     check_order(order, RULES)
     assert quantize(order, RULES) is order
 
 
 @pytest.mark.parametrize("last_price", [None, D(60_000)])
-def test_without_rules_only_what_is_wrong_by_itself_is_refused(last_price):
+def test_without_rules_only_what_is_wrong_by_itself_is_refused(last_price: Decimal | None) -> None:
     check_order(limit("60000.0000000001", "1E-12"), None, last_price)
     with pytest.raises(InvalidRequestError, match="take_profit 59000 must be above limit_price 60000 for a buy"):
         check_order(limit(take_profit=D(59_000)), None, last_price)
@@ -131,21 +132,21 @@ def test_without_rules_only_what_is_wrong_by_itself_is_refused(last_price):
         {"side": Side.SELL, "stop_loss": D(59_000)},
     ],
 )
-def test_attached_exits_lie_on_their_own_side_of_the_limit_price(exits):
+def test_attached_exits_lie_on_their_own_side_of_the_limit_price(exits: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError, match=r"must be (above|below) limit_price 60000"):
         check_order(limit(**exits), None)
 
 
-def test_a_symbol_that_is_not_trading_is_refused():
+def test_a_symbol_that_is_not_trading_is_refused() -> None:
     with pytest.raises(InvalidRequestError, match="not open for trading"):
         check_order(limit(), attrs.evolve(RULES, is_trading=False))
 
 
-def test_a_position_may_be_closed_however_little_it_is_worth():
+def test_a_position_may_be_closed_however_little_it_is_worth() -> None:
     check_order(limit("1000", quantity="0.001", reduce_only=True), RULES)
 
 
-def test_a_price_outside_the_instruments_bounds_is_refused():
+def test_a_price_outside_the_instruments_bounds_is_refused() -> None:
     rules = attrs.evolve(RULES, min_price=D(1), max_price=D(100_000))
     with pytest.raises(InvalidRequestError, match="below the minimum, 1"):
         check_order(limit("0.9"), rules)
@@ -170,7 +171,7 @@ def test_a_price_outside_the_instruments_bounds_is_refused():
     ],
 )
 @pytest.mark.parametrize("last", [59_999, 60_000, 60_001])
-def test_a_trigger_that_is_crossed_or_touched_is_refused(order, is_crossed_at, last):
+def test_a_trigger_that_is_crossed_or_touched_is_refused(order: Any, is_crossed_at: Any, last: int) -> None:
     if is_crossed_at(last):
         with pytest.raises(InvalidRequestError, match=f"already crossed: {SYMBOL} last traded at {last}"):
             check_order(order, RULES, D(last))
@@ -179,7 +180,7 @@ def test_a_trigger_that_is_crossed_or_touched_is_refused(order, is_crossed_at, l
     check_order(order, RULES)  # nobody knows the price: the venue decides
 
 
-def view(**changes):
+def view(**changes: Any) -> OrderView:
     told = {
         "client_order_id": "c1",
         "broker_order_id": "b1",
@@ -201,7 +202,7 @@ def view(**changes):
 
 
 @pytest.mark.parametrize("external", [False, True])
-def test_an_amended_trigger_stays_on_its_side_of_the_market(external):
+def test_an_amended_trigger_stays_on_its_side_of_the_market(external: bool) -> None:
     order = view(external=external)
 
     check_changes(order, OrderModification(new_stop_price=D(59_900)), RULES, D(60_000))
@@ -209,7 +210,7 @@ def test_an_amended_trigger_stays_on_its_side_of_the_market(external):
         check_changes(order, OrderModification(new_stop_price=D(60_100)), RULES, D(60_000))
 
 
-def test_an_outside_if_touched_order_is_known_by_the_side_its_trigger_lies_on():
+def test_an_outside_if_touched_order_is_known_by_the_side_its_trigger_lies_on() -> None:
     seen_as_a_sell_stop = view(external=True, stop_price=D(61_000))
 
     check_changes(seen_as_a_sell_stop, OrderModification(new_stop_price=D(60_500)), RULES, D(60_000))
@@ -224,7 +225,7 @@ def test_an_outside_if_touched_order_is_known_by_the_side_its_trigger_lies_on():
         ({"new_quantity": D(50)}, "maximum of a market order"),
     ],
 )
-def test_an_amend_keeps_to_the_steps_too(changes, told):
+def test_an_amend_keeps_to_the_steps_too(changes: dict[str, Any], told: str) -> None:
     limit_price = D(58_900) if "new_limit_price" in changes else None
 
     with pytest.raises(InvalidRequestError, match=told):
@@ -234,7 +235,7 @@ def test_an_amend_keeps_to_the_steps_too(changes, told):
 # -- quantize --------------------------------------------------------------------------------------------------------
 
 
-def test_quantize_moves_every_price_to_the_traders_advantage():
+def test_quantize_moves_every_price_to_the_traders_advantage() -> None:
     buy = limit("60000.07", "0.0100009", take_profit=D("61000.01"), stop_loss=D("59000.01"))
     sell = limit("60000.01", "0.0100009", side=Side.SELL, take_profit=D("59000.07"), stop_loss=D("61000.07"))
 
@@ -245,23 +246,23 @@ def test_quantize_moves_every_price_to_the_traders_advantage():
     assert (sold.limit_price, sold.take_profit, sold.stop_loss) == (D("60000.1"), D("59000.0"), D("61000.0"))
 
 
-def test_quantize_keeps_everything_else():
+def test_quantize_keeps_everything_else() -> None:
     order = limit("60000.07", client_order_id="mine", time_in_force=TimeInForce.FOK)
 
     assert quantize(order, RULES) == attrs.evolve(order, limit_price=D("60000.0"))
 
 
-def test_quantize_measures_a_quote_sized_order_in_quote():
+def test_quantize_measures_a_quote_sized_order_in_quote() -> None:
     assert quantize(market("10.00000019", quote_sized=True), RULES).quantity == D("10.0000001")
 
 
 @pytest.mark.parametrize("order", [limit(quantity="0.0000009"), market("0.00000001", quote_sized=True), limit("0.09")])
-def test_quantize_of_less_than_a_step_leaves_nothing_and_says_so(order):
+def test_quantize_of_less_than_a_step_leaves_nothing_and_says_so(order: Any) -> None:
     with pytest.raises(InvalidRequestError, match=r"below one (step|tick)"):
         quantize(order, RULES)
 
 
-def test_quantize_changes_nothing_that_has_no_rule():
+def test_quantize_changes_nothing_that_has_no_rule() -> None:
     rules = InstrumentRules(symbol=SYMBOL, base_coin="BTC", quote_coin="USDT")
     order = limit("60000.0777", "0.0000000001")
     assert quantize(order, rules) is order
@@ -272,7 +273,9 @@ steps = st.sampled_from([D("0.1"), D("0.25"), D("0.00001"), D(5), D("1E-8"), D("
 
 
 @given(decimals, decimals, st.sampled_from(Side), steps, steps)
-def test_quantize_is_side_safe_exact_and_done_at_once(price, quantity, side, tick, step):
+def test_quantize_is_side_safe_exact_and_done_at_once(
+    price: Any, quantity: Any, side: Any, tick: Any, step: Any
+) -> None:
     rules = InstrumentRules(symbol=SYMBOL, base_coin="B", quote_coin="Q", tick_size=tick, quantity_step=step)
     order = limit(price, quantity, side)
     with localcontext(prec=3):  # whatever the caller does with decimals
@@ -297,7 +300,7 @@ _MATTERS = {170130, 170134, 170136, 170137, 170140, 170148, 170193, 170194, 1703
 
 
 @st.composite
-def near_the_rules(draw):
+def near_the_rules(draw: Any) -> Any:
     """Orders on, just inside and just outside of every bound."""
     side = draw(st.sampled_from(Side))
     tick, step = draw(st.sampled_from([D("0.1"), D("0.05")])), draw(st.sampled_from([D("0.000001"), D("0.0000005")]))
@@ -316,7 +319,7 @@ def near_the_rules(draw):
 
 
 @given(near_the_rules())
-def test_the_check_and_the_simulated_venue_come_to_the_same_verdict(order):
+def test_the_check_and_the_simulated_venue_come_to_the_same_verdict(order: Any) -> None:
     from qkt.bybit.codec.instruments import to_rules
     from qkt.bybit.codec.orders import BybitOrderTranslator
 
@@ -353,12 +356,12 @@ def test_the_check_and_the_simulated_venue_come_to_the_same_verdict(order):
         (limit("60000", "0.01", take_profit=D(90_000)), 600),
     ],
 )
-def test_an_order_is_worth_its_quantity_at_the_highest_price_it_names(order, worth):
+def test_an_order_is_worth_its_quantity_at_the_highest_price_it_names(order: Any, worth: int | None) -> None:
     assert notional_of(order) == worth
     assert notional_of(market("0.01"), D(60_000)) == 600
 
 
-def test_a_market_order_is_not_amended():
+def test_a_market_order_is_not_amended() -> None:
     waiting = view(order_type=OrderType.MARKET, stop_price=None)
 
     with pytest.raises(InvalidRequestError, match="nothing to amend"):

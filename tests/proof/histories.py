@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
+from typing import Any
 
 import attrs
 
@@ -97,7 +98,7 @@ class Story:
         self._last_event: str | None = None
         self._last_time: str | None = None
 
-    def ours(self, name: str, facts: Sequence[AnyFact], *after: str, **more) -> None:
+    def ours(self, name: str, facts: Sequence[AnyFact], *after: str, **more: Any) -> None:
         """One of our requests, or an answer to one."""
         self._steps.append(Step(name=name, facts=tuple(facts), after=after, **more))
 
@@ -109,15 +110,15 @@ class Story:
 
     def venue(
         self,
-        name,
-        *after,
-        order=None,
-        execution=None,
-        says=("order", "execution"),
-        before=(),
-        must_happen=True,
-        **hides,
-    ):
+        name: Any,
+        *after: Any,
+        order: Any = None,
+        execution: Any = None,
+        says: tuple[Any, ...] = ("order", "execution"),
+        before: tuple[Any, ...] = (),
+        must_happen: bool = True,
+        **hides: Any,
+    ) -> None:
         """The venue moves on. ``order`` and ``execution`` are rows that change; ``says`` which of them it sends."""
         truth = self._moments[-1]
         orders, executions = dict(truth.orders), dict(truth.executions)
@@ -154,20 +155,20 @@ class Story:
     def row_from(self, moment: str) -> tuple[AnyFact, ...]:
         """The order rows as a reader of that moment saw them; delivered later they are a stale answer."""
         step = next(step for step in self._steps if step.name == moment)
-        rows = self._moments[step.moment].orders.values()
+        rows = self._moments[step.moment].orders.values()  # type: ignore[index]
         return order_facts(frame("order.spot", *rows, created_ms=T0 + 1), "spot", T0).facts
 
     def model_at(self, moment: str) -> ModelVenue:
         step = next(step for step in self._steps if step.name == moment)
         model = ModelVenue(self._moments)
-        model.now = step.moment
+        model.now = step.moment  # type: ignore[assignment]
         return model
 
     def told(
         self,
         ends: dict[str, Terminal],
         *,
-        settle_ms=(0,),
+        settle_ms: tuple[Any, ...] = (0,),
         unless: dict[str, dict[str, Terminal]] | None = None,
         may_resurrect: bool = False,
     ) -> History:
@@ -175,7 +176,7 @@ class Story:
         by_moment = {len(self._moments) - 1: ends}
         for name, other in (unless or {}).items():
             step = next((step for step in self._steps if step.name == name), None)
-            by_moment[0 if step is None else step.moment] = other
+            by_moment[0 if step is None else step.moment] = other  # type: ignore[index]
         return History(
             name=self.name,
             steps=tuple(self._steps),
@@ -193,15 +194,15 @@ class Story:
 class _RecordingState(BrokerState):
     """Keeps what it was asked to learn."""
 
-    def __init__(self, **more) -> None:
+    def __init__(self, **more: Any) -> None:
         super().__init__(**more)
         self.learned: list[AnyFact] = []
 
-    def begin_submit(self, fact):
+    def begin_submit(self, fact: Any) -> None:
         self.learned.append(fact)
         super().begin_submit(fact)
 
-    def absorb(self, facts):
+    def absorb(self, facts: Any) -> Any:
         facts = list(facts)
         self.learned.extend(facts)
         return super().absorb(facts)
@@ -227,7 +228,7 @@ class Desk:
         self.heard: list[BrokerEvent] = []
         self.state.bus.subscribe(BrokerEvent, self.heard.append)
 
-    def submit(self, request: OrderRequest, answer) -> tuple[AnyFact, tuple[AnyFact, ...]]:
+    def submit(self, request: OrderRequest, answer: Any) -> tuple[AnyFact, tuple[AnyFact, ...]]:
         """The intent, and what the answer proved."""
         self.client.responses[CREATE] = answer
         ack = self.order_entry.submit(request)
@@ -241,20 +242,20 @@ class Desk:
         self.state.learned.clear()
         return self
 
-    def cancel(self, client_order_id: str, answer=None) -> tuple[AnyFact, tuple[AnyFact, ...]]:
+    def cancel(self, client_order_id: str, answer: Any = None) -> tuple[AnyFact, tuple[AnyFact, ...]]:
         if answer is not None:
             self.client.responses[CANCEL] = answer
         self.order_entry.cancel(self.state.order(client_order_id))
         return self.state.learned[0], tuple(self.state.learned[1:])
 
-    def modify(self, client_order_id: str, changes: OrderModification, answer=None):
+    def modify(self, client_order_id: str, changes: OrderModification, answer: Any = None) -> tuple[Any, ...]:
         if answer is not None:
             self.client.responses[AMEND] = answer
         self.order_entry.modify(self.state.order(client_order_id), changes)
         return self.state.learned[0], tuple(self.state.learned[1:])
 
 
-def created(broker_order_id: str, client_order_id: str) -> dict:
+def created(broker_order_id: str, client_order_id: str) -> dict[str, Any]:
     return {
         "retCode": 0,
         "retMsg": "OK",
@@ -410,7 +411,7 @@ def two_orders_of_two_fills() -> History:
     )
 
 
-def _unanswered(name: str, answer) -> Story:
+def _unanswered(name: str, answer: Any) -> Story:
     story = Story(name, A_ours="c1", A="b1")
     sent, reply = Desk().submit(a_limit_order(client_order_id="c1", quantity=Decimal(2)), answer)
     story.ours("submit", [sent])
@@ -444,7 +445,7 @@ def late_arrival() -> History:
         "arrives",
         "6 s later",
         order={"orderId": "b1", "qty": "2", "leavesQty": "2", **_at(6_001)},
-        before=["16 s later"],
+        before=["16 s later"],  # type: ignore[arg-type]
         must_happen=False,
     )
     _trades(story, must_happen=False)
@@ -472,7 +473,7 @@ def arrival_after_the_proof() -> History:
     return story.told({"A": Terminal(terminal="FILLED", fills=("e1", "e2"))}, settle_ms=(0, 6_000), may_resurrect=True)
 
 
-def _trades(story: Story, *, at: int = 6_002, **more) -> None:
+def _trades(story: Story, *, at: int = 6_002, **more: Any) -> None:
     story.venue(
         "fill 1",
         order={"orderId": "b1", "orderStatus": "PartiallyFilled", "cumExecQty": "1", "leavesQty": "1", **_at(at)},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from types import MappingProxyType
+from typing import Any
 
 import attrs
 
@@ -130,7 +131,7 @@ def check_end(ledger: Ledger, told: Told, history: History, moment: int) -> None
         raise Violation(f"events about {extra}")
 
 
-def _check_order(name, order, end: Terminal, history: History, moment: int) -> None:
+def _check_order(name: Any, order: Any, end: Terminal, history: History, moment: int) -> None:
     row = history.moments[moment].orders.get(order.broker_order_id)
     view = order.view()
     held = {

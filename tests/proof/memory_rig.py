@@ -15,6 +15,7 @@ import tracemalloc
 from decimal import Decimal
 from pathlib import Path
 from time import process_time
+from typing import Any
 
 from qkt.broker.state import BrokerState
 from qkt.bus import EventBus
@@ -64,7 +65,7 @@ class Rig:
         self.events = 0
         self.bus.subscribe(BrokerEvent, self._count)
 
-    def _count(self, _event) -> None:
+    def _count(self, _event: Any) -> None:
         self.events += 1
 
     def pass_through(self, numbers: range, *, ms_apart: int = 10) -> None:
@@ -130,4 +131,4 @@ def _used(*, rss: bool) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main())  # type: ignore[func-returns-value]

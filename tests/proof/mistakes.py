@@ -6,6 +6,7 @@ They are here to prove the proof: the checks of this folder must fail with any o
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import attrs
 import pytest
@@ -37,11 +38,11 @@ def absence_is_cancel(patch: pytest.MonkeyPatch) -> None:
     """What is missing from the open list has been cancelled: why ask?"""
     ask = OrderLookup.ask
 
-    def conclude(self, order: Order, *, only_fills: bool = False) -> bool:
+    def conclude(self, order: Order, *, only_fills: bool = False) -> bool:  # type: ignore[no-untyped-def]
         if only_fills or not (order.is_acknowledged or order.has_evidence):
             return ask(self, order, only_fills=only_fills)
         ids = {"client_order_id": order.client_order_id, "broker_order_id": order.broker_order_id}
-        self._state.absorb([AgedOut(**ids, origin="reconcile")])
+        self._state.absorb([AgedOut(**ids, origin="reconcile")])  # type: ignore[arg-type]
         return True
 
     patch.setattr(OrderLookup, "ask", conclude)
@@ -51,7 +52,7 @@ def absence_is_cancel(patch: pytest.MonkeyPatch) -> None:
 def timeout_is_reject(patch: pytest.MonkeyPatch) -> None:
     """Nobody answered, so it did not work."""
 
-    def refused(self, client_order_id, error, sent_ms):
+    def refused(self, client_order_id: Any, error: Any, sent_ms: Any) -> SubmitRefused:  # type: ignore[no-untyped-def]
         return SubmitRefused(client_order_id=client_order_id, reason=str(error), origin="submit")
 
     patch.setattr(OrderEntry, "unanswered_submit", refused)
@@ -61,7 +62,7 @@ def timeout_is_reject(patch: pytest.MonkeyPatch) -> None:
 def last_write_wins(patch: pytest.MonkeyPatch) -> None:
     """The row that came last is the truth."""
 
-    def overwrite(order, fact, news):
+    def overwrite(order: Any, fact: Any, news: Any) -> None:
         report = fact.report
         machine._join_evidence(order, report.broker_order_id)
         order.reported_quantity = report.cum_quantity
@@ -85,7 +86,7 @@ def dedupe_after_publish(patch: pytest.MonkeyPatch) -> None:
     """Publish the execution, then notice that it is known."""
     learn = machine._join_execution
 
-    def publish_first(order, fact, news):
+    def publish_first(order: Any, fact: Any, news: Any) -> None:
         if fact.execution.exec_id in order.fills:
             news.fill = fact.execution
             return
@@ -107,15 +108,15 @@ def known_orders_read_after_the_snapshot(patch: pytest.MonkeyPatch) -> None:
 @mistake
 def stop_paging_at_a_seen_page(patch: pytest.MonkeyPatch) -> None:
     """Executions come newest first, so a page of known ones means that the rest is known too."""
-    build, walk = BybitStateRecovery.__init__, queries.walk
+    build, walk = BybitStateRecovery.__init__, queries.walk  # type: ignore[attr-defined]
     known: list[Callable[[str], bool]] = []
 
-    def build_and_listen(self, client, state, **more):
+    def build_and_listen(self, client: Any, state: Any, **more: Any) -> None:  # type: ignore[no-untyped-def]
         build(self, client, state, **more)
         known[:] = [lambda exec_id: any(exec_id in order.fills for order in state._ledger)]
 
-    def walk_lazily(path, fetch, **more):
-        def fetch_unless_seen(cursor):
+    def walk_lazily(path: Any, fetch: Any, **more: Any) -> Any:
+        def fetch_unless_seen(cursor: Any) -> Any:
             page = fetch(cursor)
             if path == "executions" and page.rows and all(known[0](row.exec_id) for row in page.rows):
                 return attrs.evolve(page, cursor="")
@@ -132,7 +133,7 @@ def error_is_empty_wallet(patch: pytest.MonkeyPatch) -> None:
     """The wallet could not be read, so there is nothing in it."""
     read_wallet = BybitQueries.wallet
 
-    def read_or_nothing(self, account_type):
+    def read_or_nothing(self, account_type: Any) -> Any:  # type: ignore[no-untyped-def]
         read = read_wallet(self, account_type)
         if read.is_complete:
             return read
@@ -146,8 +147,8 @@ def duplicate_id_is_acceptance(patch: pytest.MonkeyPatch) -> None:
     """The venue has an order under this id, so it must be the one we sent."""
     refused = OrderEntry.refused_submit
 
-    def accepted(self, client_order_id, error, sent_ms):
-        if order_entry.verdict(error.ret_code, Operation.CREATE) is Verdict.DUPLICATE_ID:
+    def accepted(self, client_order_id: Any, error: Any, sent_ms: Any) -> Any:  # type: ignore[no-untyped-def]
+        if order_entry.verdict(error.ret_code, Operation.CREATE) is Verdict.DUPLICATE_ID:  # type: ignore[attr-defined]
             return SubmitAcknowledged(client_order_id=client_order_id, origin="submit")
         return refused(self, client_order_id, error, sent_ms)
 

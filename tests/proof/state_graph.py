@@ -18,6 +18,7 @@ import enum
 from collections import deque
 from collections.abc import Callable, Iterable
 from functools import cache
+from typing import Any
 
 import attrs
 
@@ -70,11 +71,11 @@ class Result:
 class Heard(EventBus):
     """A bus that keeps what is queued and delivers to nobody."""
 
-    def __init__(self, clock) -> None:
+    def __init__(self, clock: Any) -> None:
         super().__init__(clock)
-        self.events: list[BrokerEvent] = []
+        self.events: list[BrokerEvent] = []  # type: ignore[assignment]
 
-    def enqueue(self, events, *, source=None) -> None:
+    def enqueue(self, events: Any, *, source: Any = None) -> None:
         self.events.extend(events)
 
     def take(self) -> list[BrokerEvent]:
@@ -89,7 +90,7 @@ class _DirectClient(FakeBybitClient):
         super().__init__()
         venue.wire(self)
 
-    def get_signed(self, path, query):
+    def get_signed(self, path: Any, query: Any) -> Any:
         response = self.responses[path]
         return response(query) if callable(response) else response
 
@@ -137,14 +138,14 @@ class World:
         self.clock.step_wall_ms(clock_ms - self.clock.now_ms())
         self.bus.take()
 
-    def learn(self, belief: Belief, facts) -> Belief:
+    def learn(self, belief: Belief, facts: Any) -> Belief:
         """Deliver facts."""
         self.put(belief, self.venue.now, self.clock.now_ms())
         self.edges += 1
         self.state.absorb(facts)
         return self.heard(belief)
 
-    def round(self, belief: Belief, moment: int, clock_ms: int, *, during=None) -> Belief:
+    def round(self, belief: Belief, moment: int, clock_ms: int, *, during: Any = None) -> Belief:
         """A complete round; ``during`` happens after the plain open orders were read."""
         self.put(belief, moment, clock_ms)
         self.edges += 1
@@ -161,10 +162,10 @@ class World:
             raise Violation(f"asked for {young}, which the bot did not know before the snapshot was taken (S24)")
         return self.heard(belief)
 
-    def _once_plain_orders_are_read(self, during):
+    def _once_plain_orders_are_read(self, during: Any) -> Any:
         """``during`` happens before the conditional orders, and then the executions, are read."""
 
-        def happens(path, query):
+        def happens(path: Any, query: Any) -> None:
             if path == REALTIME and query.get("orderFilter"):
                 self.venue.on_read = lambda path, query: None
                 if during.moment is not None:
@@ -203,7 +204,7 @@ class World:
             known = self._beliefs[key] = Belief(len(self._beliefs), ledger, told)
         return known
 
-    def _ledger_key(self, ledger: Ledger):
+    def _ledger_key(self, ledger: Ledger) -> tuple[Any, ...]:
         orders = frozenset(
             (
                 self._number(_order_key(order)),
@@ -216,7 +217,7 @@ class World:
         deferred = tuple(sorted(self._number(repr(fact)) for fact in ledger._deferred))
         return orders, deferred
 
-    def _number(self, value) -> int:
+    def _number(self, value: Any) -> int:
         return self._numbers.setdefault(value, len(self._numbers))
 
     @property
@@ -244,12 +245,12 @@ def copied(ledger: Ledger) -> Ledger:
     return twin
 
 
-def _copied(fields: dict) -> dict:
+def _copied(fields: dict[str, Any]) -> dict:  # type: ignore[type-arg]
     """Books and stores are copied, what lies in them is frozen; audits stay behind, nothing is decided by them."""
     return {name: {} if name == "_audits" else _copy(value) for name, value in fields.items()}
 
 
-def _copy(value):
+def _copy(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: dict(inner) if isinstance(inner, dict) else inner for name, inner in value.items()}
     if isinstance(value, set | list | deque):
@@ -264,7 +265,7 @@ def _copy(value):
 _ORDER_FIELDS: tuple[str, ...] = ()
 
 
-def _order_key(order) -> tuple:
+def _order_key(order: Any) -> tuple[Any, ...]:
     """All that is known of an order but when qkt's clock learnt it; the order of its fills is no knowledge."""
     return tuple(
         frozenset(value) if name == "fills" else value
@@ -273,7 +274,7 @@ def _order_key(order) -> tuple:
     )
 
 
-def _field_names(cls) -> tuple[str, ...]:
+def _field_names(cls) -> tuple[str, ...]:  # type: ignore[no-untyped-def]
     global _ORDER_FIELDS
     if not _ORDER_FIELDS:
         _ORDER_FIELDS = tuple(field.name for field in attrs.fields(cls))
@@ -334,7 +335,7 @@ class Walk:
             beliefs=world.beliefs,
             edges=world.edges,
             schedules=self.count_schedules(),
-            ends=sum(key[0] == "end" for key in self._memo),
+            ends=sum(key[0] == "end" for key in self._memo),  # type: ignore[index]
         )
 
     def _edges(self, done: int, belief: Belief) -> Iterable[tuple[str, tuple[int, Belief]]]:
@@ -358,17 +359,17 @@ class Walk:
                 then = self._act(label, key, world.round, belief, moment, clock_ms, during=step)
                 yield label, (done | 1 << index, then)
         if self._rounds is not Rounds.AT_THE_END:
-            key = ("round", belief, moment, clock_ms)
+            key = ("round", belief, moment, clock_ms)  # type: ignore[assignment]
             yield "a round", (done, self._act("a round", key, world.round, belief, moment, clock_ms))
 
-    def _act(self, label, key, action, *args, **more) -> Belief:
+    def _act(self, label: Any, key: Any, action: Any, *args: Any, **more: Any) -> Belief:
         try:
             return self._run_once(key, action, *args, **more)
         except Violation as broken:
             broken.edge = label
             raise
 
-    def _run_once(self, key, action, *args, **more) -> Belief:
+    def _run_once(self, key: Any, action: Any, *args: Any, **more: Any) -> Belief:
         found = self._memo.get(key)
         if found is None:
             found = self._memo[key] = action(*args, **more)
@@ -410,7 +411,7 @@ class Walk:
         return ways(0, 0)
 
 
-def _story(came, here) -> str:
+def _story(came: Any, here: Any) -> str:
     labels = []
     while here is not None:
         here, label = came[here]

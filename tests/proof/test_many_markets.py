@@ -10,6 +10,7 @@ import random
 import threading
 from collections import defaultdict
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -38,9 +39,9 @@ class BusyVenue:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.orders: dict[str, dict] = {}
-        self.executions: list[dict] = []
-        self.frames: list[tuple[str, dict]] = []
+        self.orders: dict[str, dict] = {}  # type: ignore[type-arg]
+        self.executions: list[dict] = []  # type: ignore[type-arg]
+        self.frames: list[tuple[str, dict]] = []  # type: ignore[type-arg]
 
     def wire(self, client: FakeBybitClient) -> None:
         client.responses["/v5/order/create"] = self.create
@@ -49,7 +50,7 @@ class BusyVenue:
         client.responses["/v5/order/history"] = lambda query: self.read(query, self.all_rows, self.all_rows)
         client.responses["/v5/execution/list"] = lambda query: self.read(query, self.newest_first, self.newest_first)
 
-    def create(self, body) -> dict:
+    def create(self, body: Any) -> dict[str, Any]:
         with self.lock:
             number = len(self.orders)
             order_id = f"b{number}"
@@ -80,7 +81,7 @@ class BusyVenue:
             self._change(row | {"orderStatus": status, "cumExecQty": str(cum), "leavesQty": str(FILLS - cum)})
             return True
 
-    def cancel(self, body) -> dict:
+    def cancel(self, body: Any) -> dict[str, Any]:
         with self.lock:
             row = self.orders[body["orderId"]]
             if row["orderStatus"] not in ("New", "PartiallyFilled"):
@@ -89,22 +90,22 @@ class BusyVenue:
             self._change(row | {"orderStatus": status, "cancelType": "CancelByUser", "leavesQty": "0"})
             return _done(body["orderId"], row["orderLinkId"])
 
-    def _change(self, row: dict) -> None:
+    def _change(self, row: dict[str, Any]) -> None:
         version = int(self.orders.get(row["orderId"], {}).get("updatedTime", "999")) + 1
         row = row | {"updatedTime": str(version)}
         self.orders[row["orderId"]] = row
         self.frames.append(("order.spot", frame("order.spot", row, created_ms=version)))
 
-    def open_rows(self) -> list[dict]:
+    def open_rows(self) -> list[dict]:  # type: ignore[type-arg]
         return [row for row in self.orders.values() if row["orderStatus"] in ("New", "PartiallyFilled")]
 
-    def all_rows(self) -> list[dict]:
+    def all_rows(self) -> list[dict]:  # type: ignore[type-arg]
         return list(self.orders.values())
 
-    def newest_first(self) -> list[dict]:
+    def newest_first(self) -> list[dict]:  # type: ignore[type-arg]
         return self.executions[::-1]
 
-    def read(self, query, by_id, listed) -> dict:
+    def read(self, query: Any, by_id: Any, listed: Any) -> dict[str, Any]:
         named = "orderId" if query.get("orderId") else "orderLinkId" if query.get("orderLinkId") else ""
         with self.lock:
             shown = [] if query.get("orderFilter") else by_id() if named else listed()
@@ -114,7 +115,7 @@ class BusyVenue:
         until = begin + int(query.get("limit", 50))
         return envelope(shown[begin:until], cursor=str(until) if until < len(shown) else "")
 
-    def take_frames(self, chance: random.Random) -> list[tuple[str, dict]]:
+    def take_frames(self, chance: random.Random) -> list[tuple[str, dict]]:  # type: ignore[type-arg]
         """What the stream brings now: some lost, some twice, in any order."""
         with self.lock:
             frames, self.frames = self.frames, []
@@ -123,7 +124,7 @@ class BusyVenue:
         return brought
 
 
-def _done(order_id: str, link_id: str) -> dict:
+def _done(order_id: str, link_id: str) -> dict[str, Any]:
     result = {"orderId": order_id, "orderLinkId": link_id}
     return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": 0}
 
@@ -152,7 +153,7 @@ class Hearer:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_hundreds_of_orders_interleaved_across_threads_keep_every_promise_per_order(seed, say):
+def test_hundreds_of_orders_interleaved_across_threads_keep_every_promise_per_order(seed: int, say: Any) -> None:
     venue, client, bus, hearer = BusyVenue(), FakeBybitClient(), EventBus(), Hearer()
     venue.wire(client)
     bus.subscribe(BrokerEvent, hearer)
@@ -160,8 +161,8 @@ def test_hundreds_of_orders_interleaved_across_threads_keep_every_promise_per_or
 
     with BybitSpotBroker(client, bus, poll_scheduler=TickScheduler()) as broker:
 
-        def guarded(action):
-            def run():
+        def guarded(action: Any) -> Any:
+            def run() -> None:
                 try:
                     action()
                 except BaseException as error:
@@ -169,7 +170,7 @@ def test_hundreds_of_orders_interleaved_across_threads_keep_every_promise_per_or
 
             return run
 
-        def user(number):
+        def user(number: Any) -> None:
             chance = random.Random(seed * 100 + number)
             mine = list(range(number, ORDERS, USERS))
             for index in mine:
@@ -182,13 +183,13 @@ def test_hundreds_of_orders_interleaved_across_threads_keep_every_promise_per_or
                     venue.trade(ack.broker_order_id)
                     broker.open_orders()
 
-        def stream():
+        def stream() -> None:
             chance = random.Random(seed)
             while not (trading_is_over.is_set() and not venue.frames):
                 for topic, told in venue.take_frames(chance):
                     client.emit_ws_frame(topic, told)
 
-        def timer():
+        def timer() -> None:
             while not trading_is_over.is_set():
                 assert broker.reconcile().ok
 

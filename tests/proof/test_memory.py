@@ -10,6 +10,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def measured(orders: int, *more: str, seconds: int) -> dict[str, int]:
         check=True,
         timeout=seconds,
     )
-    return json.loads(told.stdout)
+    return json.loads(told.stdout)  # type: ignore[no-any-return]
 
 
 def _line(told: dict[str, int]) -> str:
@@ -39,7 +40,7 @@ def _line(told: dict[str, int]) -> str:
 
 
 @pytest.mark.timeout(120)
-def test_an_order_that_is_over_and_packed_costs_about_a_kilobyte(say):
+def test_an_order_that_is_over_and_packed_costs_about_a_kilobyte(say: Any) -> None:
     """95 of 100 thousand are packed; the 5 thousand settled last lie at hand and cost five times as much."""
     told = measured(1_500, "--at-hand", "100", "--rss", seconds=110)
     say(_line(told))
@@ -48,13 +49,13 @@ def test_an_order_that_is_over_and_packed_costs_about_a_kilobyte(say):
 
 @pytest.mark.verify
 @pytest.mark.timeout(1800)
-def test_a_hundred_thousand_remembered_orders_grow_the_process_by_at_most_150_mb(say):
+def test_a_hundred_thousand_remembered_orders_grow_the_process_by_at_most_150_mb(say: Any) -> None:
     told = measured(100_000, "--rss", seconds=1_700)
     say(_line(told))
     assert told["grown_bytes"] <= 150 * MB
 
 
-def test_retention_bounds_what_is_remembered():
+def test_retention_bounds_what_is_remembered() -> None:
     rig = Rig()
     most = 0
     for hour in range(8):
@@ -65,7 +66,7 @@ def test_retention_bounds_what_is_remembered():
     assert most <= 52
 
 
-def test_an_execution_is_remembered_as_long_as_the_venue_can_repeat_it():
+def test_an_execution_is_remembered_as_long_as_the_venue_can_repeat_it() -> None:
     rig = Rig()
     rig.pass_through(range(50))
     told = rig.events

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -25,16 +26,16 @@ GRAPHS = {
 }
 # ... and the one about balances, which no order knows of.
 PLANTED = {name: partial(walked.__wrapped__, *graph) for name, graph in GRAPHS.items()}
-PLANTED["error_is_empty_wallet"] = wallet_graph.check_every_order_of_arrival
+PLANTED["error_is_empty_wallet"] = wallet_graph.check_every_order_of_arrival  # type: ignore[assignment]
 
 
-def test_there_are_ten():
+def test_there_are_ten() -> None:
     assert len(MISTAKES) == 10
     assert set(PLANTED) == set(MISTAKES)
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_planted_mistake_is_found(name, monkeypatch, say):
+def test_a_planted_mistake_is_found(name: Any, monkeypatch: pytest.MonkeyPatch, say: Any) -> None:
     MISTAKES[name](monkeypatch)
     with pytest.raises(Violation) as found:
         PLANTED[name]()
@@ -42,7 +43,7 @@ def test_a_planted_mistake_is_found(name, monkeypatch, say):
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_without_it_the_same_check_passes(name):
+def test_without_it_the_same_check_passes(name: Any) -> None:
     if name in GRAPHS:
         walked(*GRAPHS[name])
     else:

@@ -6,6 +6,8 @@ to its end, so that a failure reads like one.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from qkt.events import BalancesUpdated
@@ -16,7 +18,7 @@ HOUR_MS = 3_600_000
 
 
 @pytest.mark.parametrize("make", HISTORIES, ids=lambda make: make.__name__)
-def test_a_round_after_two_quiet_ones_publishes_nothing_but_balances(make):
+def test_a_round_after_two_quiet_ones_publishes_nothing_but_balances(make: Any) -> None:
     history = make()
     world = World(history)
     belief, moment, clock_ms = world.start, 0, NOW

@@ -6,6 +6,8 @@ fast suite leaves out rounds where they multiply the graph most; `make verify` h
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.proof import histories
@@ -22,12 +24,12 @@ FAST = {
 }
 
 
-def _name(value) -> str:
-    return value.__name__ if callable(value) else value.name.lower()
+def _name(value: Any) -> str:
+    return value.__name__ if callable(value) else value.name.lower()  # type: ignore[no-any-return]
 
 
 @pytest.mark.parametrize(("make", "rounds"), [(make, FAST.get(make, Rounds.TORN)) for make in HISTORIES], ids=_name)
-def test_every_schedule_ends_in_the_venues_truth_and_tells_each_thing_once(make, rounds, say):
+def test_every_schedule_ends_in_the_venues_truth_and_tells_each_thing_once(make: Any, rounds: Any, say: Any) -> None:
     result = walked(make, rounds)
     say(str(result))
     assert result.schedules > result.states > 100
@@ -36,7 +38,7 @@ def test_every_schedule_ends_in_the_venues_truth_and_tells_each_thing_once(make,
 @pytest.mark.verify
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("make", FAST, ids=_name)
-def test_every_schedule_with_any_step_in_the_middle_of_any_round_does_so_too(make, say):
+def test_every_schedule_with_any_step_in_the_middle_of_any_round_does_so_too(make: Any, say: Any) -> None:
     result = walked(make, Rounds.TORN)
     say(str(result))
     assert result.schedules > result.states > 1_000

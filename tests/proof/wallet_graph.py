@@ -9,6 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 from functools import cache
 from itertools import permutations
+from typing import Any
 
 from qkt.broker.state import BrokerState
 from qkt.bybit.recovery import BybitStateRecovery
@@ -43,7 +44,7 @@ def check_every_order_of_arrival() -> int:
     return count
 
 
-def _play(arrival):
+def _play(arrival: Any) -> tuple[Any, ...]:
     clock = FixedClock(1_000)
     client, bus = FakeBybitClient(), Heard(clock)
     state = BrokerState(source="BYBIT_SPOT", bus=bus, clock=clock)
@@ -54,7 +55,7 @@ def _play(arrival):
         before = dict(client.balances)
         clock.step_wall_ms(dated_ms - clock.now_ms())
         if word.startswith("frame"):
-            rows = [{"coin": coin, "walletBalance": total, "locked": "0"} for coin, total in coins.items()]
+            rows = [{"coin": coin, "walletBalance": total, "locked": "0"} for coin, total in coins.items()]  # type: ignore[union-attr]
             recovery.absorb_wallet_frame({"topic": "wallet", "creationTime": dated_ms, "data": [{"coin": rows}]})
         else:
             client.responses[WALLET] = _answer(word, coins)
@@ -66,12 +67,12 @@ def _play(arrival):
         heard.append(word)
         _check(client, heard)
         for event in bus.take():
-            if event.balances != client.balances:
-                raise Violation(f"told {event.balances}, holds {client.balances}")
+            if event.balances != client.balances:  # type: ignore[attr-defined]
+                raise Violation(f"told {event.balances}, holds {client.balances}")  # type: ignore[attr-defined]
     return tuple(sorted((coin, total) for coin, total in client.balances.items() if total))
 
 
-def _answer(word, coins):
+def _answer(word: Any, coins: Any) -> Any:
     if word == "failed read":
         return VenueUnavailableError("no answer", path=WALLET)
     if word == "refused read":
@@ -79,14 +80,14 @@ def _answer(word, coins):
     return wallet_envelope(**coins)
 
 
-def _check(client, heard) -> None:
+def _check(client: Any, heard: Any) -> None:
     """Per coin the newest word; a read's silence about a coin is a word (the venue omits zeros), a frame's is none."""
     dated = sorted((WORDS[word][0], word, WORDS[word][1]) for word in heard)
     want: dict[str, Decimal] = {}
     for _dated_ms, word, coins in dated:
         if word.startswith("read"):
             want = dict.fromkeys(want, Decimal(0))
-        want |= {coin: Decimal(total) for coin, total in coins.items()}
+        want |= {coin: Decimal(total) for coin, total in coins.items()}  # type: ignore[union-attr]
     have = {coin: total for coin, total in client.balances.items() if total or coin in want}
     want = {coin: total for coin, total in want.items() if total or coin in have}
     if have != want:

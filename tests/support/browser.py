@@ -48,4 +48,4 @@ def show_as(driver: Chrome, size: tuple[int, int], scheme: Scheme) -> None:
 
 def complaints(driver: Chrome) -> list[str]:
     """Warnings and errors of the console since the last call: a refused resource or script is one."""
-    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
+    return [entry["message"] for entry in driver.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]  # type: ignore[no-untyped-call]

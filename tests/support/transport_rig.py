@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 from qkt.bybit.transport.stream_session import Timing
 from qkt.net.backoff import ExponentialBackoff
@@ -35,13 +36,13 @@ def qkt_threads() -> list[str]:
     )
 
 
-class Recorder(list):
+class Recorder(list):  # type: ignore[type-arg]
     """What was heard, and on which threads."""
 
-    def __init__(self):
-        self.threads = set()
+    def __init__(self) -> None:
+        self.threads: set[Any] = set()
 
-    def __call__(self, *heard):
+    def __call__(self, *heard: Any) -> None:
         self.threads.add(threading.current_thread().name)
         self.append(heard[0] if heard else None)
 
@@ -49,7 +50,7 @@ class Recorder(list):
 class RawServer:
     """Answers each connection by a script: a function of the socket. Remembers what was received."""
 
-    def __init__(self, script: Callable[[socket.socket, bytes], None]):
+    def __init__(self, script: Callable[[socket.socket, bytes], None]) -> None:
         self._script = script
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -59,7 +60,7 @@ class RawServer:
         self._threads = [threading.Thread(target=self._accept, daemon=True)]
         self._threads[0].start()
 
-    def _accept(self):
+    def _accept(self) -> None:
         while True:
             try:
                 sock, _ = self._listener.accept()
@@ -71,13 +72,13 @@ class RawServer:
             self._threads.append(thread)
             thread.start()
 
-    def _serve(self, sock):
+    def _serve(self, sock: Any) -> None:
         with contextlib.suppress(OSError):
             while request := read_request(sock):
                 self.requests.append(request)
                 self._script(sock, request)
 
-    def close(self):
+    def close(self) -> None:
         for sock in [*self._open, self._listener]:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -85,10 +86,10 @@ class RawServer:
         for thread in self._threads:
             thread.join(2)
 
-    def __enter__(self):
+    def __enter__(self) -> Any:
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         self.close()
 
 
@@ -109,7 +110,7 @@ def read_request(sock: socket.socket) -> bytes:
     return head + b"\r\n\r\n" + body
 
 
-def reply(body: bytes | dict, status: str = "200 OK", **headers: str) -> bytes:
+def reply(body: bytes | dict[str, Any], status: str = "200 OK", **headers: str) -> bytes:
     """The bytes of an HTTP reply."""
     if isinstance(body, dict):
         body = json.dumps(body).encode()
@@ -121,5 +122,5 @@ def reply(body: bytes | dict, status: str = "200 OK", **headers: str) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-def ok(**result) -> dict:
+def ok(**result: Any) -> dict[str, Any]:
     return {"retCode": 0, "retMsg": "OK", "result": result, "retExtInfo": {}, "time": time.time_ns() // 1_000_000}

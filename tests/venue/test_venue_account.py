@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 from qkt.venue import SimulatedBybit
 
 
-def test_the_wallet_lists_coins_with_assets_and_any_coin_by_name(rest, venue):
+def test_the_wallet_lists_coins_with_assets_and_any_coin_by_name(rest: Any, venue: Any) -> None:
     venue.deposit("SOL", -1000)
     (account,) = rest.get("/v5/account/wallet-balance", accountType="UNIFIED")["result"]["list"]
     assert account["accountType"] == "UNIFIED"
@@ -17,7 +18,7 @@ def test_the_wallet_lists_coins_with_assets_and_any_coin_by_name(rest, venue):
     assert [coin["availableToWithdraw"] for coin in account["coin"]] == ["", "", ""]
 
 
-def test_the_wallet_is_worth_what_its_coins_are(rest, venue):
+def test_the_wallet_is_worth_what_its_coins_are(rest: Any, venue: Any) -> None:
     """100,000 USDT + 10 BTC at 60,000 + 100 ETH at 3,000 + 1,000 SOL at 150."""
     (account,) = rest.get("/v5/account/wallet-balance", accountType="UNIFIED")["result"]["list"]
     assert account["totalEquity"] == account["totalWalletBalance"] == "1150000"
@@ -26,7 +27,7 @@ def test_the_wallet_is_worth_what_its_coins_are(rest, venue):
     assert (account["totalEquity"], account["totalAvailableBalance"]) == ("1150000", "1091000")
 
 
-def test_locks_follow_the_orders(rest, venue):
+def test_locks_follow_the_orders(rest: Any, venue: Any) -> None:
     rest.create(side="Sell", price="61000", qty="2", orderLinkId="a")
     rest.create(side="Sell", price="61000", qty="3", orderLinkId="b")
     assert rest.balance("BTC")["locked"] == "5"
@@ -37,12 +38,12 @@ def test_locks_follow_the_orders(rest, venue):
     assert rest.balance("BTC")["walletBalance"] == "9.5"
 
 
-def test_what_is_locked_cannot_be_spent_twice(rest):
+def test_what_is_locked_cannot_be_spent_twice(rest: Any) -> None:
     assert rest.create(qty="1")["retCode"] == 0
     assert rest.create(qty="1")["retCode"] == 170131
 
 
-def test_fee_rates_are_the_accounts_own(venue, new_rest):
+def test_fee_rates_are_the_accounts_own(venue: Any, new_rest: Any) -> None:
     venue.add_account("vip", "v", {}, taker_fee_rate="0.0005", maker_fee_rate="-0.0001")
     answer = new_rest(venue, "vip", "v").get("/v5/account/fee-rate", category="spot", symbol="BTCUSDT")["result"]
     assert answer == {
@@ -51,20 +52,20 @@ def test_fee_rates_are_the_accounts_own(venue, new_rest):
     }
 
 
-def test_the_account_is_a_unified_one_with_spot_permission(rest):
+def test_the_account_is_a_unified_one_with_spot_permission(rest: Any) -> None:
     assert rest.get("/v5/account/info")["result"]["unifiedMarginStatus"] == 5
     key = rest.get("/v5/user/query-api")["result"]
     assert (key["apiKey"], key["readOnly"], key["permissions"]["Spot"], key["uta"]) == ("key", 0, ["SpotTrade"], 1)
 
 
-def test_what_one_could_trade(rest):
+def test_what_one_could_trade(rest: Any) -> None:
     bought = rest.get("/v5/order/spot-borrow-check", category="spot", symbol="BTCUSDT", side="Buy")["result"]
     assert (bought["spotMaxTradeAmount"], bought["spotMaxTradeQty"]) == ("100000", "1.6667")
     sold = rest.get("/v5/order/spot-borrow-check", category="spot", symbol="BTCUSDT", side="Sell")["result"]
     assert sold["spotMaxTradeQty"] == "10"
 
 
-def test_instruments_tell_their_steps(rest):
+def test_instruments_tell_their_steps(rest: Any) -> None:
     answer = rest.get("/v5/market/instruments-info", category="spot")["result"]
     assert [row["symbol"] for row in answer["list"]] == ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
     assert "nextPageCursor" not in answer
@@ -74,7 +75,7 @@ def test_instruments_tell_their_steps(rest):
     assert rest.get("/v5/account/instruments-info", category="spot")["result"] == answer
 
 
-def test_a_ticker_follows_the_price(rest, venue):
+def test_a_ticker_follows_the_price(rest: Any, venue: Any) -> None:
     venue.set_price("BTCUSDT", "61000")
     (row,) = rest.rows("/v5/market/tickers", symbol="BTCUSDT")
     assert (row["lastPrice"], row["bid1Price"], row["ask1Price"]) == ("61000.0", "60999.9", "61000.1")
@@ -82,14 +83,14 @@ def test_a_ticker_follows_the_price(rest, venue):
     assert row["usdIndexPrice"] == "61000"
 
 
-def test_any_pair_can_be_traded_by_name(new_rest):
+def test_any_pair_can_be_traded_by_name(new_rest: Any) -> None:
     with SimulatedBybit(symbols=("PEPEUSDC",), balances={"USDC": 1000}) as venue:
         rest = new_rest(venue)
         assert rest.create(symbol="PEPEUSDC", price="99", qty="1")["retCode"] == 0
         assert venue.last_price("PEPEUSDC") == Decimal(100)
 
 
-def test_a_batch_beyond_the_limit_fails_for_the_rest_only(new_rest):
+def test_a_batch_beyond_the_limit_fails_for_the_rest_only(new_rest: Any) -> None:
     """docs v5/rate-limit: a batch of n spends n units; the first ones succeed."""
     item = {"symbol": "BTCUSDT", "side": "Buy", "orderType": "Limit", "qty": "0.001", "price": "59000"}
     with SimulatedBybit(rate_limits=True) as venue:

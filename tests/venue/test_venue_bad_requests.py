@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -68,7 +70,7 @@ CREATE = "/v5/order/create"
         ({"price": {"amount": "1"}}, 10001),
     ],
 )
-def test_the_first_thing_wrong_with_a_create_decides_its_code(rest, changed, code):
+def test_the_first_thing_wrong_with_a_create_decides_its_code(rest: Any, changed: dict[str, Any], code: int) -> None:
     answer = rest.create(**changed)
     assert answer["retCode"] == code
     assert answer["retMsg"]
@@ -76,7 +78,7 @@ def test_the_first_thing_wrong_with_a_create_decides_its_code(rest, changed, cod
     assert rest.venue.truth()["orders"] == []
 
 
-def test_a_used_link_id_is_170141_for_ever(rest):
+def test_a_used_link_id_is_170141_for_ever(rest: Any) -> None:
     rest.create(orderLinkId="once")
     assert rest.create(orderLinkId="once")["retCode"] == 170141
     rest.cancel(orderLinkId="once")
@@ -84,7 +86,7 @@ def test_a_used_link_id_is_170141_for_ever(rest):
     assert rest.create(orderLinkId="once")["retCode"] == 170141
 
 
-def test_five_hundred_open_orders_are_enough(rest, venue):
+def test_five_hundred_open_orders_are_enough(rest: Any, venue: Any) -> None:
     for _ in range(500):
         venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.001", price="59000")
     assert rest.create()["retCode"] == 170810
@@ -100,22 +102,22 @@ def test_five_hundred_open_orders_are_enough(rest, venue):
         ({"category": "spot", "symbol": "BTCUSDT", "orderId": "1", "orderFilter": "x"}, 170201),
     ],
 )
-def test_a_cancel_needs_category_symbol_and_an_id(rest, body, code):
+def test_a_cancel_needs_category_symbol_and_an_id(rest: Any, body: dict[str, Any], code: int) -> None:
     assert rest.post("/v5/order/cancel", **body)["retCode"] == code
 
 
-def test_an_order_of_another_symbol_is_not_found(rest):
+def test_an_order_of_another_symbol_is_not_found(rest: Any) -> None:
     order_id = rest.create()["result"]["orderId"]
     assert rest.cancel(orderId=order_id, symbol="ETHUSDT")["retCode"] == 170213
 
 
 @pytest.mark.parametrize("body", ["", "not json", "[]", '"text"', "5", "null", "{", '{"a":' * 2000, "\ud7ff", "NaN"])
-def test_a_body_that_is_no_object_is_10001(rest, body):
+def test_a_body_that_is_no_object_is_10001(rest: Any, body: Any) -> None:
     assert rest.post_raw(CREATE, body.encode().decode()).json()["retCode"] == 10001
 
 
 @pytest.mark.parametrize("request_list", [None, [], "x", [1], [{}] * 11])
-def test_a_batch_needs_one_to_ten_objects(rest, request_list):
+def test_a_batch_needs_one_to_ten_objects(rest: Any, request_list: Any) -> None:
     assert rest.post("/v5/order/create-batch", category="spot", request=request_list)["retCode"] == 10001
 
 
@@ -138,7 +140,7 @@ def test_a_batch_needs_one_to_ten_objects(rest, request_list):
         ("/v5/market/instruments-info", {}),
     ],
 )
-def test_bad_parameters_of_reads_are_10001(rest, path, query):
+def test_bad_parameters_of_reads_are_10001(rest: Any, path: str, query: dict[str, Any]) -> None:
     answer = rest.get(path, **query)
     assert answer["retCode"] == 10001
     assert answer["retMsg"]
@@ -157,7 +159,7 @@ def test_bad_parameters_of_reads_are_10001(rest, path, query):
         b"GET /v5/private HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n\r\n",
     ],
 )
-def test_bytes_that_are_no_request_do_not_hurt(venue, rest, wire):
+def test_bytes_that_are_no_request_do_not_hurt(venue: Any, rest: Any, wire: bytes) -> None:
     with socket.create_connection(("127.0.0.1", venue.port)) as raw:
         raw.sendall(wire)
         raw.shutdown(socket.SHUT_WR)
@@ -219,15 +221,15 @@ _FUZZ = {"deadline": None, "max_examples": 80, "suppress_health_check": list(Hea
 
 
 @pytest.fixture(scope="module")
-def door(new_rest):
+def door(new_rest: Any) -> Iterator[Any]:
     """A signed client of a venue that lives as long as the fuzzing does."""
     with SimulatedBybit(rate_limits=False) as venue:
         yield new_rest(venue)
 
 
 @given(path=st.sampled_from(POSTS), changes=st.dictionaries(names, values, max_size=4), batched=st.booleans())
-@settings(**_FUZZ)
-def test_no_body_crashes_the_venue(door, path, changes, batched):
+@settings(**_FUZZ)  # type: ignore[arg-type]
+def test_no_body_crashes_the_venue(door: Any, path: Any, changes: Any, batched: Any) -> None:
     body = {**good, **changes}
     if batched and "request" not in changes:
         body["request"] = [{**good, **changes}]
@@ -237,9 +239,9 @@ def test_no_body_crashes_the_venue(door, path, changes, batched):
 
 
 @pytest.mark.parametrize("path", POSTS)
-def test_no_type_where_a_string_belongs_crashes_the_venue(door, path):
+def test_no_type_where_a_string_belongs_crashes_the_venue(door: Any, path: Any) -> None:
     for name in NAMES:
-        for value in ([], {"a": 1}, None, True, 10**400):
+        for value in ([], {"a": 1}, None, True, 10**400):  # type: ignore[var-annotated]
             item = {**good, name: value}
             answer = door.post_raw(path, json.dumps({**good, "request": [item]} if "batch" in path else item))
             assert answer.status_code == 200, (name, value)
@@ -247,8 +249,8 @@ def test_no_type_where_a_string_belongs_crashes_the_venue(door, path):
 
 
 @given(path=st.sampled_from(GETS), query=st.dictionaries(st.text(max_size=8) | names, st.text(max_size=12), max_size=4))
-@settings(**_FUZZ)
-def test_no_query_crashes_the_venue(door, path, query):
+@settings(**_FUZZ)  # type: ignore[arg-type]
+def test_no_query_crashes_the_venue(door: Any, path: Any, query: Any) -> None:
     text = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query.items())
     for raw in (text, f"category=spot&accountType=UNIFIED&symbol=BTCUSDT&{text}"):
         answer = door.get_raw(path, raw)
@@ -257,8 +259,8 @@ def test_no_query_crashes_the_venue(door, path, query):
 
 
 @given(message=values)
-@settings(**_FUZZ | {"max_examples": 25})
-def test_no_control_body_crashes_the_venue(door, message):
+@settings(**_FUZZ | {"max_examples": 25})  # type: ignore[arg-type]
+def test_no_control_body_crashes_the_venue(door: Any, message: Any) -> None:
     for path in ("/_venue/faults", "/_venue/price", "/_venue/fill", "/_venue/place", "/_venue/deposit"):
         body = json.dumps({"name": message, "symbol": message})
         headers = {"Content-Type": "application/json"}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 
-def test_a_stop_order_waits_without_holding_funds_and_keeps_its_id(rest, venue):
+def test_a_stop_order_waits_without_holding_funds_and_keeps_its_id(rest: Any, venue: Any) -> None:
     order_id = rest.create(side="Buy", triggerPrice="61000", price="61500", orderFilter="StopOrder", orderLinkId="s")[
         "result"
     ]["orderId"]
@@ -19,12 +21,12 @@ def test_a_stop_order_waits_without_holding_funds_and_keeps_its_id(rest, venue):
     assert (row["orderId"], row["orderStatus"], row["avgPrice"]) == (order_id, "Filled", "61000.1")
 
 
-def test_a_trigger_price_alone_makes_an_order_conditional(rest):
+def test_a_trigger_price_alone_makes_an_order_conditional(rest: Any) -> None:
     rest.create(triggerPrice="58000", price="58000", orderLinkId="s")
     assert rest.order(orderLinkId="s")["orderStatus"] == "Untriggered"
 
 
-def test_a_triggered_limit_order_may_rest(rest, venue):
+def test_a_triggered_limit_order_may_rest(rest: Any, venue: Any) -> None:
     rest.create(triggerPrice="61000", price="60000", orderFilter="StopOrder", orderLinkId="s")
     venue.set_price("BTCUSDT", "61000")
     assert rest.order(orderLinkId="s")["orderStatus"] == "New"
@@ -32,7 +34,7 @@ def test_a_triggered_limit_order_may_rest(rest, venue):
     assert rest.cancel(orderLinkId="s")["retCode"] == 0
 
 
-def test_a_stop_that_cannot_be_paid_when_it_triggers_is_cancelled(rest, venue):
+def test_a_stop_that_cannot_be_paid_when_it_triggers_is_cancelled(rest: Any, venue: Any) -> None:
     rest.create(triggerPrice="61000", price="61000", qty="1", orderFilter="StopOrder", orderLinkId="s")
     venue.deposit("USDT", -99_000)
     venue.set_price("BTCUSDT", "61000")
@@ -40,7 +42,7 @@ def test_a_stop_that_cannot_be_paid_when_it_triggers_is_cancelled(rest, venue):
     assert (row["orderStatus"], row["cumExecQty"]) == ("Cancelled", "0")
 
 
-def test_a_tpsl_order_holds_its_funds_at_once(rest, venue):
+def test_a_tpsl_order_holds_its_funds_at_once(rest: Any, venue: Any) -> None:
     rest.create(side="Sell", triggerPrice="58000", price="57000", orderFilter="tpslOrder", orderLinkId="t", qty="2")
     row = rest.order(orderLinkId="t")
     assert (row["orderStatus"], row["stopOrderType"]) == ("Untriggered", "tpslOrder")
@@ -50,11 +52,11 @@ def test_a_tpsl_order_holds_its_funds_at_once(rest, venue):
     assert rest.balance("BTC")["locked"] == "0"
 
 
-def test_a_tpsl_order_needs_a_trigger_price(rest):
+def test_a_tpsl_order_needs_a_trigger_price(rest: Any) -> None:
     assert rest.create(orderFilter="tpslOrder")["retCode"] == 170202
 
 
-def test_a_conditional_market_order_in_either_unit(rest, venue):
+def test_a_conditional_market_order_in_either_unit(rest: Any, venue: Any) -> None:
     common = {"orderType": "Market", "price": None, "orderFilter": "StopOrder", "triggerPrice": "61000"}
     rest.create(**common, qty="610", orderLinkId="quote")
     rest.create(**common, qty="0.01", marketUnit="baseCoin", orderLinkId="base")
@@ -63,7 +65,7 @@ def test_a_conditional_market_order_in_either_unit(rest, venue):
     assert rest.order(orderLinkId="base")["orderStatus"] == "Filled"
 
 
-def test_cancelling_what_has_not_triggered_needs_its_filter_and_deactivates_it(rest):
+def test_cancelling_what_has_not_triggered_needs_its_filter_and_deactivates_it(rest: Any) -> None:
     rest.create(triggerPrice="58000", price="58000", orderFilter="StopOrder", orderLinkId="s")
     assert rest.cancel(orderLinkId="s")["retCode"] == 170213
     assert rest.cancel(orderLinkId="s", orderFilter="StopOrder")["retCode"] == 0
@@ -71,7 +73,7 @@ def test_cancelling_what_has_not_triggered_needs_its_filter_and_deactivates_it(r
     assert (row["orderStatus"], row["cancelType"]) == ("Deactivated", "CancelByUser")
 
 
-def test_the_trigger_can_be_amended_singly_but_not_in_a_batch(rest, venue):
+def test_the_trigger_can_be_amended_singly_but_not_in_a_batch(rest: Any, venue: Any) -> None:
     rest.create(triggerPrice="61000", price="61000", orderFilter="StopOrder", orderLinkId="s")
     batch = rest.post(
         "/v5/order/amend-batch",
@@ -84,7 +86,7 @@ def test_the_trigger_can_be_amended_singly_but_not_in_a_batch(rest, venue):
     assert rest.order(orderLinkId="s")["orderStatus"] == "Untriggered"
 
 
-def test_thirty_conditional_orders_per_symbol(rest):
+def test_thirty_conditional_orders_per_symbol(rest: Any) -> None:
     for _ in range(30):
         assert rest.create(triggerPrice="58000", price="58000", orderFilter="StopOrder")["retCode"] == 0
     assert rest.create(triggerPrice="58000", price="58000", orderFilter="StopOrder")["retCode"] == 170810
@@ -94,7 +96,7 @@ def test_thirty_conditional_orders_per_symbol(rest):
 @pytest.mark.parametrize(
     ("price", "by", "got"), [("62000", "OcoTriggerByTp", "61999.9"), ("58000", "OcoTriggerBySl", "57999.9")]
 )
-def test_a_filled_limit_order_leaves_its_two_legged_exit(rest, venue, price, by, got):
+def test_a_filled_limit_order_leaves_its_two_legged_exit(rest: Any, venue: Any, price: str, by: str, got: str) -> None:
     rest.create(orderLinkId="entry", takeProfit="62000", stopLoss="58000")
     assert rest.order(orderLinkId="entry")["takeProfit"] == "62000.0"
     venue.fill("entry")
@@ -106,7 +108,7 @@ def test_a_filled_limit_order_leaves_its_two_legged_exit(rest, venue, price, by,
     assert (done["orderStatus"], done["ocoTriggerBy"], done["avgPrice"]) == ("Filled", by, got)
 
 
-def test_a_single_leg_leaves_a_tpsl_order_with_its_limit_price(rest, venue):
+def test_a_single_leg_leaves_a_tpsl_order_with_its_limit_price(rest: Any, venue: Any) -> None:
     rest.create(orderLinkId="entry", takeProfit="62000", tpLimitPrice="63000", tpOrderType="Limit")
     venue.fill("entry")
     (exit_row,) = rest.rows("/v5/order/realtime")
@@ -125,11 +127,11 @@ def test_a_single_leg_leaves_a_tpsl_order_with_its_limit_price(rest, venue):
         {"takeProfit": "62000", "tpOrderType": "Limit"},
     ],
 )
-def test_attached_exits_that_make_no_sense_are_refused(rest, changed):
+def test_attached_exits_that_make_no_sense_are_refused(rest: Any, changed: dict[str, Any]) -> None:
     assert rest.create(**changed)["retCode"] in (170130, 170105)
 
 
-def test_the_frames_of_a_trigger_pass_through_triggered(rest, venue, connect):
+def test_the_frames_of_a_trigger_pass_through_triggered(rest: Any, venue: Any, connect: Any) -> None:
     stream = connect("order")
     rest.create(triggerPrice="61000", price="60000", orderFilter="StopOrder", orderLinkId="s")
     assert stream.next("order")["data"][0]["orderStatus"] == "Untriggered"
@@ -138,7 +140,7 @@ def test_the_frames_of_a_trigger_pass_through_triggered(rest, venue, connect):
     assert statuses == ["Triggered", "New"]
 
 
-def test_attached_exits_can_be_moved_and_removed_before_the_fill(rest, venue):
+def test_attached_exits_can_be_moved_and_removed_before_the_fill(rest: Any, venue: Any) -> None:
     rest.create(orderLinkId="entry", takeProfit="62000", stopLoss="58000")
     assert rest.amend(orderLinkId="entry", takeProfit="63000", tpLimitPrice="64000", stopLoss="0")["retCode"] == 0
     row = rest.order(orderLinkId="entry")
@@ -148,7 +150,7 @@ def test_attached_exits_can_be_moved_and_removed_before_the_fill(rest, venue):
     assert (exit_row["stopOrderType"], exit_row["triggerPrice"]) == ("tpslOrder", "63000.0")
 
 
-def test_a_limit_leg_of_a_two_legged_exit_rests_at_its_own_price(rest, venue):
+def test_a_limit_leg_of_a_two_legged_exit_rests_at_its_own_price(rest: Any, venue: Any) -> None:
     rest.create(orderLinkId="entry", takeProfit="62000", stopLoss="58000", slLimitPrice="59500", slOrderType="Limit")
     venue.fill("entry")
     (exit_row,) = rest.rows("/v5/order/realtime")
@@ -157,7 +159,7 @@ def test_a_limit_leg_of_a_two_legged_exit_rests_at_its_own_price(rest, venue):
     assert (row["orderStatus"], row["price"], row["ocoTriggerBy"]) == ("New", "59500.0", "OcoTriggerBySl")
 
 
-def test_a_sold_entry_is_bought_back_by_its_exit(rest, venue):
+def test_a_sold_entry_is_bought_back_by_its_exit(rest: Any, venue: Any) -> None:
     rest.create(side="Sell", price="61000", orderLinkId="entry", takeProfit="58000", stopLoss="63000")
     venue.fill("entry")
     (exit_row,) = rest.rows("/v5/order/realtime")

@@ -34,13 +34,13 @@ sides = st.sampled_from(["Buy", "Sell"])
 
 
 @st.composite
-def prices(draw, symbol: str) -> str:
+def prices(draw: Any, symbol: str) -> str:
     low, high = PRICES[symbol]
     return str(draw(st.integers(low * 10, high * 10)) / Decimal(10))
 
 
 @st.composite
-def order_requests(draw) -> dict[str, Any]:
+def order_requests(draw: Any) -> dict[str, Any]:
     symbol = draw(symbols)
     order_type = draw(st.sampled_from(["Limit", "Limit", "Limit", "Market"]))
     body: dict[str, Any] = {"category": "spot", "symbol": symbol, "side": draw(sides), "orderType": order_type}
@@ -68,7 +68,7 @@ class VenueMachine(RuleBasedStateMachine):
     """Two accounts (one paid rebates), a house, a fee pot, and everything that may happen between them."""
 
     @initialize(maker_rate=st.sampled_from(["0.001", "0.0000123456789", "-0.00025"]))
-    def open(self, maker_rate):
+    def open(self, maker_rate: Any) -> None:
         self.now_ms = 1_767_225_600_000
         self.exchange = Exchange(
             lambda: self.now_ms, 1, [instrument_for(symbol, at) for at, symbol in enumerate(SYMBOLS)]
@@ -80,12 +80,12 @@ class VenueMachine(RuleBasedStateMachine):
         self.cumulative: dict[str, Decimal] = {}
         self.ended: dict[str, dict[str, Any]] = {}
 
-    def attempt(self, command, *arguments, **options):
+    def attempt(self, command: Any, *arguments: Any, **options: Any) -> None:
         self.now_ms += 1
         with localcontext(CONTEXT), contextlib.suppress(Refusal, ValueError):
             command(*arguments, **options)
 
-    def some_order(self, pick):
+    def some_order(self, pick: Any) -> Any:
         """Mostly one that is open, sometimes one that is over."""
         everyone = self.exchange.accounts.values()
         orders = [order for account in everyone for order in account.open_orders.values()]
@@ -94,17 +94,17 @@ class VenueMachine(RuleBasedStateMachine):
         return orders[pick % len(orders)] if orders else None
 
     @rule(account=accounts, body=order_requests())
-    def create(self, account, body):
+    def create(self, account: Any, body: Any) -> None:
         self.attempt(self.exchange.create, self.exchange.accounts[account], body)
 
     @rule(pick=st.integers(0, 1000))
-    def cancel(self, pick):
+    def cancel(self, pick: Any) -> None:
         if order := self.some_order(pick):
             body = {"category": "spot", "symbol": order.instrument.symbol, "orderId": order.order_id}
             self.attempt(self.exchange.cancel, order.account, body, any_filter=True)
 
     @rule(pick=st.integers(0, 1000), what=st.sampled_from(["qty", "price", "both"]), data=st.data())
-    def amend(self, pick, what, data):
+    def amend(self, pick: Any, what: Any, data: Any) -> None:
         if order := self.some_order(pick):
             symbol = order.instrument.symbol
             body = {"category": "spot", "symbol": symbol, "orderId": order.order_id}
@@ -115,41 +115,41 @@ class VenueMachine(RuleBasedStateMachine):
             self.attempt(self.exchange.amend, order.account, body)
 
     @rule(account=accounts, order_filter=st.sampled_from(["Order", "StopOrder", "tpslOrder"]))
-    def cancel_all(self, account, order_filter):
+    def cancel_all(self, account: Any, order_filter: Any) -> None:
         body = {"category": "spot", "orderFilter": order_filter}
         self.attempt(self.exchange.cancel_all, self.exchange.accounts[account], body)
 
     @rule(pick=st.integers(0, 1000), quantity=st.integers(1, 5_000))
-    def fill(self, pick, quantity):
+    def fill(self, pick: Any, quantity: Any) -> None:
         if order := self.some_order(pick):
             self.attempt(self.exchange.fill, order, quantity / Decimal(1000), None)
 
     @rule(symbol=symbols, data=st.data())
-    def move_price(self, symbol, data):
+    def move_price(self, symbol: Any, data: Any) -> None:
         book = self.exchange.books[("spot", symbol)]
         self.attempt(self.exchange.move_price, book, Decimal(data.draw(prices(symbol))))
 
     @rule()
-    def live(self):
+    def live(self) -> None:
         self.attempt(self.market.step)
 
     @rule(account=accounts, amount=st.integers(1, 1000))
-    def deposit(self, account, amount):
+    def deposit(self, account: Any, amount: Any) -> None:
         self.attempt(self.exchange.deposit, self.exchange.accounts[account], "USDT", Decimal(amount))
         self.deposited["USDT"] += amount
 
     @rule()
-    def restart(self):
+    def restart(self) -> None:
         self.attempt(self.exchange.restart)
 
     @invariant()
-    def money_in_equals_money_out(self):
+    def money_in_equals_money_out(self) -> None:
         with localcontext(CONTEXT):
             for coin, amount in self.deposited.items():
                 assert self.exchange.total(coin) == amount
 
     @invariant()
-    def locks_are_covered_and_belong_to_open_orders(self):
+    def locks_are_covered_and_belong_to_open_orders(self) -> None:
         with localcontext(CONTEXT):
             for account in self.exchange.accounts.values():
                 held: dict[str, Decimal] = {}
@@ -161,7 +161,7 @@ class VenueMachine(RuleBasedStateMachine):
                     assert 0 <= balance.locked <= balance.total
 
     @invariant()
-    def a_resting_order_holds_exactly_what_its_remainder_needs(self):
+    def a_resting_order_holds_exactly_what_its_remainder_needs(self) -> None:
         with localcontext(CONTEXT):
             for account in self.exchange.accounts.values():
                 for order in account.open_orders.values():
@@ -170,7 +170,7 @@ class VenueMachine(RuleBasedStateMachine):
                         assert order.locked == needed > 0
 
     @invariant()
-    def quantities_only_grow_and_ends_are_final(self):
+    def quantities_only_grow_and_ends_are_final(self) -> None:
         with localcontext(CONTEXT):
             for account in self.exchange.accounts.values():
                 filled: dict[str, Decimal] = {}
@@ -187,7 +187,7 @@ class VenueMachine(RuleBasedStateMachine):
                         assert self.ended.setdefault(order.order_id, row) == row
 
     @invariant()
-    def the_book_is_never_crossed(self):
+    def the_book_is_never_crossed(self) -> None:
         for book in self.exchange.books.values():
             bids, asks = book.resting("Buy"), book.resting("Sell")
             assert not (bids and asks) or bids[0].price < asks[0].price
@@ -199,7 +199,7 @@ class VenueMachine(RuleBasedStateMachine):
 
 _COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 TestConservation = VenueMachine.TestCase
-TestConservation.settings = settings(max_examples=60, stateful_step_count=40, **_COMMON)
+TestConservation.settings = settings(max_examples=60, stateful_step_count=40, **_COMMON)  # type: ignore[arg-type]
 
 
 class LongerVenueMachine(VenueMachine):
@@ -207,4 +207,4 @@ class LongerVenueMachine(VenueMachine):
 
 
 TestConservationAtLength = pytest.mark.timeout(600)(pytest.mark.verify(LongerVenueMachine.TestCase))
-TestConservationAtLength.settings = settings(max_examples=300, stateful_step_count=80, **_COMMON)
+TestConservationAtLength.settings = settings(max_examples=300, stateful_step_count=80, **_COMMON)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import requests
@@ -30,11 +31,11 @@ KEY, SECRET = "qktDemoKey0000001", "qktDemoSecret000000000000000000000001"
         ),
     ],
 )
-def test_signatures_are_those_of_the_reference(payload, signature):
+def test_signatures_are_those_of_the_reference(payload: str, signature: str) -> None:
     assert sign(SECRET, f"1767225600123{KEY}5000{payload}") == signature
 
 
-def test_a_signed_request_is_answered_in_the_envelope_of_v5(rest, venue):
+def test_a_signed_request_is_answered_in_the_envelope_of_v5(rest: Any, venue: Any) -> None:
     answer = rest.get_raw("/v5/order/realtime", "category=spot")
     envelope = answer.json()
     assert answer.status_code == 200
@@ -43,12 +44,12 @@ def test_a_signed_request_is_answered_in_the_envelope_of_v5(rest, venue):
     assert abs(envelope["time"] - venue.now_ms()) < 1000
 
 
-def test_an_unknown_key_is_10003(rest):
+def test_an_unknown_key_is_10003(rest: Any) -> None:
     rest.key = "nobody"
     assert rest.get("/v5/order/realtime", category="spot")["retCode"] == 10003
 
 
-def test_a_wrong_signature_is_10004_and_echoes_what_the_venue_saw(rest):
+def test_a_wrong_signature_is_10004_and_echoes_what_the_venue_saw(rest: Any) -> None:
     answer = rest.get_raw("/v5/order/realtime", "category=spot", secret="wrong", timestamp=str(rest.venue.now_ms()))
     envelope = answer.json()
     assert envelope["retCode"] == 10004
@@ -56,7 +57,7 @@ def test_a_wrong_signature_is_10004_and_echoes_what_the_venue_saw(rest):
     assert "key5000category=spot]" in envelope["retMsg"]
 
 
-def test_the_signature_covers_the_query_exactly_as_sent(rest):
+def test_the_signature_covers_the_query_exactly_as_sent(rest: Any) -> None:
     """Re-encoding a comma or a cursor breaks the signature (docs v5/guide)."""
     headers = rest.headers("accountType=UNIFIED&coin=BTC,USDT")
     url = rest.venue.rest_url + "/v5/account/wallet-balance?accountType=UNIFIED&coin=BTC%2CUSDT"
@@ -67,13 +68,13 @@ def test_the_signature_covers_the_query_exactly_as_sent(rest):
     ("offset_ms", "window", "code"),
     [(0, "5000", 0), (-3000, "5000", 0), (-6000, "5000", 10002), (-6000, "10000", 0), (900, "5000", 0)],
 )
-def test_the_clock_rule(rest, offset_ms, window, code):
+def test_the_clock_rule(rest: Any, offset_ms: int, window: str, code: int) -> None:
     stamp = str(rest.venue.now_ms() + offset_ms)
     answer = rest.get_raw("/v5/order/realtime", "category=spot", timestamp=stamp, window=window)
     assert answer.json()["retCode"] == code
 
 
-def test_a_second_of_future_is_too_much_whatever_the_window(rest):
+def test_a_second_of_future_is_too_much_whatever_the_window(rest: Any) -> None:
     stamp = str(rest.venue.now_ms() + 9000)
     envelope = rest.get_raw("/v5/order/realtime", "category=spot", timestamp=stamp, window="60000").json()
     assert envelope["retCode"] == 10002
@@ -81,7 +82,7 @@ def test_a_second_of_future_is_too_much_whatever_the_window(rest):
 
 
 @pytest.mark.parametrize(("offset_ms", "allowed"), [(-5000, True), (-5001, False), (999, True), (1000, False)])
-def test_the_clock_rule_to_the_millisecond(offset_ms, allowed):
+def test_the_clock_rule_to_the_millisecond(offset_ms: int, allowed: bool) -> None:
     server_ms = 1_767_225_600_000
     account = Account("key", "secret", 1, Decimal(0), Decimal(0))
     stamp = str(server_ms + offset_ms)
@@ -93,12 +94,12 @@ def test_the_clock_rule_to_the_millisecond(offset_ms, allowed):
             authenticate({"key": account}, headers, "", server_ms)
 
 
-def test_an_expired_key_is_33004(rest, venue):
+def test_an_expired_key_is_33004(rest: Any, venue: Any) -> None:
     venue.expire_key("key")
     assert rest.get("/v5/order/realtime", category="spot")["retCode"] == 33004
 
 
-def test_a_read_only_key_may_look_and_not_touch(venue, new_rest):
+def test_a_read_only_key_may_look_and_not_touch(venue: Any, new_rest: Any) -> None:
     venue.add_account("looker", "s", {"USDT": 1000}, read_only=True)
     looker = new_rest(venue, "looker", "s")
     assert looker.get("/v5/order/realtime", category="spot")["retCode"] == 0
@@ -106,33 +107,33 @@ def test_a_read_only_key_may_look_and_not_touch(venue, new_rest):
     assert looker.create()["retCode"] == 10005
 
 
-def test_without_authentication_headers_it_is_401(venue):
+def test_without_authentication_headers_it_is_401(venue: Any) -> None:
     assert requests.get(venue.rest_url + "/v5/order/realtime?category=spot", timeout=10).status_code == 401
 
 
-def test_the_wrong_verb_is_404(rest):
+def test_the_wrong_verb_is_404(rest: Any) -> None:
     assert rest.post_raw("/v5/account/wallet-balance", "{}").status_code == 404
     assert rest.get_raw("/v5/order/create").status_code == 404
     assert rest.get_raw("/v5/no/such/path").status_code == 404
 
 
-def test_a_verb_that_is_neither_get_nor_post_is_400(venue):
+def test_a_verb_that_is_neither_get_nor_post_is_400(venue: Any) -> None:
     assert requests.put(venue.rest_url + "/v5/order/create", timeout=10).status_code == 400
 
 
-def test_a_get_with_an_empty_json_body_is_403(rest):
+def test_a_get_with_an_empty_json_body_is_403(rest: Any) -> None:
     headers = rest.headers("category=spot")
     url = rest.venue.rest_url + "/v5/order/realtime?category=spot"
     assert requests.get(url, headers=headers, data="{}", timeout=10).status_code == 403
 
 
-def test_market_data_needs_no_key(venue):
+def test_market_data_needs_no_key(venue: Any) -> None:
     envelope = requests.get(venue.rest_url + "/v5/market/time", timeout=10).json()
     assert abs(int(envelope["result"]["timeSecond"]) - venue.now_ms() / 1000) < 2
     assert envelope["result"]["timeNano"].startswith(envelope["result"]["timeSecond"])
 
 
-def test_too_many_requests_in_a_second_are_10006_with_its_headers(new_rest):
+def test_too_many_requests_in_a_second_are_10006_with_its_headers(new_rest: Any) -> None:
     with SimulatedBybit(rate_limits=True) as venue:
         rest = new_rest(venue)
         answers = [rest.post_raw("/v5/order/amend", json.dumps({"category": "spot"})) for _ in range(11)]
@@ -145,7 +146,7 @@ def test_too_many_requests_in_a_second_are_10006_with_its_headers(new_rest):
         assert 0 < int(refused["X-Bapi-Limit-Reset-Timestamp"]) - venue.now_ms() <= 1001
 
 
-def test_the_limits_are_per_endpoint_and_account(new_rest):
+def test_the_limits_are_per_endpoint_and_account(new_rest: Any) -> None:
     with SimulatedBybit(rate_limits=True) as venue:
         venue.add_account("other", "o", {})
         rest, other = new_rest(venue), new_rest(venue, "other", "o")
@@ -156,7 +157,7 @@ def test_the_limits_are_per_endpoint_and_account(new_rest):
         assert other.post("/v5/order/amend", category="spot")["retCode"] != 10006
 
 
-def test_six_hundred_requests_in_five_seconds_shut_the_ip_out():
+def test_six_hundred_requests_in_five_seconds_shut_the_ip_out() -> None:
     from qkt.venue.api.limits import RateLimits
 
     limits = RateLimits(enabled=True)
@@ -167,7 +168,7 @@ def test_six_hundred_requests_in_five_seconds_shut_the_ip_out():
     assert limits.admits("10.0.0.1")
 
 
-def test_five_hundred_streams_in_five_minutes_are_enough():
+def test_five_hundred_streams_in_five_minutes_are_enough() -> None:
     from qkt.venue.api.limits import RateLimits
 
     limits = RateLimits(enabled=True)

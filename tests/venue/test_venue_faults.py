@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import requests
@@ -19,14 +20,14 @@ LOST = (requests.exceptions.RequestException,)
 STREAM_LOST = (websocket.WebSocketException, ConnectionError)
 
 
-def links(rows):
+def links(rows: Any) -> list[Any]:
     return [row["orderLinkId"] for row in rows]
 
 
 # -- TCP ---------------------------------------------------------------------------------------------------------
 
 
-def case_connection_refused(venue, rest, connect):
+def case_connection_refused(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     fault = venue.faults.add("connection_refused")
     with pytest.raises(requests.exceptions.ConnectionError):
@@ -37,21 +38,21 @@ def case_connection_refused(venue, rest, connect):
     assert rest.create()["retCode"] == 0
 
 
-def case_connection_reset_before_request(venue, rest, connect):
+def case_connection_reset_before_request(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("connection_reset_before_request", path=CREATE, count=1)
     with pytest.raises(requests.exceptions.ConnectionError):
         rest.create(orderLinkId="a")
     assert venue.truth()["orders"] == []
 
 
-def case_connection_reset_after_request(venue, rest, connect):
+def case_connection_reset_after_request(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("connection_reset_after_request", path=CREATE, count=1)
     with pytest.raises(requests.exceptions.ConnectionError):
         rest.create(orderLinkId="a")
     assert links(venue.truth()["orders"]) == ["a"]
 
 
-def case_half_open(venue, rest, connect):
+def case_half_open(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("half_open", path=CREATE)
     rest.timeout_s = 0.1
     with pytest.raises(requests.exceptions.ReadTimeout):
@@ -60,14 +61,14 @@ def case_half_open(venue, rest, connect):
     assert rest.rows("/v5/order/realtime") == []
 
 
-def case_slow_response(venue, rest, connect):
+def case_slow_response(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("slow_response", delay_ms=60, count=1)
     began = time.monotonic()
     assert rest.create()["retCode"] == 0
     assert time.monotonic() - began >= 0.06
 
 
-def case_slow_request(venue, rest, connect):
+def case_slow_request(venue: Any, rest: Any, connect: Any) -> None:
     """The order is placed although the client gave up waiting: the request was merely late."""
     venue.faults.add("slow_request", path=CREATE, delay_ms=200, count=1)
     rest.timeout_s = 0.05
@@ -77,19 +78,19 @@ def case_slow_request(venue, rest, connect):
     assert venue.wait_for("order placed", orderLinkId="a")
 
 
-def case_sliced_response(venue, rest, connect):
+def case_sliced_response(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("sliced_response", bytes=3, pause_ms=0)
     assert rest.create()["retMsg"] == "OK"
 
 
-def case_cut_response_after_bytes(venue, rest, connect):
+def case_cut_response_after_bytes(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("cut_response_after_bytes", path=CREATE, bytes=20, count=1)
     with pytest.raises(LOST):
         rest.create(orderLinkId="a")
     assert links(venue.truth()["orders"]) == ["a"]
 
 
-def case_stale_keep_alive(venue, rest, connect):
+def case_stale_keep_alive(venue: Any, rest: Any, connect: Any) -> None:
     """The reply promises nothing about closing, and then the connection is closed."""
     venue.faults.add("stale_keep_alive", count=1)
     with socket.create_connection(("127.0.0.1", venue.port), timeout=10) as raw:
@@ -104,7 +105,7 @@ def case_stale_keep_alive(venue, rest, connect):
 # -- HTTP --------------------------------------------------------------------------------------------------------
 
 
-def case_request_lost(venue, rest, connect):
+def case_request_lost(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("request_lost", path=CREATE, count=1)
     venue.faults.add("request_lost", path=CREATE, count=1, mode="reset", after=1)
     rest.timeout_s = 0.1
@@ -115,7 +116,7 @@ def case_request_lost(venue, rest, connect):
     assert venue.truth()["orders"] == []
 
 
-def case_reply_lost(venue, rest, connect):
+def case_reply_lost(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("reply_lost", path=CREATE, count=1)
     rest.timeout_s = 0.1
     with pytest.raises(requests.exceptions.ReadTimeout):
@@ -127,7 +128,7 @@ def case_reply_lost(venue, rest, connect):
     assert links(venue.truth()["orders"]) == ["a", "b"]
 
 
-def case_http_status(venue, rest, connect):
+def case_http_status(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("http_status", path=CREATE, count=1, status=504)
     answer = rest.post_raw(CREATE, "{}")
     assert (answer.status_code, "504" in answer.text) == (504, True)
@@ -137,33 +138,33 @@ def case_http_status(venue, rest, connect):
     assert len(venue.truth()["orders"]) == 1
 
 
-def case_html_body(venue, rest, connect):
+def case_html_body(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("html_body", count=1)
     answer = rest.get_raw("/v5/order/realtime", "category=spot")
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "text/html")
     assert answer.text.startswith("<html>")
 
 
-def case_truncated_json(venue, rest, connect):
+def case_truncated_json(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("truncated_json", path=CREATE, count=1)
     with pytest.raises(requests.exceptions.JSONDecodeError):
         rest.create(orderLinkId="a")
     assert links(venue.truth()["orders"]) == ["a"]
 
 
-def case_empty_body(venue, rest, connect):
+def case_empty_body(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("empty_body", count=1)
     assert rest.get_raw("/v5/order/realtime", "category=spot").content == b""
 
 
-def case_wrong_content_type(venue, rest, connect):
+def case_wrong_content_type(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("wrong_content_type", content_type="text/plain", count=1)
     answer = rest.get_raw("/v5/order/realtime", "category=spot")
     assert answer.headers["Content-Type"] == "text/plain"
     assert answer.json()["retCode"] == 0
 
 
-def case_ret_code(venue, rest, connect):
+def case_ret_code(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("ret_code", path=CREATE, code=10016, count=1)
     assert rest.create(orderLinkId="a")["retCode"] == 10016
     assert venue.truth()["orders"] == []
@@ -173,40 +174,40 @@ def case_ret_code(venue, rest, connect):
     assert links(venue.truth()["orders"]) == ["a"]
 
 
-def case_rate_limited(venue, rest, connect):
+def case_rate_limited(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("rate_limited", count=1, reset_ms=700)
     answer = rest.get_raw("/v5/order/realtime", "category=spot")
     assert answer.json()["retCode"] == 10006
     assert 0 < int(answer.headers["X-Bapi-Limit-Reset-Timestamp"]) - venue.now_ms() <= 700
 
 
-def case_http_429(venue, rest, connect):
+def case_http_429(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("http_429", count=1)
     assert rest.get_raw("/v5/order/realtime", "category=spot").status_code == 429
 
 
-def case_ip_ban(venue, rest, connect):
+def case_ip_ban(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("ip_ban")
     answer = rest.get_raw("/v5/order/realtime", "category=spot")
     assert (answer.status_code, answer.text) == (403, "403, access too frequent")
 
 
-def case_empty_result(venue, rest, connect):
+def case_empty_result(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("empty_result")
     assert rest.get("/v5/order/realtime", category="spot")["result"] == {}
 
 
-def case_null_result(venue, rest, connect):
+def case_null_result(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("null_result")
     assert rest.get("/v5/order/realtime", category="spot")["result"] is None
 
 
-def case_missing_list(venue, rest, connect):
+def case_missing_list(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("missing_list")
     assert set(rest.get("/v5/order/realtime", category="spot")["result"]) == {"nextPageCursor", "category"}
 
 
-def case_malformed_row(venue, rest, connect):
+def case_malformed_row(venue: Any, rest: Any, connect: Any) -> None:
     rest.create()
     rest.create()
     venue.faults.add("malformed_row", row=1, field="qty", value="many", count=1)
@@ -218,14 +219,14 @@ def case_malformed_row(venue, rest, connect):
 # -- stream ------------------------------------------------------------------------------------------------------
 
 
-def case_stream_refused(venue, rest, connect):
+def case_stream_refused(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("stream_refused", status=503, count=1)
     with pytest.raises(websocket.WebSocketBadStatusException, match="503"):
         connect()
     assert connect().login()["success"]
 
 
-def case_auth_refused(venue, rest, connect):
+def case_auth_refused(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("auth_refused", text="not today", count=1)
     stream = connect()
     assert stream.login()["ret_msg"] == "not today"
@@ -233,14 +234,14 @@ def case_auth_refused(venue, rest, connect):
         stream.receive()
 
 
-def case_trade_restarting(venue, rest, connect):
+def case_trade_restarting(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect(url=venue.trade_ws_url)
     stream.login()
     venue.faults.add("trade_restarting", count=1)
     assert stream.ask(op="order.create", reqId="r1")["retCode"] == 10019
 
 
-def case_topic_refused(venue, rest, connect):
+def case_topic_refused(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("topic_refused", topic="execution")
     stream = connect()
     stream.login()
@@ -249,7 +250,7 @@ def case_topic_refused(venue, rest, connect):
     assert (answer["success"], "execution" in answer["ret_msg"]) == (False, True)
 
 
-def case_subscribe_ack_lost(venue, rest, connect):
+def case_subscribe_ack_lost(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("subscribe_ack_lost", count=1)
     stream = connect()
     stream.login()
@@ -259,7 +260,7 @@ def case_subscribe_ack_lost(venue, rest, connect):
     assert stream.quiet()
 
 
-def case_control_delay(venue, rest, connect):
+def case_control_delay(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("control_delay", delay_ms=300, count=1)
     stream.send(op="ping")
@@ -268,7 +269,7 @@ def case_control_delay(venue, rest, connect):
     assert stream.receive()["op"] == "pong"
 
 
-def case_stream_cut(venue, rest, connect):
+def case_stream_cut(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("stream_cut", topic="order", count=1)
     rest.create()
@@ -276,7 +277,7 @@ def case_stream_cut(venue, rest, connect):
         stream.receive()
 
 
-def case_stream_half_open(venue, rest, connect):
+def case_stream_half_open(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("stream_half_open", count=1)
     stream.send(op="ping")
@@ -286,7 +287,7 @@ def case_stream_half_open(venue, rest, connect):
     assert stream.quiet()
 
 
-def case_stream_mute(venue, rest, connect):
+def case_stream_mute(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("stream_mute")
     rest.create()
@@ -294,7 +295,7 @@ def case_stream_mute(venue, rest, connect):
     assert stream.ask(op="ping")["op"] == "pong"
 
 
-def case_missing_pong(venue, rest, connect):
+def case_missing_pong(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("missing_pong", count=1)
     stream.send(op="ping")
@@ -302,14 +303,14 @@ def case_missing_pong(venue, rest, connect):
     assert stream.ask(op="ping")["op"] == "pong"
 
 
-def case_frame_drop(venue, rest, connect):
+def case_frame_drop(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order", "wallet")
     venue.faults.add("frame_drop", topic="order", count=1)
     rest.create()
     assert stream.receive()["topic"] == "wallet"
 
 
-def case_frame_duplicate(venue, rest, connect):
+def case_frame_duplicate(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("frame_duplicate", times=3, count=1)
     rest.create()
@@ -317,7 +318,7 @@ def case_frame_duplicate(venue, rest, connect):
     assert stream.quiet()
 
 
-def case_frame_reorder(venue, rest, connect):
+def case_frame_reorder(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("frame_reorder", topic="order", count=1)
     rest.create(orderLinkId="a")
@@ -325,14 +326,14 @@ def case_frame_reorder(venue, rest, connect):
     assert [stream.receive()["data"][0]["orderLinkId"] for _ in range(2)] == ["b", "a"]
 
 
-def case_topic_reorder(venue, rest, connect):
+def case_topic_reorder(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order", "execution", "wallet")
     venue.faults.add("topic_reorder", topic="execution", count=1)
     rest.create(price="60500")
     assert [stream.receive()["topic"] for _ in range(3)] == ["order", "execution", "wallet"]
 
 
-def case_frame_delay(venue, rest, connect):
+def case_frame_delay(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("frame_delay", delay_ms=300, count=1)
     rest.create(orderLinkId="a")
@@ -340,7 +341,7 @@ def case_frame_delay(venue, rest, connect):
     assert [stream.receive()["data"][0]["orderLinkId"] for _ in range(2)] == ["b", "a"]
 
 
-def case_frame_split(venue, rest, connect):
+def case_frame_split(venue: Any, rest: Any, connect: Any) -> None:
     venue.deposit("USDT", 10_000_000)
     stream = connect("execution")
     venue.faults.add("frame_split")
@@ -350,7 +351,7 @@ def case_frame_split(venue, rest, connect):
     assert len({frame["id"] for frame in frames}) == 1
 
 
-def case_frame_merge(venue, rest, connect):
+def case_frame_merge(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("frame_merge", count=1)
     rest.create(orderLinkId="a")
@@ -358,12 +359,12 @@ def case_frame_merge(venue, rest, connect):
     assert links(stream.receive()["data"]) == ["a", "b"]
 
 
-def case_frames_before_ack(venue, rest, connect):
+def case_frames_before_ack(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("frames_before_ack", path=CREATE, delay_ms=300)
     began = time.monotonic()
     answered: list[float] = []
-    thread = threading.Thread(target=lambda: (rest.create(), answered.append(time.monotonic())))
+    thread = threading.Thread(target=lambda: (rest.create(), answered.append(time.monotonic())))  # type: ignore[func-returns-value]
     thread.start()
     stream.receive()
     assert not answered
@@ -371,7 +372,7 @@ def case_frames_before_ack(venue, rest, connect):
     assert answered[0] - began >= 0.3
 
 
-def case_close_mid_frame(venue, rest, connect):
+def case_close_mid_frame(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("close_mid_frame", count=1)
     rest.create()
@@ -379,7 +380,7 @@ def case_close_mid_frame(venue, rest, connect):
         stream.receive()
 
 
-def case_invalid_utf8(venue, rest, connect):
+def case_invalid_utf8(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("invalid_utf8", count=1)
     rest.create()
@@ -387,7 +388,7 @@ def case_invalid_utf8(venue, rest, connect):
         stream.receive()
 
 
-def case_truncated_frame(venue, rest, connect):
+def case_truncated_frame(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("truncated_frame", count=1)
     rest.create()
@@ -395,21 +396,21 @@ def case_truncated_frame(venue, rest, connect):
         stream.receive()
 
 
-def case_unknown_field(venue, rest, connect):
+def case_unknown_field(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("unknown_field", field="mood")
     rest.create()
     assert stream.receive()["data"][0]["mood"] == {"nested": ["value"]}
 
 
-def case_unknown_status(venue, rest, connect):
+def case_unknown_status(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("unknown_status", status="Pondering")
     rest.create()
     assert stream.receive()["data"][0]["orderStatus"] == "Pondering"
 
 
-def case_blank_link_id(venue, rest, connect):
+def case_blank_link_id(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("execution")
     venue.faults.add("blank_link_id", topic="execution")
     rest.create(price="60500", orderLinkId="a")
@@ -419,28 +420,28 @@ def case_blank_link_id(venue, rest, connect):
 # -- venue -------------------------------------------------------------------------------------------------------
 
 
-def case_stale_realtime(venue, rest, connect):
+def case_stale_realtime(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("stale_realtime", lag_ms=60_000, count=1)
     rest.create(orderLinkId="a")
     assert rest.rows("/v5/order/realtime", orderLinkId="a") == []
     assert links(rest.rows("/v5/order/realtime", orderLinkId="a")) == ["a"]
 
 
-def case_history_lag(venue, rest, connect):
+def case_history_lag(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("history_lag", count=1)
     rest.create(price="60500")
     assert rest.rows("/v5/order/history") == []
     assert len(rest.rows("/v5/order/history")) == 1
 
 
-def case_execution_lag(venue, rest, connect):
+def case_execution_lag(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("execution_lag", count=1)
     rest.create(price="60500")
     assert rest.rows("/v5/execution/list") == []
     assert len(rest.rows("/v5/execution/list")) == 1
 
 
-def case_stale_wallet(venue, rest, connect):
+def case_stale_wallet(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("stale_wallet")
     before = rest.balance("USDT")
     rest.create()
@@ -449,7 +450,7 @@ def case_stale_wallet(venue, rest, connect):
     assert rest.balance("USDT") != before
 
 
-def case_page_shift(venue, rest, connect):
+def case_page_shift(venue: Any, rest: Any, connect: Any) -> None:
     for number in range(4):
         rest.create(orderLinkId=f"o{number}")
     venue.faults.add("page_shift")
@@ -459,7 +460,7 @@ def case_page_shift(venue, rest, connect):
     assert (links(first["list"]), links(second)) == (["o3", "o2"], ["o2", "o1"])
 
 
-def case_missing_row(venue, rest, connect):
+def case_missing_row(venue: Any, rest: Any, connect: Any) -> None:
     rest.create(orderLinkId="a")
     rest.create(orderLinkId="b")
     venue.faults.add("missing_row", row=1, path="/v5/order/*")
@@ -469,7 +470,7 @@ def case_missing_row(venue, rest, connect):
     assert links(rest.rows("/v5/order/realtime")) == ["a"]
 
 
-def case_hidden_conditionals(venue, rest, connect):
+def case_hidden_conditionals(venue: Any, rest: Any, connect: Any) -> None:
     rest.create(orderLinkId="plain")
     rest.create(orderLinkId="stop", triggerPrice="58000", price="58000", orderFilter="StopOrder")
     venue.faults.add("hidden_conditionals")
@@ -478,7 +479,7 @@ def case_hidden_conditionals(venue, rest, connect):
     assert links(rest.rows("/v5/order/realtime", orderLinkId="stop")) == ["stop"]
 
 
-def case_expired_history(venue, rest, connect):
+def case_expired_history(venue: Any, rest: Any, connect: Any) -> None:
     rest.create(price="60500", orderLinkId="a")
     fault = venue.faults.add("expired_history", older_than_ms=-1000)
     assert rest.rows("/v5/order/history") == rest.rows("/v5/execution/list", orderLinkId="a") == []
@@ -486,7 +487,7 @@ def case_expired_history(venue, rest, connect):
     assert links(rest.rows("/v5/order/history")) == ["a"]
 
 
-def case_cursor_expired(venue, rest, connect):
+def case_cursor_expired(venue: Any, rest: Any, connect: Any) -> None:
     rest.create()
     cursor = rest.get("/v5/order/realtime", category="spot")["result"]["nextPageCursor"]
     fault = venue.faults.add("cursor_expired")
@@ -495,7 +496,7 @@ def case_cursor_expired(venue, rest, connect):
     assert rest.get("/v5/order/realtime", category="spot", cursor=cursor)["retCode"] == 10001
 
 
-def case_cursor_repeats(venue, rest, connect):
+def case_cursor_repeats(venue: Any, rest: Any, connect: Any) -> None:
     for _ in range(3):
         rest.create()
     venue.faults.add("cursor_repeats")
@@ -505,14 +506,14 @@ def case_cursor_repeats(venue, rest, connect):
     assert second == third
 
 
-def case_cache_wiped(venue, rest, connect):
+def case_cache_wiped(venue: Any, rest: Any, connect: Any) -> None:
     rest.create(price="60500", orderLinkId="a")
     venue.faults.add("cache_wiped", count=1)
     assert rest.rows("/v5/order/realtime", orderLinkId="a") == []
     assert links(rest.rows("/v5/order/history", orderLinkId="a")) == ["a"]
 
 
-def case_fill_wins_cancel(venue, rest, connect):
+def case_fill_wins_cancel(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     rest.create(orderLinkId="a")
     stream.receive()
@@ -527,7 +528,7 @@ def case_fill_wins_cancel(venue, rest, connect):
     assert rest.cancel(orderLinkId="b")["retCode"] == 170213
 
 
-def case_fill_after_cancel_ack(venue, rest, connect):
+def case_fill_after_cancel_ack(venue: Any, rest: Any, connect: Any) -> None:
     rest.create(orderLinkId="a")
     venue.faults.add("fill_after_cancel_ack", quantity="0.004", delay_ms=300, count=1)
     assert rest.cancel(orderLinkId="a")["retCode"] == 0
@@ -537,14 +538,14 @@ def case_fill_after_cancel_ack(venue, rest, connect):
     assert (row["orderStatus"], row["cumExecQty"]) == ("PartiallyFilledCanceled", "0.004")
 
 
-def case_cancel_ignored(venue, rest, connect):
+def case_cancel_ignored(venue: Any, rest: Any, connect: Any) -> None:
     rest.create(orderLinkId="a")
     venue.faults.add("cancel_ignored", count=1)
     assert rest.cancel(orderLinkId="a")["retCode"] == 0
     assert rest.order(orderLinkId="a")["orderStatus"] == "New"
 
 
-def case_fill_wins_amend(venue, rest, connect):
+def case_fill_wins_amend(venue: Any, rest: Any, connect: Any) -> None:
     rest.create(orderLinkId="a")
     stream = connect("order")
     venue.faults.add("fill_wins_amend", count=1)
@@ -557,7 +558,7 @@ def case_fill_wins_amend(venue, rest, connect):
     assert rest.order(orderLinkId="a")["qty"] == "0.010000"
 
 
-def case_amend_refused_later(venue, rest, connect):
+def case_amend_refused_later(venue: Any, rest: Any, connect: Any) -> None:
     rest.create(orderLinkId="a")
     stream = connect("order")
     venue.faults.add("amend_refused_later", count=1)
@@ -568,7 +569,7 @@ def case_amend_refused_later(venue, rest, connect):
     assert rest.order(orderLinkId="a")["rejectReason"] == "EC_NoError"
 
 
-def case_reject_after_ack(venue, rest, connect):
+def case_reject_after_ack(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("reject_after_ack", reason="EC_InvalidSymbolStatus", count=1)
     assert rest.create(orderLinkId="a", price="60500")["retCode"] == 0
     row = rest.order(orderLinkId="a")
@@ -576,14 +577,14 @@ def case_reject_after_ack(venue, rest, connect):
     assert rest.balance("USDT")["locked"] == "0"
 
 
-def case_outside_fill(venue, rest, connect):
+def case_outside_fill(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("outside_fill", quantity="0.004", delay_ms=1)
     rest.create(orderLinkId="a")
     assert venue.wait_idle()
     assert rest.order(orderLinkId="a")["cumExecQty"] == "0.004"
 
 
-def case_outside_order(venue, rest, connect):
+def case_outside_order(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("outside_order", delay_ms=1, count=1)
     rest.create(orderLinkId="mine")
     assert venue.wait_idle()
@@ -592,7 +593,7 @@ def case_outside_order(venue, rest, connect):
     assert int(twin["orderLinkId"]) == int(twin["orderId"]) + 1
 
 
-def case_outside_cancel(venue, rest, connect):
+def case_outside_cancel(venue: Any, rest: Any, connect: Any) -> None:
     venue.faults.add("outside_cancel", cancel_type="CancelBySmp", delay_ms=1)
     rest.create(orderLinkId="a")
     assert venue.wait_idle()
@@ -602,7 +603,7 @@ def case_outside_cancel(venue, rest, connect):
 # -- time --------------------------------------------------------------------------------------------------------
 
 
-def case_clock_skew(venue, rest, connect):
+def case_clock_skew(venue: Any, rest: Any, connect: Any) -> None:
     right = venue.now_ms()
     fault = venue.faults.add("clock_skew", ms=8000)
     assert venue.now_ms() - right >= 8000
@@ -614,7 +615,7 @@ def case_clock_skew(venue, rest, connect):
     assert rest.get_raw("/v5/order/realtime", "category=spot", timestamp=stamp).json()["retCode"] == 10002
 
 
-def case_clock_jump(venue, rest, connect):
+def case_clock_jump(venue: Any, rest: Any, connect: Any) -> None:
     fault = venue.faults.add("clock_jump", ms=-60_000, after=1, count=1)
     before = rest.get("/v5/market/time")["time"]
     after = rest.get("/v5/market/time")["time"]
@@ -628,13 +629,13 @@ CASES: dict[str, Callable[..., None]] = {
 }
 
 
-def test_every_fault_of_the_catalogue_has_a_case_here():
+def test_every_fault_of_the_catalogue_has_a_case_here() -> None:
     assert set(CASES) == set(KINDS)
     assert len(KINDS) >= 40
 
 
 @pytest.mark.parametrize("name", sorted(KINDS))
-def test_fault(name, venue, rest, connect):
+def test_fault(name: Any, venue: Any, rest: Any, connect: Any) -> None:
     struck: list[str] = []
     venue.journal.listen(lambda entry: struck.append(entry["fault"]) if entry["event"] == "fault" else None)
     CASES[name](venue, rest, connect)
@@ -645,14 +646,14 @@ def test_fault(name, venue, rest, connect):
 # -- when a fault strikes ----------------------------------------------------------------------------------------
 
 
-def test_count_after_and_hits(venue, rest):
+def test_count_after_and_hits(venue: Any, rest: Any) -> None:
     fault = venue.faults.add("ret_code", code=10016, path="/v5/order/realtime", after=1, count=2)
     codes = [rest.get("/v5/order/realtime", category="spot")["retCode"] for _ in range(5)]
     assert codes == [0, 10016, 10016, 0, 0]
     assert (fault.hits, venue.faults.active) == (2, [])
 
 
-def test_filters_by_path_and_symbol(venue, rest):
+def test_filters_by_path_and_symbol(venue: Any, rest: Any) -> None:
     venue.faults.add("http_429", symbol="ETHUSDT")
     venue.faults.add("ret_code", code=10000, path="/v5/account/*")
     assert rest.create()["retCode"] == 0
@@ -660,15 +661,17 @@ def test_filters_by_path_and_symbol(venue, rest):
     assert rest.get("/v5/account/info")["retCode"] == 10000
 
 
-def test_a_topic_filter_means_the_topic_in_all_its_variants_but_not_its_fast_cousin(venue, rest, connect):
+def test_a_topic_filter_means_the_topic_in_all_its_variants_but_not_its_fast_cousin(
+    venue: Any, rest: Any, connect: Any
+) -> None:
     stream = connect("execution.spot", "execution.fast", "order")
     venue.faults.add("frame_drop", topic="execution")
     rest.create(price="60500")
     assert [stream.receive()["topic"] for _ in range(2)] == ["execution.fast", "order"]
 
 
-def test_probability_is_decided_by_the_seed():
-    def hits(seed):
+def test_probability_is_decided_by_the_seed() -> None:
+    def hits(seed: Any) -> list[Any]:
         venue = SimulatedBybit(seed=seed)
         venue.faults.add("frame_drop", probability=0.5)
         return [bool(venue.faults.take("frame", topic="order")) for _ in range(64)]
@@ -677,7 +680,7 @@ def test_probability_is_decided_by_the_seed():
     assert 16 < sum(hits(1)) < 48
 
 
-def test_a_window_opens_and_closes_by_the_venues_clock():
+def test_a_window_opens_and_closes_by_the_venues_clock() -> None:
     clock = VirtualClock(1_000_000)
     venue = SimulatedBybit(clock=clock)
     venue.faults.add("frame_drop", start_ms=1000, window_ms=500)
@@ -688,7 +691,7 @@ def test_a_window_opens_and_closes_by_the_venues_clock():
     assert strikes == [False, False, True, False]
 
 
-def until_connected(call, timeout_s=10.0):
+def until_connected(call: Any, timeout_s: float = 10.0) -> Any:
     deadline = time.monotonic() + timeout_s
     while True:
         try:
@@ -697,7 +700,7 @@ def until_connected(call, timeout_s=10.0):
             assert time.monotonic() < deadline
 
 
-def test_a_refusal_to_listen_ends_with_its_window(new_rest):
+def test_a_refusal_to_listen_ends_with_its_window(new_rest: Any) -> None:
     clock = VirtualClock(1_767_225_600_000)
     with SimulatedBybit(clock=clock) as venue:
         rest = new_rest(venue)
@@ -708,7 +711,7 @@ def test_a_refusal_to_listen_ends_with_its_window(new_rest):
         assert until_connected(rest.create)["retCode"] == 0
 
 
-def test_faults_compose(venue, rest, connect):
+def test_faults_compose(venue: Any, rest: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("unknown_field")
     venue.faults.add("blank_link_id")
@@ -727,12 +730,12 @@ def test_faults_compose(venue, rest, connect):
         ("frame_drop", {"probability": 2}, "probability"),
     ],
 )
-def test_a_fault_that_makes_no_sense_is_refused(venue, name, options, words):
+def test_a_fault_that_makes_no_sense_is_refused(venue: Any, name: str, options: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         venue.faults.add(name, **options)
 
 
-def test_faults_and_truth_over_http(venue, rest):
+def test_faults_and_truth_over_http(venue: Any, rest: Any) -> None:
     controls = venue.rest_url + "/_venue"
     added = requests.post(controls + "/faults", json={"name": "http_429", "count": 1}, timeout=10).json()
     assert rest.get_raw("/v5/account/info").status_code == 429
@@ -759,7 +762,7 @@ def test_faults_and_truth_over_http(venue, rest):
     assert requests.get(controls, timeout=10).json()["rest_url"] == venue.rest_url
 
 
-def test_a_refusal_armed_over_http_is_answered_and_ends_by_itself(venue, rest):
+def test_a_refusal_armed_over_http_is_answered_and_ends_by_itself(venue: Any, rest: Any) -> None:
     body = {"name": "connection_refused", "window_ms": 100}
     assert requests.post(venue.rest_url + "/_venue/faults", json=body, timeout=10).status_code == 200
     assert until_connected(rest.create)["retCode"] == 0

@@ -15,7 +15,7 @@ from qkt.venue import SimulatedBybit
 
 
 @pytest.fixture
-def pybit_http(venue):
+def pybit_http(venue: Any) -> Any:
     unified_trading = pytest.importorskip("pybit.unified_trading", reason="extra `peers` is not installed")
     session = unified_trading.HTTP(api_key="key", api_secret="secret", testnet=True, timeout=5, logging_level=60)
     session.endpoint = venue.rest_url
@@ -26,7 +26,7 @@ ORDER = {"category": "spot", "symbol": "BTCUSDT", "side": "Buy", "orderType": "L
 
 
 class TestPybitOverHttp:
-    def test_place_query_amend_cancel(self, venue, pybit_http):
+    def test_place_query_amend_cancel(self, venue: Any, pybit_http: Any) -> None:
         placed = pybit_http.place_order(**ORDER, orderLinkId="p-1")["result"]
         for query in (
             {"orderId": placed["orderId"]},
@@ -45,7 +45,7 @@ class TestPybitOverHttp:
         (row,) = pybit_http.get_order_history(category="spot", orderLinkId="p-1")["result"]["list"]
         assert (row["orderStatus"], row["qty"], row["price"]) == ("Cancelled", "0.002000", "58000.0")
 
-    def test_pages_through_one_hundred_and_twenty_orders(self, venue, pybit_http):
+    def test_pages_through_one_hundred_and_twenty_orders(self, venue: Any, pybit_http: Any) -> None:
         for number in range(120):
             pybit_http.place_order(**ORDER, orderLinkId=f"p-{number}")
         seen: list[str] = []
@@ -58,7 +58,7 @@ class TestPybitOverHttp:
             cursor = result["nextPageCursor"]
         assert seen == [f"p-{number}" for number in reversed(range(120))]
 
-    def test_fills_executions_and_balances(self, venue, pybit_http):
+    def test_fills_executions_and_balances(self, venue: Any, pybit_http: Any) -> None:
         pybit_http.place_order(**ORDER, orderLinkId="p-1")
         venue.fill("p-1", "0.0004")
         venue.fill("p-1")
@@ -70,12 +70,12 @@ class TestPybitOverHttp:
             "USDT": "99941",
         }
 
-    def test_batches(self, venue, pybit_http):
+    def test_batches(self, venue: Any, pybit_http: Any) -> None:
         item = {name: value for name, value in ORDER.items() if name != "category"}
         answer = pybit_http.place_batch_order(category="spot", request=[item, item | {"qty": "0"}])
         assert [verdict["code"] for verdict in answer["retExtInfo"]["list"]] == [0, 170136]
 
-    def test_errors_by_code(self, venue, pybit_http):
+    def test_errors_by_code(self, venue: Any, pybit_http: Any) -> None:
         exceptions = pytest.importorskip("pybit.exceptions")
         for changed, code in (({"symbol": "NOPE"}, 170121), ({"qty": "80"}, 170131), ({"side": "Hold"}, 170117)):
             with pytest.raises(exceptions.InvalidRequestError) as caught:
@@ -85,7 +85,7 @@ class TestPybitOverHttp:
             pybit_http.cancel_order(category="spot", symbol="BTCUSDT", orderLinkId="never-was")
         assert caught.value.status_code == 170213
 
-    def test_market_and_account_data(self, venue, pybit_http):
+    def test_market_and_account_data(self, venue: Any, pybit_http: Any) -> None:
         assert pybit_http.get_server_time()["retCode"] == 0
         (instrument,) = pybit_http.get_instruments_info(category="spot", symbol="BTCUSDT")["result"]["list"]
         assert instrument["lotSizeFilter"]["basePrecision"] == "0.000001"
@@ -99,12 +99,14 @@ class TestPybitOverHttp:
         assert pybit_http.get_api_key_information()["result"]["permissions"]["Spot"] == ["SpotTrade"]
 
 
-def test_pybit_hears_orders_executions_and_wallet_over_its_private_websocket(venue, pybit_http, monkeypatch):
+def test_pybit_hears_orders_executions_and_wallet_over_its_private_websocket(
+    venue: Any, pybit_http: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     unified_trading = pytest.importorskip("pybit.unified_trading")
     monkeypatch.setattr(unified_trading, "PRIVATE_WSS", venue.ws_url)
     # pybit notes a subscription after sending it, and loses one whose acknowledgement is quicker than that.
     venue.faults.add("control_delay", delay_ms=30)
-    heard: queue.Queue[tuple[str, dict]] = queue.Queue()
+    heard: queue.Queue[tuple[str, dict]] = queue.Queue()  # type: ignore[type-arg]
     socket = unified_trading.WebSocket(
         channel_type="private", testnet=True, api_key="key", api_secret="secret", retries=2
     )
@@ -127,7 +129,7 @@ def test_pybit_hears_orders_executions_and_wallet_over_its_private_websocket(ven
 
 
 @pytest.fixture
-def ccxt_bybit(venue):
+def ccxt_bybit(venue: Any) -> Any:
     ccxt = pytest.importorskip("ccxt", reason="extra `peers` is not installed")
     exchange = ccxt.bybit({"apiKey": "key", "secret": "secret", "enableRateLimit": False})
     exchange.urls["api"] = dict.fromkeys(exchange.urls["api"], venue.rest_url)
@@ -140,21 +142,21 @@ def ccxt_bybit(venue):
 
 
 class TestCcxt:
-    def test_markets_and_ticker(self, ccxt_bybit):
+    def test_markets_and_ticker(self, ccxt_bybit: Any) -> None:
         market = ccxt_bybit.market("BTC/USDT")
         assert (market["precision"]["amount"], market["precision"]["price"]) == (0.000001, 0.1)
         assert ccxt_bybit.fetch_ticker("BTC/USDT")["last"] == 60000
         assert ccxt_bybit.fetch_order_book("BTC/USDT", 5)["asks"][0] == [60000.1, 5.0]
         assert abs(ccxt_bybit.fetch_time() - ccxt_bybit.milliseconds()) < 1000
 
-    def test_public_trades_and_candles(self, venue, ccxt_bybit):
+    def test_public_trades_and_candles(self, venue: Any, ccxt_bybit: Any) -> None:
         venue.trade(symbol="BTCUSDT", side="Buy", quantity="0.5")
         (trade,) = ccxt_bybit.fetch_trades("BTC/USDT")
         assert (trade["side"], trade["amount"], trade["price"]) == ("buy", 0.5, 60000.1)
         candle = ccxt_bybit.fetch_ohlcv("BTC/USDT", "1m")[-1]
         assert candle[1:] == [60000, 60000.1, 60000, 60000.1, 0.5]
 
-    def test_place_query_amend_cancel(self, venue, ccxt_bybit):
+    def test_place_query_amend_cancel(self, venue: Any, ccxt_bybit: Any) -> None:
         order = ccxt_bybit.create_order("BTC/USDT", "limit", "buy", 0.001, 59000, {"clientOrderId": "c-1"})
         fetched = ccxt_bybit.fetch_open_order(order["id"], "BTC/USDT")
         assert (fetched["status"], fetched["clientOrderId"], fetched["remaining"]) == ("open", "c-1", 0.001)
@@ -166,7 +168,7 @@ class TestCcxt:
         (closed,) = ccxt_bybit.fetch_canceled_orders("BTC/USDT")
         assert (closed["id"], closed["status"]) == (order["id"], "canceled")
 
-    def test_a_market_buy_by_cost_and_its_trades(self, venue, ccxt_bybit):
+    def test_a_market_buy_by_cost_and_its_trades(self, venue: Any, ccxt_bybit: Any) -> None:
         order = ccxt_bybit.create_market_buy_order_with_cost("BTC/USDT", 250)
         (trade,) = ccxt_bybit.fetch_order_trades(order["id"], "BTC/USDT")
         assert (trade["takerOrMaker"], trade["fee"]["currency"], trade["amount"]) == ("taker", "BTC", 0.004166)
@@ -174,7 +176,7 @@ class TestCcxt:
         assert balance["BTC"]["total"] == pytest.approx(10.004161834)
         assert balance["USDT"]["free"] == pytest.approx(100_000 - 249.9604166)
 
-    def test_pages_through_one_hundred_and_twenty_orders(self, venue, ccxt_bybit):
+    def test_pages_through_one_hundred_and_twenty_orders(self, venue: Any, ccxt_bybit: Any) -> None:
         for number in range(120):
             venue.place(
                 symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.001", price="59000", orderLinkId=f"c-{number}"
@@ -189,7 +191,7 @@ class TestCcxt:
             cursor = ccxt_bybit.last_json_response["result"]["nextPageCursor"]
         assert len(seen) == 120
 
-    def test_errors_by_code(self, ccxt_bybit):
+    def test_errors_by_code(self, ccxt_bybit: Any) -> None:
         ccxt = pytest.importorskip("ccxt")
         with pytest.raises(ccxt.InsufficientFunds):
             ccxt_bybit.create_order("BTC/USDT", "limit", "buy", 80, 59000)

@@ -20,7 +20,7 @@ def blocks(page: str, language: str) -> list[str]:
 
 
 @pytest.mark.parametrize("peer", ["pybit", "ccxt"])
-def test_the_python_of_the_page_runs(peer, monkeypatch):
+def test_the_python_of_the_page_runs(peer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     package = pytest.importorskip("pybit.unified_trading" if peer == "pybit" else "ccxt", reason="extra `peers`")
     if peer == "pybit":
         monkeypatch.setattr(package, "PRIVATE_WSS", package.PRIVATE_WSS)  # the page replaces it: put it back
@@ -30,14 +30,14 @@ def test_the_python_of_the_page_runs(peer, monkeypatch):
         exec(compile(code, f"{peer} block {number}", "exec"), {})
 
 
-def test_the_python_of_the_page_about_tests_runs():
+def test_the_python_of_the_page_about_tests_runs() -> None:
     for number, code in enumerate(blocks("use-the-venue-in-tests.md", "python")):
         if "def test_" not in code:  # the fixture's example is about a bot of the reader's
             exec(compile(code, f"block {number}", "exec"), {})
 
 
 @pytest.mark.skipif(not (shutil.which("curl") and shutil.which("openssl")), reason="needs curl and openssl")
-def test_the_shell_of_the_page_runs():
+def test_the_shell_of_the_page_runs() -> None:
     (script,) = blocks("use-the-venue-with-curl.md", "sh")
     with SimulatedBybit(seed=1) as venue:
         shell = script.replace("http://127.0.0.1:8765", venue.rest_url)
@@ -49,7 +49,7 @@ def test_the_shell_of_the_page_runs():
     assert lines[3:] == ["no reply", '"orderLinkId": "lost-1"']
 
 
-def test_the_story_of_the_page_is_one(tmp_path):
+def test_the_story_of_the_page_is_one(tmp_path: Path) -> None:
     (story,) = blocks("use-the-venue-with-curl.md", "toml")
     path = tmp_path / "story.toml"
     path.write_text(story)

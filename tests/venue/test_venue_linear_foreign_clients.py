@@ -54,7 +54,7 @@ class TestPybit:
             (lambda: pybit_http.switch_position_mode(**KEY, mode=3), 110025),
         ):
             with pytest.raises(exceptions.InvalidRequestError) as caught:
-                call()
+                call()  # type: ignore[no-untyped-call]
             assert caught.value.status_code == code
         rows = pybit_http.get_positions(**KEY)["result"]["list"]
         assert [(row["positionIdx"], row["leverage"]) for row in rows] == [(1, "7"), (2, "7")]

@@ -14,7 +14,7 @@ from qkt.venue import SimulatedBybit, VirtualClock
 HOUR_MS = 3_600_000
 
 
-def live(seed: int = 1, **options):
+def live(seed: int = 1, **options: Any) -> tuple[Any, ...]:
     clock = VirtualClock(1_767_225_600_000)
     return SimulatedBybit(seed=seed, market="live", clock=clock, **options), clock
 
@@ -33,20 +33,20 @@ def ladder(venue: SimulatedBybit) -> None:
             )
 
 
-def story(seed: int) -> dict:
+def story(seed: int) -> dict[str, Any]:
     venue, clock = live(seed)
     ladder(venue)
     for _ in range(40):
         clock.advance_ms(5_000)
-    return venue.truth()
+    return venue.truth()  # type: ignore[no-any-return]
 
 
-def test_the_same_seed_and_the_same_steps_give_the_same_market():
+def test_the_same_seed_and_the_same_steps_give_the_same_market() -> None:
     assert story(1) == story(1)
     assert story(1) != story(2)
 
 
-def test_how_time_is_cut_into_steps_does_not_matter():
+def test_how_time_is_cut_into_steps_does_not_matter() -> None:
     coarse, clock_a = live()
     fine, clock_b = live()
     clock_a.advance_ms(60_000)
@@ -55,7 +55,7 @@ def test_how_time_is_cut_into_steps_does_not_matter():
     assert coarse.last_price("BTCUSDT") == fine.last_price("BTCUSDT") != Decimal(60_000)
 
 
-def test_resting_orders_fill_in_part_then_whole_over_time():
+def test_resting_orders_fill_in_part_then_whole_over_time() -> None:
     venue, clock = live()
     ladder(venue)
     seen = set()
@@ -71,7 +71,7 @@ def test_resting_orders_fill_in_part_then_whole_over_time():
     assert max(parts.values()) > 1
 
 
-def test_an_order_that_outlasts_the_volume_holds_the_price():
+def test_an_order_that_outlasts_the_volume_holds_the_price() -> None:
     venue, _ = live()
     venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="1", price="59990", orderLinkId="wall")
     book = venue._book("BTCUSDT")
@@ -82,7 +82,7 @@ def test_an_order_that_outlasts_the_volume_holds_the_price():
     assert (order["orderStatus"], order["cumExecQty"]) == ("PartiallyFilled", "0.3")
 
 
-def test_a_still_market_stays_where_it_is(venue):
+def test_a_still_market_stays_where_it_is(venue: Any) -> None:
     assert venue.last_price("BTCUSDT") == Decimal(60_000)
     clock = VirtualClock(0)
     still = SimulatedBybit(clock=clock)
@@ -90,7 +90,7 @@ def test_a_still_market_stays_where_it_is(venue):
     assert still.last_price("BTCUSDT") == Decimal(60_000)
 
 
-def test_a_real_clock_drives_the_market_too(connect):
+def test_a_real_clock_drives_the_market_too(connect: Any) -> None:
     with SimulatedBybit(market="live", market_speed=1000) as venue:
         stream = connect(url=venue.public_ws_url("spot"))
         stream.subscribe("tickers.BTCUSDT")
@@ -98,7 +98,7 @@ def test_a_real_clock_drives_the_market_too(connect):
     assert len(prices) > 1
 
 
-def test_speed_is_market_time_per_venue_time():
+def test_speed_is_market_time_per_venue_time() -> None:
     slow, clock_a = live()
     fast, clock_b = live(market_speed=10)
     clock_a.advance_ms(10_000)
@@ -106,7 +106,7 @@ def test_speed_is_market_time_per_venue_time():
     assert slow._market.steps == fast._market.steps == 40
 
 
-def test_live_books_balance_too():
+def test_live_books_balance_too() -> None:
     venue, clock = live()
     ladder(venue)
     clock.advance_ms(HOUR_MS // 4)
@@ -114,7 +114,7 @@ def test_live_books_balance_too():
     assert venue.total("USDT") == 100_000
 
 
-def test_a_stepped_clock_ages_the_venue(new_rest):
+def test_a_stepped_clock_ages_the_venue(new_rest: Any) -> None:
     clock = VirtualClock(1_767_225_600_000)
     with SimulatedBybit(clock=clock) as venue:
         rest = new_rest(venue)
@@ -126,12 +126,12 @@ def test_a_stepped_clock_ages_the_venue(new_rest):
         assert rest.rows("/v5/order/history", orderLinkId="a") == []
 
 
-def test_a_clock_does_not_go_back():
+def test_a_clock_does_not_go_back() -> None:
     with pytest.raises(ValueError, match="clock_jump"):
         VirtualClock(0).advance_ms(-1)
 
 
-def test_arguments_that_make_no_sense_are_refused():
+def test_arguments_that_make_no_sense_are_refused() -> None:
     with pytest.raises(ValueError, match="still"):
         SimulatedBybit(market="wild")
     with pytest.raises(ValueError, match="BTCXYZ"):
@@ -147,11 +147,11 @@ def test_arguments_that_make_no_sense_are_refused():
 # -- what the public sees ----------------------------------------------------------------------------------------
 
 
-def kline(rest, **query):
+def kline(rest: Any, **query: Any) -> Any:
     return rest.get("/v5/market/kline", category="spot", symbol="BTCUSDT", **query)["result"]["list"]
 
 
-def test_candles_by_the_minute_newest_first_flat_where_nothing_happened(new_rest):
+def test_candles_by_the_minute_newest_first_flat_where_nothing_happened(new_rest: Any) -> None:
     opened = 1_767_225_600_000
     clock = VirtualClock(opened)
     with SimulatedBybit(clock=clock) as venue:
@@ -223,7 +223,7 @@ class TestCandlesFromBeforeTheOpening:
     def test_the_seed_decides_them(self, new_rest: Callable[..., Any]) -> None:
         def candles(seed: int) -> list[list[str]]:
             with SimulatedBybit(seed=seed, clock=VirtualClock()) as venue:
-                return kline(new_rest(venue), interval=60, limit=50)
+                return kline(new_rest(venue), interval=60, limit=50)  # type: ignore[no-any-return]
 
         assert candles(1) == candles(1) != candles(2)
 
@@ -233,11 +233,11 @@ class TestCandlesFromBeforeTheOpening:
 
 
 @pytest.mark.parametrize("query", [{}, {"interval": "7"}, {"interval": 1, "limit": 0}, {"interval": 1, "start": "x"}])
-def test_a_kline_request_needs_an_interval(rest, query):
+def test_a_kline_request_needs_an_interval(rest: Any, query: dict[str, Any]) -> None:
     assert rest.get("/v5/market/kline", category="spot", symbol="BTCUSDT", **query)["retCode"] == 10001
 
 
-def test_recent_trades_are_the_last_sixty_newest_first(rest, venue):
+def test_recent_trades_are_the_last_sixty_newest_first(rest: Any, venue: Any) -> None:
     for number in range(70):
         venue.trade(symbol="BTCUSDT", side="Sell" if number == 69 else "Buy", quantity="0.001")
     rows = rest.rows("/v5/market/recent-trade", symbol="BTCUSDT")
@@ -258,14 +258,14 @@ def test_a_category_without_markets_is_an_empty_list(rest: Any, path: str, categ
     assert rest.get(f"/v5/market/{path}", category=category)["result"]["list"] == []
 
 
-def test_the_price_limit_is_the_band_orders_are_held_to(rest):
+def test_the_price_limit_is_the_band_orders_are_held_to(rest: Any) -> None:
     band = rest.get("/v5/market/price-limit", category="spot", symbol="BTCUSDT")["result"]
     assert (band["buyLmt"], band["sellLmt"]) == ("66000", "54000")
     assert rest.create(price="66000", qty="0.001")["retCode"] == 0
     assert rest.create(price="66000.1", qty="0.001")["retCode"] == 170193
 
 
-def test_counterparties_of_a_living_market_trade_among_themselves():
+def test_counterparties_of_a_living_market_trade_among_themselves() -> None:
     venue, clock = live()
     clock.advance_ms(60_000)
     trades = venue._book("BTCUSDT").tape.trades

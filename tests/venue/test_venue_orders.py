@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 
-def test_a_limit_order_away_from_the_market_rests_and_holds_its_funds(rest):
+def test_a_limit_order_away_from_the_market_rests_and_holds_its_funds(rest: Any) -> None:
     created = rest.create(orderLinkId="mine-1")
     assert created["retCode"] == 0
     assert created["result"]["orderLinkId"] == "mine-1"
@@ -17,12 +18,12 @@ def test_a_limit_order_away_from_the_market_rests_and_holds_its_funds(rest):
     assert rest.balance("USDT")["locked"] == "590"
 
 
-def test_without_a_link_id_spot_generates_order_id_plus_one(rest):
+def test_without_a_link_id_spot_generates_order_id_plus_one(rest: Any) -> None:
     result = rest.create()["result"]
     assert int(result["orderLinkId"]) == int(result["orderId"]) + 1
 
 
-def test_a_limit_order_through_the_market_takes_at_the_better_price(rest):
+def test_a_limit_order_through_the_market_takes_at_the_better_price(rest: Any) -> None:
     rest.create(orderLinkId="taker", price="60500")
     row = rest.order(orderLinkId="taker")
     assert (row["orderStatus"], row["avgPrice"], row["leavesQty"]) == ("Filled", "60000.1", "0.000000")
@@ -31,7 +32,7 @@ def test_a_limit_order_through_the_market_takes_at_the_better_price(rest):
     assert fill["execFee"] == "0.00001"
 
 
-def test_what_is_received_is_less_the_fee(rest):
+def test_what_is_received_is_less_the_fee(rest: Any) -> None:
     """Selling all that was bought fails: the fee came out of the coins received (docs v5/enum, spot fee currency)."""
     rest.venue.deposit("BTC", -10)
     rest.create(price="60500", qty="0.01")
@@ -39,7 +40,7 @@ def test_what_is_received_is_less_the_fee(rest):
     assert rest.create(side="Sell", price="60500", qty="0.01")["retCode"] == 170131
 
 
-def test_a_market_buy_is_sized_in_quote_and_ends_partially_filled_cancelled(rest):
+def test_a_market_buy_is_sized_in_quote_and_ends_partially_filled_cancelled(rest: Any) -> None:
     rest.create(orderType="Market", price=None, qty="250", orderLinkId="m")
     row = rest.order(orderLinkId="m")
     assert (row["orderStatus"], row["rejectReason"]) == ("PartiallyFilledCanceled", "EC_CancelForNoFullFill")
@@ -57,13 +58,15 @@ def test_a_market_buy_is_sized_in_quote_and_ends_partially_filled_cancelled(rest
         ("Sell", "quoteCoin", "29999.95", "0.5", "59999.9"),
     ],
 )
-def test_market_orders_in_either_unit(rest, side, unit, quantity, traded, price):
+def test_market_orders_in_either_unit(
+    rest: Any, side: str, unit: str | None, quantity: str, traded: str, price: str
+) -> None:
     rest.create(side=side, orderType="Market", price=None, qty=quantity, marketUnit=unit, orderLinkId="m")
     row = rest.order(orderLinkId="m")
     assert (row["orderStatus"], row["cumExecQty"], row["avgPrice"]) == ("Filled", traded, price)
 
 
-def test_a_large_market_order_walks_the_book(rest, venue):
+def test_a_large_market_order_walks_the_book(rest: Any, venue: Any) -> None:
     venue.deposit("USDT", 10_000_000)
     rest.create(orderType="Market", price=None, qty="12", marketUnit="baseCoin", orderLinkId="big")
     fills = rest.rows("/v5/execution/list", orderLinkId="big")
@@ -78,7 +81,9 @@ def test_a_large_market_order_walks_the_book(rest, venue):
 @pytest.mark.parametrize(
     ("tolerance", "traded"), [(("TickSize", "1"), "10"), (("Percent", "0.01"), "12"), (("TickSize", "2"), "12")]
 )
-def test_slippage_tolerance_bounds_a_market_order(rest, venue, tolerance, traded):
+def test_slippage_tolerance_bounds_a_market_order(
+    rest: Any, venue: Any, tolerance: tuple[Any, ...], traded: str
+) -> None:
     """5 BTC stand on each tick; 0.01 % of 60,000 are sixty ticks."""
     venue.deposit("USDT", 10_000_000)
     kind, value = tolerance
@@ -90,26 +95,26 @@ def test_slippage_tolerance_bounds_a_market_order(rest, venue, tolerance, traded
 
 
 @pytest.mark.parametrize("tolerance", [("TickSize", "0"), ("TickSize", "1.5"), ("Percent", "11"), ("Feet", "1")])
-def test_slippage_tolerance_out_of_range_is_refused(rest, tolerance):
+def test_slippage_tolerance_out_of_range_is_refused(rest: Any, tolerance: tuple[Any, ...]) -> None:
     kind, value = tolerance
     common = {"orderType": "Market", "price": None, "qty": "100"}
     assert rest.create(**common, slippageToleranceType=kind, slippageTolerance=value)["retCode"] == 170130
     assert rest.create(slippageToleranceType="TickSize", slippageTolerance="1")["retCode"] == 170130
 
 
-def test_post_only_that_would_take_is_accepted_then_cancelled(rest):
+def test_post_only_that_would_take_is_accepted_then_cancelled(rest: Any) -> None:
     assert rest.create(timeInForce="PostOnly", price="60500", orderLinkId="p")["retCode"] == 0
     row = rest.order(orderLinkId="p")
     assert (row["orderStatus"], row["rejectReason"]) == ("Cancelled", "EC_PostOnlyWillTakeLiquidity")
     assert row["cancelType"] == "UNKNOWN"
 
 
-def test_post_only_that_rests_rests(rest):
+def test_post_only_that_rests_rests(rest: Any) -> None:
     rest.create(timeInForce="PostOnly", orderLinkId="p")
     assert rest.order(orderLinkId="p")["orderStatus"] == "New"
 
 
-def test_immediate_or_cancel_takes_what_there_is(rest, venue):
+def test_immediate_or_cancel_takes_what_there_is(rest: Any, venue: Any) -> None:
     venue.deposit("USDT", 10_000_000)
     rest.create(timeInForce="IOC", price="60000.1", qty="7", orderLinkId="i")
     row = rest.order(orderLinkId="i")
@@ -119,7 +124,7 @@ def test_immediate_or_cancel_takes_what_there_is(rest, venue):
     assert (row["orderStatus"], row["rejectReason"]) == ("Cancelled", "EC_NoImmediateQtyToFill")
 
 
-def test_fill_or_kill_takes_all_or_nothing(rest, venue):
+def test_fill_or_kill_takes_all_or_nothing(rest: Any, venue: Any) -> None:
     venue.deposit("USDT", 10_000_000)
     rest.create(timeInForce="FOK", price="60000.1", qty="7", orderLinkId="kill")
     rest.create(timeInForce="FOK", price="60000.2", qty="7", orderLinkId="fill")
@@ -128,7 +133,7 @@ def test_fill_or_kill_takes_all_or_nothing(rest, venue):
     assert rest.order(orderLinkId="fill")["orderStatus"] == "Filled"
 
 
-def test_two_accounts_meet_on_the_book(rest, venue, new_rest):
+def test_two_accounts_meet_on_the_book(rest: Any, venue: Any, new_rest: Any) -> None:
     venue.add_account("other", "o", {"BTC": 1})
     rest.create(price="60000", orderLinkId="maker")
     new_rest(venue, "other", "o").create(side="Sell", price="60000", qty="0.004", orderLinkId="taker")
@@ -147,7 +152,9 @@ def test_two_accounts_meet_on_the_book(rest, venue, new_rest):
         ("None", "Filled", "Filled"),
     ],
 )
-def test_self_match_prevention_follows_the_takers_tag(rest, tag, maker_status, taker_status):
+def test_self_match_prevention_follows_the_takers_tag(
+    rest: Any, tag: str, maker_status: str, taker_status: str
+) -> None:
     rest.create(price="60000", orderLinkId="maker")
     rest.create(side="Sell", price="59999", qty="0.01", smpType=tag, orderLinkId="taker")
     assert rest.order(orderLinkId="maker")["orderStatus"] == maker_status
@@ -157,7 +164,7 @@ def test_self_match_prevention_follows_the_takers_tag(rest, tag, maker_status, t
         assert taker["cancelType"] == "CancelBySmp"
 
 
-def test_cancel_frees_the_funds_and_says_so(rest):
+def test_cancel_frees_the_funds_and_says_so(rest: Any) -> None:
     rest.create(orderLinkId="c")
     assert rest.cancel(orderLinkId="c")["retCode"] == 0
     row = rest.order(orderLinkId="c")
@@ -166,7 +173,7 @@ def test_cancel_frees_the_funds_and_says_so(rest):
     assert rest.balance("USDT")["locked"] == "0"
 
 
-def test_a_partly_filled_order_ends_partially_filled_cancelled(rest, venue):
+def test_a_partly_filled_order_ends_partially_filled_cancelled(rest: Any, venue: Any) -> None:
     rest.create(orderLinkId="c")
     venue.fill("c", "0.004")
     rest.cancel(orderLinkId="c")
@@ -174,21 +181,21 @@ def test_a_partly_filled_order_ends_partially_filled_cancelled(rest, venue):
     assert (row["orderStatus"], row["cumExecQty"]) == ("PartiallyFilledCanceled", "0.004")
 
 
-def test_what_is_finished_or_unknown_cannot_be_cancelled_nor_amended(rest):
+def test_what_is_finished_or_unknown_cannot_be_cancelled_nor_amended(rest: Any) -> None:
     rest.create(orderLinkId="c", price="60500")
     for call in (rest.cancel, rest.amend):
         assert call(orderLinkId="c", qty="0.02")["retCode"] == 170213
         assert call(orderLinkId="never-was", qty="0.02")["retCode"] == 170213
 
 
-def test_the_order_id_wins_over_the_link_id(rest):
+def test_the_order_id_wins_over_the_link_id(rest: Any) -> None:
     first = rest.create(orderLinkId="first")["result"]["orderId"]
     rest.create(orderLinkId="second")
     rest.cancel(orderId=first, orderLinkId="second")
     assert [row["orderLinkId"] for row in rest.rows("/v5/order/realtime")] == ["second"]
 
 
-def test_cancel_all_spares_conditional_orders_unless_asked(rest):
+def test_cancel_all_spares_conditional_orders_unless_asked(rest: Any) -> None:
     rest.create(orderLinkId="a")
     rest.create(orderLinkId="b", symbol="ETHUSDT", price="2900", qty="0.1")
     rest.create(orderLinkId="stop", triggerPrice="58000", orderFilter="StopOrder")
@@ -200,14 +207,14 @@ def test_cancel_all_spares_conditional_orders_unless_asked(rest):
     assert rest.rows("/v5/order/realtime") == []
 
 
-def test_cancel_all_of_one_symbol(rest):
+def test_cancel_all_of_one_symbol(rest: Any) -> None:
     rest.create(orderLinkId="a")
     rest.create(orderLinkId="b", symbol="ETHUSDT", price="2900", qty="0.1")
     rest.post("/v5/order/cancel-all", category="spot", symbol="ETHUSDT")
     assert [row["orderLinkId"] for row in rest.rows("/v5/order/realtime")] == ["a"]
 
 
-def test_amend_keeps_the_id_and_moves_price_quantity_and_funds(rest):
+def test_amend_keeps_the_id_and_moves_price_quantity_and_funds(rest: Any) -> None:
     order_id = rest.create(orderLinkId="a")["result"]["orderId"]
     answer = rest.amend(orderLinkId="a", qty="0.02", price="58000")
     assert answer["result"] == {"orderId": order_id, "orderLinkId": "a"}
@@ -216,14 +223,14 @@ def test_amend_keeps_the_id_and_moves_price_quantity_and_funds(rest):
     assert rest.balance("USDT")["locked"] == "1160"
 
 
-def test_an_amend_that_crosses_takes(rest):
+def test_an_amend_that_crosses_takes(rest: Any) -> None:
     rest.create(orderLinkId="a")
     rest.amend(orderLinkId="a", price="60500")
     (fill,) = rest.rows("/v5/execution/list", orderLinkId="a")
     assert (fill["isMaker"], rest.order(orderLinkId="a")["orderStatus"]) == (False, "Filled")
 
 
-def test_an_amend_below_the_filled_quantity_is_170313_and_to_it_ends_the_order(rest, venue):
+def test_an_amend_below_the_filled_quantity_is_170313_and_to_it_ends_the_order(rest: Any, venue: Any) -> None:
     rest.create(orderLinkId="a")
     venue.fill("a", "0.004")
     assert rest.amend(orderLinkId="a", qty="0.003")["retCode"] == 170313
@@ -231,7 +238,7 @@ def test_an_amend_below_the_filled_quantity_is_170313_and_to_it_ends_the_order(r
     assert rest.order(orderLinkId="a")["orderStatus"] == "Filled"
 
 
-def test_an_amend_that_cannot_be_paid_leaves_the_order_as_it_was(rest):
+def test_an_amend_that_cannot_be_paid_leaves_the_order_as_it_was(rest: Any) -> None:
     rest.create(orderLinkId="a")
     assert rest.amend(orderLinkId="a", qty="50")["retCode"] == 170131
     row = rest.order(orderLinkId="a")
@@ -239,12 +246,12 @@ def test_an_amend_that_cannot_be_paid_leaves_the_order_as_it_was(rest):
     assert rest.balance("USDT")["locked"] == "590"
 
 
-def test_an_amend_that_changes_nothing_is_10001(rest):
+def test_an_amend_that_changes_nothing_is_10001(rest: Any) -> None:
     rest.create(orderLinkId="a")
     assert rest.amend(orderLinkId="a", qty="0.01")["retCode"] == 10001
 
 
-def test_a_price_that_touches_a_resting_order_fills_it_at_its_own_price(rest, venue):
+def test_a_price_that_touches_a_resting_order_fills_it_at_its_own_price(rest: Any, venue: Any) -> None:
     rest.create(orderLinkId="a")
     venue.set_price("BTCUSDT", "59000")
     row = rest.order(orderLinkId="a")
@@ -253,7 +260,7 @@ def test_a_price_that_touches_a_resting_order_fills_it_at_its_own_price(rest, ve
     assert fill["isMaker"] is True
 
 
-def test_a_negative_maker_rate_pays_a_rebate_in_the_other_coin(venue, new_rest):
+def test_a_negative_maker_rate_pays_a_rebate_in_the_other_coin(venue: Any, new_rest: Any) -> None:
     """docs v5/enum: with a negative maker rate a maker buy is charged in quote, a maker sell in base."""
     venue.add_account("mm", "m", {"USDT": 1000, "BTC": 1}, maker_fee_rate="-0.0001")
     maker = new_rest(venue, "mm", "m")
@@ -265,7 +272,7 @@ def test_a_negative_maker_rate_pays_a_rebate_in_the_other_coin(venue, new_rest):
     assert venue.truth("mm")["balances"]["BTC"]["walletBalance"] == "1.01"
 
 
-def test_a_batch_succeeds_and_fails_item_by_item(rest):
+def test_a_batch_succeeds_and_fails_item_by_item(rest: Any) -> None:
     item = {"symbol": "BTCUSDT", "side": "Buy", "orderType": "Limit", "qty": "0.01", "price": "59000"}
     answer = rest.post(
         "/v5/order/create-batch",
@@ -289,7 +296,7 @@ def test_a_batch_succeeds_and_fails_item_by_item(rest):
     assert rest.rows("/v5/order/realtime") == []
 
 
-def test_the_hand_of_god_refuses_nonsense(rest, venue):
+def test_the_hand_of_god_refuses_nonsense(rest: Any, venue: Any) -> None:
     rest.create(orderLinkId="a")
     with pytest.raises(LookupError):
         venue.fill("no-such-order")
@@ -301,7 +308,7 @@ def test_the_hand_of_god_refuses_nonsense(rest, venue):
         venue.fill("a")
 
 
-def test_outside_orders_and_trades_are_the_accounts_too(rest, venue):
+def test_outside_orders_and_trades_are_the_accounts_too(rest: Any, venue: Any) -> None:
     placed = venue.place(symbol="BTCUSDT", side="Sell", orderType="Limit", qty="0.5", price="61000")
     venue.trade(symbol="ETHUSDT", side="Buy", quantity="2")
     assert [row["orderId"] for row in rest.rows("/v5/order/realtime")] == [placed["orderId"]]

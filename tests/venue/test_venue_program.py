@@ -34,7 +34,7 @@ def run(*arguments: str) -> subprocess.Popen[str]:
     )
 
 
-def test_it_says_where_it_listens_logs_what_happens_and_ends_cleanly_on_ctrl_c(tmp_path):
+def test_it_says_where_it_listens_logs_what_happens_and_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
     story = tmp_path / "story.toml"
     story.write_text(
         '[[fault]]\nname = "http_429"\npath = "/v5/market/time"\ncount = 1\n\n'
@@ -60,7 +60,7 @@ def test_it_says_where_it_listens_logs_what_happens_and_ends_cleanly_on_ctrl_c(t
     assert {"fault", "request", "price"} <= set(events)
 
 
-def test_with_json_every_line_on_stdout_is_a_document():
+def test_with_json_every_line_on_stdout_is_a_document() -> None:
     process = run("--market", "still", "--json")
     try:
         assert process.stdout is not None
@@ -86,19 +86,21 @@ def test_with_json_every_line_on_stdout_is_a_document():
         ('[[event]]\ndo = "dance"', "dance"),
     ],
 )
-def test_a_story_that_makes_no_sense_ends_with_a_reason(tmp_path, capsys, text, words):
+def test_a_story_that_makes_no_sense_ends_with_a_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, words: str
+) -> None:
     story = tmp_path / "story.toml"
     story.write_text(text)
     assert main(["--port", "0", "--faults", str(story)]) == 2
     assert words in capsys.readouterr().err
 
 
-def test_a_taken_port_is_said_and_not_traced(venue, capsys):
+def test_a_taken_port_is_said_and_not_traced(venue: Any, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--port", str(venue.port), "--quiet"]) == 1
     assert "cannot listen" in capsys.readouterr().err
 
 
-def test_a_log_line_is_readable():
+def test_a_log_line_is_readable() -> None:
     entry = {
         "n": 1,
         "t": 1_767_225_600_123,
@@ -110,7 +112,7 @@ def test_a_log_line_is_readable():
     assert describe(entry) == "00:00:00.123 order placed      [key] orderId=7 price=59000"
 
 
-def test_the_events_of_a_story_happen():
+def test_the_events_of_a_story_happen() -> None:
     from qkt.venue.__main__ import _timer
 
     venue = SimulatedBybit()
@@ -134,7 +136,7 @@ def test_the_events_of_a_story_happen():
     ]
 
 
-def test_the_controls_open_accounts_and_move_money(venue, new_rest):
+def test_the_controls_open_accounts_and_move_money(venue: Any, new_rest: Any) -> None:
     controls = venue.rest_url + "/_venue"
 
     def post(path: str, **body: object) -> int:
@@ -152,7 +154,7 @@ def test_the_controls_open_accounts_and_move_money(venue, new_rest):
     assert post("/fill") == 400
 
 
-def test_start_and_stop_are_idempotent_and_leave_no_thread():
+def test_start_and_stop_are_idempotent_and_leave_no_thread() -> None:
     venue = SimulatedBybit()
     before = set(threading.enumerate())
     for _ in range(2):
@@ -166,7 +168,7 @@ def test_start_and_stop_are_idempotent_and_leave_no_thread():
     assert set(threading.enumerate()) == before
 
 
-def test_a_venue_that_refused_connections_can_be_started_again():
+def test_a_venue_that_refused_connections_can_be_started_again() -> None:
     venue = SimulatedBybit()
     with venue:
         venue.faults.add("connection_refused")
@@ -175,7 +177,7 @@ def test_a_venue_that_refused_connections_can_be_started_again():
         assert requests.get(venue.rest_url + "/v5/market/time", timeout=10).status_code == 200
 
 
-def test_stopping_lets_go_of_clients_that_hang(venue, rest):
+def test_stopping_lets_go_of_clients_that_hang(venue: Any, rest: Any) -> None:
     venue.faults.add("half_open")
     caught: list[Exception] = []
 
@@ -194,20 +196,20 @@ def test_stopping_lets_go_of_clients_that_hang(venue, rest):
     assert len(caught) == 1
 
 
-def test_waiting_for_an_event_ends_when_it_happens_or_when_time_is_up(venue, rest):
+def test_waiting_for_an_event_ends_when_it_happens_or_when_time_is_up(venue: Any, rest: Any) -> None:
     rest.create(orderLinkId="a")
     assert venue.wait_for("order", orderLinkId="a", orderStatus="New")
     assert not venue.wait_for("order", orderLinkId="a", orderStatus="Filled", timeout_s=0.01)
 
 
-def test_truth_survives_the_stop(venue, rest):
+def test_truth_survives_the_stop(venue: Any, rest: Any) -> None:
     rest.create(orderLinkId="a")
     venue.stop()
     assert [order["orderLinkId"] for order in venue.truth()["orders"]] == ["a"]
     json.dumps(venue.truth())
 
 
-def test_the_hand_of_god_works_without_any_connection():
+def test_the_hand_of_god_works_without_any_connection() -> None:
     venue = SimulatedBybit()
     venue.place(symbol="BTCUSDT", side="Buy", orderType="Limit", qty="0.01", price="59000", orderLinkId="a")
     venue.set_price("BTCUSDT", "58999")
@@ -216,7 +218,7 @@ def test_the_hand_of_god_works_without_any_connection():
     assert venue.truth()["orders"][0]["orderStatus"] == "Filled"
 
 
-def test_the_hand_of_god_may_be_many_threads(venue, rest):
+def test_the_hand_of_god_may_be_many_threads(venue: Any, rest: Any) -> None:
     def hand(name: int) -> None:
         for number in range(25):
             link = f"{name}-{number}"
@@ -233,11 +235,11 @@ def test_the_hand_of_god_may_be_many_threads(venue, rest):
     assert venue.total("USDT") == 100_000
 
 
-def test_it_answers_to_both_of_its_names():
+def test_it_answers_to_both_of_its_names() -> None:
     assert qkt.venue.SimulatedVenue is SimulatedBybit
 
 
-def test_a_repr_says_where_and_what(venue, rest):
+def test_a_repr_says_where_and_what(venue: Any, rest: Any) -> None:
     rest.create()
     assert repr(venue) == (
         f"<SimulatedBybit at {venue.rest_url} orders=1 BTCUSDT=60000 ETHUSDT=3000 SOLUSDT=150 faults=0>"
@@ -249,7 +251,7 @@ def modules() -> list[Path]:
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_the_venue_shares_no_code_with_the_sdk(path):
+def test_the_venue_shares_no_code_with_the_sdk(path: Any) -> None:
     """They check each other, so they cannot share a mistake: not even a helper for decimals."""
     depth = len(path.relative_to(PACKAGE).parts)
     for node in ast.walk(ast.parse(path.read_text())):
@@ -261,7 +263,7 @@ def test_the_venue_shares_no_code_with_the_sdk(path):
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "exchange").rglob("*.py")), ids=lambda path: path.name)
-def test_the_exchange_is_pure(path):
+def test_the_exchange_is_pure(path: Any) -> None:
     """No I/O, no threads, no clock of its own: what it needs comes in."""
     forbidden = {"asyncio", "aiohttp", "threading", "socket", "time", "datetime", "http", "logging"}
     for node in ast.walk(ast.parse(path.read_text())):
@@ -272,12 +274,12 @@ def test_the_exchange_is_pure(path):
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_every_room_says_why_it_exists(path):
+def test_every_room_says_why_it_exists(path: Any) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
     assert len(path.read_text().splitlines()) < 500
 
 
-def test_the_reference_page_of_faults_is_the_catalogue():
+def test_the_reference_page_of_faults_is_the_catalogue() -> None:
     """Written by ``python -m qkt.venue.faults.page``; this holds it to the code."""
     assert (ROOT / "docs/reference/venue-faults.md").read_text() == reference_page()
     for name in KINDS:
@@ -330,7 +332,7 @@ def test_a_url_before_the_start_says_what_is_missing() -> None:
     venue = SimulatedBybit()
     for read in (lambda: venue.rest_url, lambda: venue.ws_url, lambda: venue.trade_ws_url, venue.public_ws_url):
         with pytest.raises(RuntimeError, match=r"start\(\)"):
-            read()
+            read()  # type: ignore[no-untyped-call]
 
 
 def test_a_journal_in_a_missing_folder_ends_with_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -29,32 +30,32 @@ class Desk:
         )
         self.account = self.exchange.add_account("key", "secret", {"USDT": Decimal(10**9), "BTC": Decimal(100)})
 
-    def create(self, **changed):
+    def create(self, **changed: Any) -> Any:
         body = {"category": "spot", "symbol": "BTCUSDT", "side": "Buy", "orderType": "Limit", "qty": "0.01"}
         return self.exchange.create(self.account, {**body, "price": "59000", **changed})
 
-    def realtime(self, view=queries.PLAIN, **query):
+    def realtime(self, view: Any = queries.PLAIN, **query: Any) -> Any:
         return queries.realtime(self.account, {"category": "spot", **query}, self.now_ms, view)
 
-    def history(self, **query):
+    def history(self, **query: Any) -> Any:
         return queries.history(self.account, {"category": "spot", **query}, self.now_ms)
 
-    def executions(self, **query):
+    def executions(self, **query: Any) -> Any:
         return queries.executions(self.account, {"category": "spot", **query}, self.now_ms)
 
 
 @pytest.fixture
-def desk():
+def desk() -> Desk:
     return Desk()
 
 
-def links(answer):
+def links(answer: Any) -> list[Any]:
     return [row["orderLinkId"] for row in answer["list"]]
 
 
-def walk(read, **query):
+def walk(read: Any, **query: Any) -> Any:
     """All pages, as a careful client reads them; returns pages."""
-    pages, cursor = [], ""
+    pages, cursor = [], ""  # type: ignore[var-annotated]
     while True:
         answer = read(**query, **({"cursor": cursor} if cursor else {}))
         if not answer["list"]:
@@ -63,14 +64,14 @@ def walk(read, **query):
         cursor = answer["nextPageCursor"]
 
 
-def test_realtime_lists_open_orders_newest_first(desk):
+def test_realtime_lists_open_orders_newest_first(desk: Any) -> None:
     for number in range(3):
         desk.create(orderLinkId=f"o{number}")
         desk.now_ms += 1
     assert links(desk.realtime()) == ["o2", "o1", "o0"]
 
 
-def test_realtime_knows_closed_orders_by_id_and_on_request(desk):
+def test_realtime_knows_closed_orders_by_id_and_on_request(desk: Any) -> None:
     desk.create(orderLinkId="open")
     desk.create(orderLinkId="filled", price="60500")
     assert links(desk.realtime()) == ["open"]
@@ -78,12 +79,12 @@ def test_realtime_knows_closed_orders_by_id_and_on_request(desk):
     assert links(desk.realtime(orderLinkId="filled")) == ["filled"]
 
 
-def test_not_found_is_an_empty_list_and_no_error(desk):
+def test_not_found_is_an_empty_list_and_no_error(desk: Any) -> None:
     answer = desk.realtime(orderLinkId="never-was")
     assert (answer["list"], answer["nextPageCursor"]) == ([], "")
 
 
-def test_realtime_filters(desk):
+def test_realtime_filters(desk: Any) -> None:
     desk.create(orderLinkId="btc")
     desk.create(orderLinkId="eth", symbol="ETHUSDT", price="2900", qty="1")
     desk.create(orderLinkId="stop", triggerPrice="58000", price="58000", orderFilter="StopOrder")
@@ -94,7 +95,7 @@ def test_realtime_filters(desk):
     assert sorted(links(desk.realtime(orderFilter="Order"))) == ["btc", "eth"]
 
 
-def test_one_hundred_and_twenty_orders_come_in_pages_without_gap_or_repeat(desk):
+def test_one_hundred_and_twenty_orders_come_in_pages_without_gap_or_repeat(desk: Any) -> None:
     for number in range(120):
         desk.create(orderLinkId=f"o{number}", qty="0.001")
         desk.now_ms += number % 2
@@ -104,14 +105,14 @@ def test_one_hundred_and_twenty_orders_come_in_pages_without_gap_or_repeat(desk)
     assert [len(page) for page in walk(desk.realtime)] == [20] * 6
 
 
-def test_the_last_page_has_a_cursor_too(desk):
+def test_the_last_page_has_a_cursor_too(desk: Any) -> None:
     desk.create()
     answer = desk.realtime()
     assert answer["nextPageCursor"]
     assert desk.realtime(cursor=answer["nextPageCursor"])["list"] == []
 
 
-def test_a_cursor_works_raw_and_percent_encoded_once_more(desk):
+def test_a_cursor_works_raw_and_percent_encoded_once_more(desk: Any) -> None:
     for number in range(3):
         desk.create(orderLinkId=f"o{number}")
     cursor = desk.realtime(limit="1")["nextPageCursor"]
@@ -121,7 +122,7 @@ def test_a_cursor_works_raw_and_percent_encoded_once_more(desk):
     assert links(desk.realtime(limit="1", cursor=parsed)) == links(desk.realtime(limit="1", cursor=again)) == ["o1"]
 
 
-def test_orders_that_close_while_paging_leave_no_hole(desk):
+def test_orders_that_close_while_paging_leave_no_hole(desk: Any) -> None:
     for number in range(6):
         desk.create(orderLinkId=f"o{number}")
     first = desk.realtime(limit="2")
@@ -129,7 +130,7 @@ def test_orders_that_close_while_paging_leave_no_hole(desk):
     assert links(desk.realtime(limit="2", cursor=first["nextPageCursor"])) == ["o3", "o2"]
 
 
-def test_pages_cut_by_position_shift_instead(desk):
+def test_pages_cut_by_position_shift_instead(desk: Any) -> None:
     view = queries.View(page_by_position=True)
     for number in range(6):
         desk.create(orderLinkId=f"o{number}")
@@ -138,7 +139,7 @@ def test_pages_cut_by_position_shift_instead(desk):
     assert links(desk.realtime(view, limit="2", cursor=first["nextPageCursor"])) == ["o2", "o1"]
 
 
-def test_the_closed_cache_holds_five_hundred_and_a_restart_wipes_it(desk):
+def test_the_closed_cache_holds_five_hundred_and_a_restart_wipes_it(desk: Any) -> None:
     for number in range(510):
         desk.create(orderLinkId=f"o{number}", qty="0.001", price="60500")
     assert desk.realtime(orderLinkId="o9")["list"] == []
@@ -148,7 +149,7 @@ def test_the_closed_cache_holds_five_hundred_and_a_restart_wipes_it(desk):
     assert links(desk.history(orderLinkId="o509")) == ["o509"]
 
 
-def test_history_is_for_final_orders(desk):
+def test_history_is_for_final_orders(desk: Any) -> None:
     desk.create(orderLinkId="open")
     desk.create(orderLinkId="filled", price="60500")
     assert links(desk.history()) == ["filled"]
@@ -158,7 +159,7 @@ def test_history_is_for_final_orders(desk):
         desk.history(orderStatus="New")
 
 
-def test_an_unfilled_cancelled_order_disappears_after_a_day(desk):
+def test_an_unfilled_cancelled_order_disappears_after_a_day(desk: Any) -> None:
     for link, price in (("cancelled", "59000"), ("partly", "59000"), ("filled", "60500")):
         desk.create(orderLinkId=link, price=price)
     desk.exchange.fill(desk.exchange.find("partly"), Decimal("0.004"), None)
@@ -171,7 +172,7 @@ def test_an_unfilled_cancelled_order_disappears_after_a_day(desk):
     assert desk.history(orderLinkId="cancelled")["list"] == []
 
 
-def test_what_was_filled_is_found_for_two_years_by_window_or_by_id(desk):
+def test_what_was_filled_is_found_for_two_years_by_window_or_by_id(desk: Any) -> None:
     start = desk.now_ms
     desk.create(orderLinkId="filled", price="60500")
     desk.now_ms += 30 * DAY_MS
@@ -193,7 +194,7 @@ def test_what_was_filled_is_found_for_two_years_by_window_or_by_id(desk):
         ({"startTime": -14, "endTime": -7.5}, {"8"}),
     ],
 )
-def test_the_seven_day_rule_of_executions(desk, bounds, ages_days):
+def test_the_seven_day_rule_of_executions(desk: Any, bounds: dict[str, Any], ages_days: set[Any]) -> None:
     """Neither bound means the last 7 days; one bound means 7 days from it."""
     for age, wait_days in (("15", 7), ("8", 5), ("3", 3)):
         desk.create(price="60500", orderLinkId=age)
@@ -202,21 +203,21 @@ def test_the_seven_day_rule_of_executions(desk, bounds, ages_days):
     assert set(links(desk.executions(**query))) == ages_days
 
 
-def test_a_window_over_seven_days_is_refused(desk):
+def test_a_window_over_seven_days_is_refused(desk: Any) -> None:
     with pytest.raises(Refusal, match="10001"):
         desk.executions(startTime=str(desk.now_ms - 8 * DAY_MS), endTime=str(desk.now_ms))
     with pytest.raises(Refusal, match="10001"):
         desk.executions(startTime=str(desk.now_ms), endTime=str(desk.now_ms - 1))
 
 
-def test_an_id_makes_executions_ignore_every_other_filter(desk):
+def test_an_id_makes_executions_ignore_every_other_filter(desk: Any) -> None:
     desk.create(orderLinkId="old", price="60500")
     desk.now_ms += 30 * DAY_MS
     query = {"orderLinkId": "old", "symbol": "ETHUSDT", "startTime": str(desk.now_ms), "endTime": str(desk.now_ms)}
     assert len(desk.executions(**query)["list"]) == 1
 
 
-def test_executions_come_newest_first_and_equal_times_in_no_helpful_order(desk):
+def test_executions_come_newest_first_and_equal_times_in_no_helpful_order(desk: Any) -> None:
     for number in range(40):
         desk.create(price="60500", qty="0.001")
         desk.now_ms += number // 20
@@ -230,24 +231,24 @@ def test_executions_come_newest_first_and_equal_times_in_no_helpful_order(desk):
 
 
 @pytest.mark.parametrize("limit", ["0", "-1", "x", "1.5"])
-def test_a_limit_that_is_no_positive_number_is_refused(desk, limit):
+def test_a_limit_that_is_no_positive_number_is_refused(desk: Any, limit: str) -> None:
     with pytest.raises(Refusal, match="10001"):
         desk.realtime(limit=limit)
 
 
-def test_a_limit_above_the_maximum_is_capped(desk):
+def test_a_limit_above_the_maximum_is_capped(desk: Any) -> None:
     for number in range(60):
         desk.create(orderLinkId=f"a-{number}")
     assert len(desk.realtime(limit="1000")["list"]) == 50
     assert desk.executions(limit="101")["list"] == []
 
 
-def test_spot_has_no_settle_coin(desk):
+def test_spot_has_no_settle_coin(desk: Any) -> None:
     with pytest.raises(Refusal, match="settleCoin"):
         desk.realtime(settleCoin="USDT")
 
 
-def test_a_stale_view_shows_the_past(desk):
+def test_a_stale_view_shows_the_past(desk: Any) -> None:
     stale = queries.View(lag_ms=1000)
     desk.create(orderLinkId="a")
     assert desk.realtime(stale)["list"] == []
@@ -265,7 +266,9 @@ def test_a_stale_view_shows_the_past(desk):
     start_ms=st.integers(0, 10),
     end_ms=st.integers(5, 20),
 )
-def test_pages_put_together_are_the_list_whatever_the_clock_did(times, limit, start_ms, end_ms):
+def test_pages_put_together_are_the_list_whatever_the_clock_did(
+    times: Any, limit: Any, start_ms: Any, end_ms: Any
+) -> None:
     timeline: Timeline[int] = Timeline()
     for number, time_ms in enumerate(times):
         timeline.add(time_ms, number, number)

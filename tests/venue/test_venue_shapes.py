@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 # A spot quote-sized market buy as the venue sent it, values invented (reference document, section 9.4).
@@ -59,7 +61,7 @@ LINK = "qkt-7f3a-0002"
 VARYING = {"orderId", "createdTime", "updatedTime", "qty"}
 
 
-def test_a_quote_sized_market_buy_is_told_as_the_real_venue_tells_it(rest, venue, connect):
+def test_a_quote_sized_market_buy_is_told_as_the_real_venue_tells_it(rest: Any, venue: Any, connect: Any) -> None:
     """Last 171.22, one tick of spread: 1.459 SOL at 171.23 for 249.82457, and 0.16543 left unspent."""
     venue.set_price("SOLUSDT", "171.22")
     stream = connect("order")
@@ -86,7 +88,7 @@ EXECUTION_FIELDS = """symbol orderId orderLinkId side orderPrice orderQty leaves
     underlyingPrice blockTradeId closedSize seq extraFees"""
 
 
-def test_executions_have_the_documented_fields(rest, connect):
+def test_executions_have_the_documented_fields(rest: Any, connect: Any) -> None:
     stream = connect("execution")
     rest.create(price="60500")
     (frame_row,) = stream.receive()["data"]
@@ -100,7 +102,7 @@ def test_executions_have_the_documented_fields(rest, connect):
     assert all(rest_row[name] == frame_row[name] for name in documented)
 
 
-def test_times_of_records_are_strings_and_times_of_envelopes_are_numbers(rest, connect):
+def test_times_of_records_are_strings_and_times_of_envelopes_are_numbers(rest: Any, connect: Any) -> None:
     stream = connect("order", "wallet")
     rest.create()
     order, wallet = stream.receive(), stream.receive()
@@ -110,7 +112,7 @@ def test_times_of_records_are_strings_and_times_of_envelopes_are_numbers(rest, c
     assert isinstance(rest.get("/v5/account/info")["time"], int)
 
 
-def test_one_record_mixes_padded_and_bare_numbers(rest, venue):
+def test_one_record_mixes_padded_and_bare_numbers(rest: Any, venue: Any) -> None:
     """Compare decimals, not text: ``qty`` is padded to the step, ``cumExecQty`` is not (captured)."""
     rest.create(qty="0.5", orderLinkId="a", price="100")
     venue.fill("a")
@@ -118,14 +120,14 @@ def test_one_record_mixes_padded_and_bare_numbers(rest, venue):
     assert (row["qty"], row["cumExecQty"]) == ("0.500000", "0.5")
 
 
-def test_price_improvement_is_left_unspent_on_a_filled_limit_buy(rest):
+def test_price_improvement_is_left_unspent_on_a_filled_limit_buy(rest: Any) -> None:
     rest.create(price="60500", orderLinkId="a")
     row = rest.order(orderLinkId="a")
     assert (row["orderStatus"], row["leavesQty"], row["leavesValue"]) == ("Filled", "0.000000", "4.999")
 
 
 @pytest.mark.parametrize("path", ["/v5/order/realtime", "/v5/order/history", "/v5/execution/list"])
-def test_lists_echo_their_category_and_have_a_cursor(rest, path):
+def test_lists_echo_their_category_and_have_a_cursor(rest: Any, path: str) -> None:
     rest.create(price="60500")
     result = rest.get(path, category="spot", openOnly=1)["result"]
     assert set(result) == {"category", "list", "nextPageCursor"}

@@ -9,6 +9,7 @@ import logging
 import random
 import threading
 from decimal import Decimal
+from typing import Any
 
 import pytest
 import requests
@@ -31,7 +32,9 @@ BODIES = [
 @pytest.mark.verify
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(3))
-def test_a_storm_of_faults_leaves_the_books_balanced(seed, new_rest, caplog):
+def test_a_storm_of_faults_leaves_the_books_balanced(
+    seed: Any, new_rest: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.ERROR)
     dice = random.Random(seed)
     with SimulatedBybit(seed=seed, market="live", market_speed=50, rate_limits=False) as venue:
@@ -50,7 +53,7 @@ def test_a_storm_of_faults_leaves_the_books_balanced(seed, new_rest, caplog):
         assert venue.wait_idle(10)
         assert new_rest(venue).get("/v5/order/realtime", category="spot")["retCode"] == 0
         truth = venue.truth()
-    assert (venue.total("BTC"), venue.total("USDT")) == (10, 100_000)
+    assert (venue.total("BTC"), venue.total("USDT")) == (10, 100_000)  # type: ignore[comparison-overlap]
     filled: dict[str, Decimal] = {}
     for fill in truth["executions"]:
         filled[fill["orderId"]] = filled.get(fill["orderId"], Decimal(0)) + Decimal(fill["execQty"])
@@ -59,7 +62,7 @@ def test_a_storm_of_faults_leaves_the_books_balanced(seed, new_rest, caplog):
     assert [record.getMessage() for record in caplog.records] == []
 
 
-def _trade(rest, seed: float, number: int) -> None:
+def _trade(rest: Any, seed: float, number: int) -> None:
     dice = random.Random(seed)
     rest.timeout_s = 0.2
     for at in range(100):
@@ -93,6 +96,6 @@ def _listen(venue: SimulatedBybit, number: int) -> None:
                 for _ in range(30):
                     socket.send(json.dumps({"op": "ping"}))
                     socket.recv()
-            socket.sock.close()
+            socket.sock.close()  # type: ignore[union-attr]
         except (websocket.WebSocketException, OSError, UnicodeDecodeError):
             continue

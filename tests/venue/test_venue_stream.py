@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 
 from qkt.venue import SimulatedBybit
 
 
-def test_login_and_subscription_are_acknowledged_in_snake_case(connect):
+def test_login_and_subscription_are_acknowledged_in_snake_case(connect: Any) -> None:
     stream = connect()
     ack = stream.login()
     assert (ack["success"], ack["ret_msg"], ack["op"]) == (True, "", "auth")
@@ -18,7 +19,7 @@ def test_login_and_subscription_are_acknowledged_in_snake_case(connect):
     assert (ack["success"], ack["op"], ack["req_id"], ack["ret_msg"]) == (True, "subscribe", "s1", "")
 
 
-def test_nothing_comes_on_subscribing(rest, connect):
+def test_nothing_comes_on_subscribing(rest: Any, connect: Any) -> None:
     rest.create()
     assert connect("order", "execution", "wallet", "position").quiet()
 
@@ -31,7 +32,9 @@ def test_nothing_comes_on_subscribing(rest, connect):
         ("nobody", "secret", 10_000, "Invalid api_key"),
     ],
 )
-def test_a_bad_login_is_refused_and_the_connection_closed(connect, key, secret, expires_in_ms, text):
+def test_a_bad_login_is_refused_and_the_connection_closed(
+    connect: Any, key: str, secret: str, expires_in_ms: int, text: str
+) -> None:
     stream = connect()
     ack = stream.login(key, secret, expires_in_ms)
     assert ack["success"] is False
@@ -40,12 +43,12 @@ def test_a_bad_login_is_refused_and_the_connection_closed(connect, key, secret, 
         stream.receive()
 
 
-def test_who_has_not_logged_in_cannot_subscribe(connect):
+def test_who_has_not_logged_in_cannot_subscribe(connect: Any) -> None:
     stream = connect()
     assert stream.subscribe("order")["success"] is False
 
 
-def test_a_ping_is_answered_by_a_pong_with_the_time(connect, venue):
+def test_a_ping_is_answered_by_a_pong_with_the_time(connect: Any, venue: Any) -> None:
     stream = connect()
     pong = stream.ask(op="ping", req_id="p1")
     assert (pong["op"], pong["req_id"]) == ("pong", "p1")
@@ -61,7 +64,7 @@ def test_a_ping_is_answered_by_a_pong_with_the_time(connect, venue):
         ([], "Params Error"),
     ],
 )
-def test_one_bad_topic_fails_the_whole_request(rest, connect, topics, text):
+def test_one_bad_topic_fails_the_whole_request(rest: Any, connect: Any, topics: Any, text: str) -> None:
     stream = connect()
     stream.login()
     ack = stream.subscribe(*topics)
@@ -72,13 +75,13 @@ def test_one_bad_topic_fails_the_whole_request(rest, connect, topics, text):
 
 
 @pytest.mark.parametrize("message", ["not json", "[]", "null", '{"op":5}', '{"op":"auth"}', '{"op":"subscribe"}', "{}"])
-def test_nonsense_is_answered_and_survived(connect, message):
+def test_nonsense_is_answered_and_survived(connect: Any, message: str) -> None:
     stream = connect()
     stream.socket.send(message)
     assert stream.receive()["success"] is False
 
 
-def test_a_resting_order_is_told_by_order_and_wallet(rest, connect):
+def test_a_resting_order_is_told_by_order_and_wallet(rest: Any, connect: Any) -> None:
     stream = connect("order", "execution", "wallet")
     rest.create(orderLinkId="a")
     order = stream.receive()
@@ -90,7 +93,7 @@ def test_a_resting_order_is_told_by_order_and_wallet(rest, connect):
     assert stream.quiet()
 
 
-def test_a_fill_is_told_by_execution_and_order_under_one_id(rest, venue, connect):
+def test_a_fill_is_told_by_execution_and_order_under_one_id(rest: Any, venue: Any, connect: Any) -> None:
     rest.create(orderLinkId="a")
     stream = connect("order", "execution", "wallet")
     venue.fill("a", "0.004")
@@ -101,7 +104,7 @@ def test_a_fill_is_told_by_execution_and_order_under_one_id(rest, venue, connect
     assert {coin["coin"] for coin in wallet["data"][0]["coin"]} == {"BTC", "USDT"}
 
 
-def test_what_ends_at_once_is_told_by_one_final_frame(rest, connect):
+def test_what_ends_at_once_is_told_by_one_final_frame(rest: Any, connect: Any) -> None:
     stream = connect("order")
     rest.create(orderLinkId="m", orderType="Market", price=None, qty="250")
     (row,) = stream.receive()["data"]
@@ -110,7 +113,7 @@ def test_what_ends_at_once_is_told_by_one_final_frame(rest, connect):
     assert stream.quiet()
 
 
-def test_several_fills_of_one_match_share_a_frame(rest, venue, connect):
+def test_several_fills_of_one_match_share_a_frame(rest: Any, venue: Any, connect: Any) -> None:
     venue.deposit("USDT", 10_000_000)
     stream = connect("execution")
     rest.create(orderType="Market", price=None, qty="12", marketUnit="baseCoin")
@@ -119,7 +122,7 @@ def test_several_fills_of_one_match_share_a_frame(rest, venue, connect):
     assert len({row["seq"] for row in frame["data"]}) == 1
 
 
-def test_a_cancelled_order_leaves_zero_on_the_stream(rest, connect):
+def test_a_cancelled_order_leaves_zero_on_the_stream(rest: Any, connect: Any) -> None:
     stream = connect("order")
     rest.create(orderLinkId="a")
     rest.cancel(orderLinkId="a")
@@ -128,13 +131,15 @@ def test_a_cancelled_order_leaves_zero_on_the_stream(rest, connect):
     assert (row["orderStatus"], row["leavesQty"], row["leavesValue"]) == ("Cancelled", "0.000000", "0")
 
 
-def test_categorised_topics_carry_their_own_name(rest, connect):
+def test_categorised_topics_carry_their_own_name(rest: Any, connect: Any) -> None:
     stream = connect("order.spot", "execution.fast.spot")
     rest.create(orderLinkId="t", price="60500")
     assert {stream.receive()["topic"] for _ in range(2)} == {"order.spot", "execution.fast.spot"}
 
 
-def test_fast_executions_have_no_fee_no_envelope_id_and_no_link_id_for_makers(rest, venue, connect):
+def test_fast_executions_have_no_fee_no_envelope_id_and_no_link_id_for_makers(
+    rest: Any, venue: Any, connect: Any
+) -> None:
     rest.create(orderLinkId="a")
     stream = connect("execution.fast")
     venue.fill("a")
@@ -144,14 +149,14 @@ def test_fast_executions_have_no_fee_no_envelope_id_and_no_link_id_for_makers(re
     assert "execFee" not in frame["data"][0]
 
 
-def test_another_account_hears_nothing(venue, connect, new_rest):
+def test_another_account_hears_nothing(venue: Any, connect: Any, new_rest: Any) -> None:
     venue.add_account("other", "o", {"USDT": 1000})
     stream = connect("order")
     new_rest(venue, "other", "o").create()
     assert stream.quiet()
 
 
-def test_unsubscribed_topics_fall_silent(rest, connect):
+def test_unsubscribed_topics_fall_silent(rest: Any, connect: Any) -> None:
     stream = connect("order", "wallet")
     assert stream.ask(op="unsubscribe", args=["order"])["success"]
     rest.create()
@@ -159,20 +164,20 @@ def test_unsubscribed_topics_fall_silent(rest, connect):
     assert stream.quiet()
 
 
-def test_two_connections_both_hear(rest, connect):
+def test_two_connections_both_hear(rest: Any, connect: Any) -> None:
     one, two = connect("order"), connect("order")
     rest.create(orderLinkId="a")
     assert one.receive() == two.receive()
 
 
-def test_cut_streams_ends_private_connections_abruptly(venue, connect):
+def test_cut_streams_ends_private_connections_abruptly(venue: Any, connect: Any) -> None:
     stream = connect("order")
     assert venue.cut_streams() == 1
     with pytest.raises(Exception, match=r"(?i)lost|closed|reset"):
         stream.receive()
 
 
-def test_an_idle_connection_is_cut_after_max_active_time(venue, connect):
+def test_an_idle_connection_is_cut_after_max_active_time(venue: Any, connect: Any) -> None:
     stream = connect(url=venue.ws_url + "?max_active_time=30s")
     assert stream.login()["success"]
     (session,) = venue._hub.sessions
@@ -182,7 +187,7 @@ def test_an_idle_connection_is_cut_after_max_active_time(venue, connect):
         stream.receive()
 
 
-def test_no_frame_is_left_behind_however_many_hands_are_at_work(connect):
+def test_no_frame_is_left_behind_however_many_hands_are_at_work(connect: Any) -> None:
     """A frame emitted in the very moment the pump falls asleep once waited for the next one, for ever if none came."""
     with SimulatedBybit(frame_latency_ms=0) as venue:
         stream = connect("order", url=venue.ws_url, venue=venue)
@@ -204,7 +209,7 @@ def test_no_frame_is_left_behind_however_many_hands_are_at_work(connect):
 # -- public ------------------------------------------------------------------------------------------------------
 
 
-def test_a_public_subscription_is_acknowledged_with_its_own_words(venue, connect):
+def test_a_public_subscription_is_acknowledged_with_its_own_words(venue: Any, connect: Any) -> None:
     stream = connect(url=venue.public_ws_url("spot"))
     ack = stream.subscribe("tickers.BTCUSDT")
     assert (ack["success"], ack["ret_msg"], ack["op"]) == (True, "subscribe", "subscribe")
@@ -212,7 +217,7 @@ def test_a_public_subscription_is_acknowledged_with_its_own_words(venue, connect
     assert (ticker["topic"], ticker["type"], ticker["data"]["lastPrice"]) == ("tickers.BTCUSDT", "snapshot", "60000.0")
 
 
-def test_a_public_pong_keeps_op_ping(venue, connect):
+def test_a_public_pong_keeps_op_ping(venue: Any, connect: Any) -> None:
     stream = connect(url=venue.public_ws_url("spot"))
     pong = stream.ask(op="ping")
     assert (pong["op"], pong["ret_msg"], pong["success"]) == ("ping", "pong", True)
@@ -228,13 +233,15 @@ def test_a_public_pong_keeps_op_ping(venue, connect):
         (["tickers.BTCUSDT"] * 11, ">10"),
     ],
 )
-def test_bad_public_topics_fail_the_whole_request(venue, connect, topics, text):
+def test_bad_public_topics_fail_the_whole_request(venue: Any, connect: Any, topics: Any, text: str) -> None:
     ack = connect(url=venue.public_ws_url("spot")).subscribe(*topics)
     assert ack["success"] is False
     assert text in ack["ret_msg"]
 
 
-def test_the_book_is_a_snapshot_and_then_differences_that_lead_to_the_same_book(rest, venue, connect):
+def test_the_book_is_a_snapshot_and_then_differences_that_lead_to_the_same_book(
+    rest: Any, venue: Any, connect: Any
+) -> None:
     stream = connect(url=venue.public_ws_url("spot"))
     stream.subscribe("orderbook.50.BTCUSDT")
     snapshot = stream.receive()
@@ -253,13 +260,13 @@ def test_the_book_is_a_snapshot_and_then_differences_that_lead_to_the_same_book(
     assert book == {side: dict(now[side]) for side in ("b", "a")}
 
 
-def test_resting_orders_stand_in_the_public_book(rest):
+def test_resting_orders_stand_in_the_public_book(rest: Any) -> None:
     rest.create(price="59999.9", qty="0.5")
     book = rest.get("/v5/market/orderbook", category="spot", symbol="BTCUSDT")["result"]
     assert book["b"] == [["59999.9", "5.5"]]
 
 
-def test_trades_are_public_with_the_takers_side(rest, venue, connect):
+def test_trades_are_public_with_the_takers_side(rest: Any, venue: Any, connect: Any) -> None:
     stream = connect(url=venue.public_ws_url("spot"))
     stream.subscribe("publicTrade.BTCUSDT")
     rest.create(price="60500", qty="0.02")
@@ -270,14 +277,14 @@ def test_trades_are_public_with_the_takers_side(rest, venue, connect):
 @pytest.mark.parametrize(
     "message", ["nonsense", "[]", "{}", '{"op":"auth"}', '{"op":"subscribe"}', '{"op":"unsubscribe","args":[[]]}']
 )
-def test_nonsense_is_survived_on_the_public_stream_too(venue, connect, message):
+def test_nonsense_is_survived_on_the_public_stream_too(venue: Any, connect: Any, message: str) -> None:
     stream = connect(url=venue.public_ws_url("spot"))
     stream.socket.send(message)
     assert stream.receive()["success"] is False
     assert stream.ask(op="ping")["ret_msg"] == "pong"
 
 
-def test_a_public_topic_falls_silent_when_unsubscribed(venue, connect):
+def test_a_public_topic_falls_silent_when_unsubscribed(venue: Any, connect: Any) -> None:
     stream = connect(url=venue.public_ws_url("spot"))
     stream.subscribe("tickers.BTCUSDT")
     stream.receive()
@@ -286,7 +293,7 @@ def test_a_public_topic_falls_silent_when_unsubscribed(venue, connect):
     assert stream.quiet(0.1)
 
 
-def test_faults_strike_the_public_stream_too(venue, connect):
+def test_faults_strike_the_public_stream_too(venue: Any, connect: Any) -> None:
     stream = connect(url=venue.public_ws_url("spot"))
     venue.faults.add("frame_drop", topic="tickers.BTCUSDT")
     venue.faults.add("missing_pong", path="/v5/public/*", count=1)
@@ -299,7 +306,7 @@ def test_faults_strike_the_public_stream_too(venue, connect):
     assert stream.quiet()
 
 
-def test_a_held_frame_is_let_go_when_nothing_follows(rest, venue, connect):
+def test_a_held_frame_is_let_go_when_nothing_follows(rest: Any, venue: Any, connect: Any) -> None:
     stream = connect("order")
     venue.faults.add("frame_reorder", count=1)
     rest.create(orderLinkId="a")
