@@ -578,11 +578,19 @@ def test_detaching_waits_for_the_handler_that_hears_the_source_now() -> None:
 
 
 def test_draining_waits_for_what_is_queued_now_and_says_so() -> None:
-    bus, release, heard = EventBus(), threading.Event(), []
+    bus, began, release = EventBus(), threading.Event(), threading.Event()
+    heard: list[OrderAccepted] = []
+
+    def slow(event: OrderAccepted) -> None:
+        began.set()
+        release.wait(DEADLINE_S)
+        heard.append(event)
+
     owner = object()
     bus.attach(owner)
-    bus.subscribe(OrderAccepted, lambda event: (release.wait(DEADLINE_S), heard.append(event)))  # type: ignore[func-returns-value]
+    bus.subscribe(OrderAccepted, slow)
     library_thread("qkt-test", bus.publish, accepted()).start()
+    assert began.wait(DEADLINE_S)
 
     assert not bus.drain(timeout_ms=1)
     release.set()
