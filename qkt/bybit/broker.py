@@ -44,7 +44,8 @@ from qkt.ids import validate_owner
 from qkt.model.costs import CostStatement
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
-from qkt.net.scheduler import ExecutorScheduler, Scheduler, ThreadScheduler, check_scheduler
+from qkt.net.scheduler import ExecutorScheduler, Scheduler, check_scheduler
+from qkt.net.shared_threads import Lane, shared_lane
 from qkt.orders.ledger import Change
 from qkt.reconcile.plan import ReconcileLimits
 from qkt.reconcile.report import Discrepancy, ReconcileReport
@@ -138,7 +139,7 @@ class BybitBroker(OrderQueries):
         self._max_staleness_ms = max_staleness_ms
         self._close_lock = threading.Lock()
         self._is_closed = False
-        self._own_schedulers: list[ThreadScheduler | ExecutorScheduler] = []
+        self._own_schedulers: list[Lane | ExecutorScheduler] = []
         self._scheduler = self._scheduler_for(poll_scheduler, "qkt-reconcile")
         self._background = self._scheduler if poll_scheduler is not None else self._scheduler_for(None, "qkt-lookup")
 
@@ -251,7 +252,7 @@ class BybitBroker(OrderQueries):
         """The scheduler that was given, or one of our own, which `close` ends."""
         if given is not None and not isinstance(given, Executor):
             return given
-        own = ThreadScheduler(name=name) if given is None else ExecutorScheduler(given)
+        own = shared_lane(name) if given is None else ExecutorScheduler(given)
         self._own_schedulers.append(own)
         return own
 

@@ -42,8 +42,7 @@ class _LaneSchedule:
 
     def cancel(self) -> None:
         """No run starts after this returns; one that has started is not waited for. Idempotent."""
-        with self.lane.threads.changed:
-            self.action = None
+        self.lane.threads.cancel(self)
 
     def __repr__(self) -> str:
         what = "cancelled" if self.action is None else f"due_ms={self.due_ms}"
@@ -87,7 +86,7 @@ class Lane:
 
 
 class SharedThreads:
-    """Threads that run the due actions of all lanes. They start when first needed and end with the last lane."""
+    """Threads that run the due actions of all lanes. They start when needed and end when nothing is scheduled."""
 
     def __init__(self) -> None:
         self.changed: threading.Condition = threading.Condition()
@@ -96,6 +95,7 @@ class SharedThreads:
         self._tickets = itertools.count()
         self._lanes: set[Lane] = set()
         self._alive: set[threading.Thread] = set()
+        self._ended: set[threading.Thread] = set()  # those that are about to end: `close` joins them
         self._waiting = 0  # threads that wait for something to become due
         self._running = 0
 
@@ -145,13 +145,14 @@ class SharedThreads:
         finally:
             with self.changed:
                 self._alive.discard(me)
+                self._ended = {thread for thread in self._ended if thread.is_alive()} | {me}
                 self.changed.notify_all()
 
     def _take(self, me: threading.Thread) -> tuple[_LaneSchedule, Callable[[], None]] | None:
-        """The next action that may run, waiting for it; None when there are no lanes any more."""
+        """The next action that may run, waiting for it; None when nothing is scheduled any more."""
         with self.changed:
             try:
-                while self._lanes:
+                while self._drop_cancelled():
                     wait_ms = self._next_wait_ms()
                     if wait_ms > 0:
                         self.changed.wait(min(wait_ms, _LONGEST_WAIT_MS) / 1000)
@@ -171,13 +172,23 @@ class SharedThreads:
                 self._waiting -= 1
                 self._ensure_watcher()
 
+    def cancel(self, schedule: _LaneSchedule) -> None:
+        """See `_LaneSchedule.cancel`."""
+        with self.changed:
+            schedule.action = None
+            if self._heap and self._heap[0][2] is schedule:
+                self.changed.notify_all()
+
+    def _drop_cancelled(self) -> bool:
+        """Drop cancelled schedules that come next; returns True when another one is left."""
+        while self._heap and self._heap[0][2].action is None:
+            heapq.heappop(self._heap)
+        return bool(self._heap)
+
     def _next_wait_ms(self) -> int:
         """How long until an action may be taken by a waiting thread; 0 is now."""
-        if not self._heap:
-            return _LONGEST_WAIT_MS
-        due_ms, _, schedule = self._heap[0]
-        wait_ms = due_ms - self._clock.monotonic_ms()
-        if self._running >= _AT_ONCE and schedule.action is not None:
+        wait_ms = self._heap[0][0] - self._clock.monotonic_ms()
+        if self._running >= _AT_ONCE:
             wait_ms += _OVERDUE_MS
         return max(0, wait_ms)
 
@@ -196,7 +207,7 @@ class SharedThreads:
                     schedule.due_ms += (late_ms // schedule.interval_ms + 1) * schedule.interval_ms
                     self._push(schedule)
             self.changed.notify_all()
-            is_needed = bool(self._lanes) and self._waiting < _IDLE_KEPT
+            is_needed = self._drop_cancelled() and self._waiting < _IDLE_KEPT
             self._waiting += is_needed
             return is_needed
 
@@ -217,8 +228,11 @@ class SharedThreads:
             ignored = lane.closing if is_own else set()
             self.changed.wait_for(lambda: lane.running <= ignored, timeout=timeout_ms / 1000)
             late = [thread.name for thread in lane.running - lane.closing]
-            if not self._lanes and me not in self._alive:  # the last one out: no thread is left behind
-                self.changed.wait_for(lambda: not self._alive or bool(self._lanes), timeout=0.5)
+            if not self._drop_cancelled():  # nothing is scheduled: no idle thread is left behind
+                self.changed.wait_for(lambda: bool(self._heap) or len(self._alive) <= self._running, timeout=0.5)
+            ended, self._ended = self._ended, set()
+        for thread in ended - {me}:
+            thread.join(timeout=1.0)
         if late:
             log.warning("scheduler closed while an action still runs scheduler=%s threads=%s", lane.name, late)
 

@@ -9,7 +9,10 @@ python -m tests.benchmarks profile    where each work spends its time
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+
+os.environ["QKT_FAST"] = "0"  # before qkt is imported, here and in the children: the table is of a plain install
 
 from tests.benchmarks import page, profiles, table
 from tests.benchmarks.harness import relapses

@@ -635,12 +635,12 @@ def test_a_broker_test_needs_no_thread():
         assert threading.active_count() == before
 
 
-def test_by_default_the_broker_polls_on_a_thread_of_its_own_and_takes_it_along():
+def test_by_default_the_broker_polls_on_qkts_shared_threads_and_takes_them_along():
     client = FakeBybitClient()
     client.responses["/v5/order/realtime"] = envelope()
 
     with BybitSpotBroker(client, EventBus()):
-        assert "qkt-reconcile" in {thread.name.split("-0")[0] for thread in threading.enumerate()}
+        assert {thread.name for thread in threading.enumerate()} & {"qkt-worker", "qkt-reconcile", "qkt-lookup"}
 
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("qkt")]
 

@@ -67,8 +67,9 @@ def test_a_response_that_ends_early_is_an_error_and_not_a_short_body(cut: int) -
         read([CHUNKED[:cut]], end=True)
 
 
-@pytest.mark.parametrize(("coding", "packed"), [("gzip", gzip.compress(b"{}")), ("deflate", zlib.compress(b"{}"))])
-def test_a_compressed_body_is_unpacked(coding: str, packed: bytes) -> None:
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+def test_a_compressed_body_is_unpacked(coding: str) -> None:
+    packed = gzip.compress(b"{}") if coding == "gzip" else zlib.compress(b"{}")
     assert read([compressed(packed, coding)]).body == b"{}"
 
 
@@ -100,6 +101,7 @@ def test_bytes_behind_a_response_close_the_connection_instead_of_answering_the_n
         compressed(b"not gzip", "gzip"),
         compressed(b"x", "br"),
     ],
+    ids=lambda _data: "bytes",
 )
 def test_what_is_no_response_or_too_large_is_refused(data: bytes) -> None:
     with pytest.raises(BadResponseError):

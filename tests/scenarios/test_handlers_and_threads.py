@@ -553,6 +553,7 @@ def test_S93_a_submit_after_the_far_side_closed_the_idle_connection_is_accepted_
     closing = venue.faults.add("stale_keep_alive", count=1)
     live.reconcile()
     assert closing.hits == 1
+    threading.Event().wait(0.05)  # until the far side has closed it: a request in that very moment would be unknown
     ack = live.submit(a_resting_order())
     assert ack.outcome is SubmitOutcome.ACCEPTED
     live.wait(ack.client_order_id, until=lambda view: view.venue_status == "New")

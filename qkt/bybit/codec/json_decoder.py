@@ -7,6 +7,7 @@ text that `msgspec` refuses is decoded by the standard library, which then decid
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from decimal import Decimal
 from importlib import import_module
@@ -38,7 +39,9 @@ def decode_plain(text: bytes) -> Any:
 
 
 def fast_decoder() -> Decode | None:
-    """`decode_plain` with `msgspec` in front, or None where that is not installed."""
+    """`decode_plain` with `msgspec` in front; None where that is not installed, or ``QKT_FAST=0`` switches it off."""
+    if os.environ.get("QKT_FAST") == "0":
+        return None
     try:  # by name: an optional extra, which mypy need not find
         msgspec = import_module("msgspec")
         decode = msgspec.json.Decoder(float_hook=fraction).decode
