@@ -166,10 +166,19 @@ class Oracle:
         return submission if submission is not None and submission.order is order else None
 
     def _is_external(self, order: VenueOrder, told: bool) -> bool:
-        """Whether an order is an outside one; ours that was settled and forgotten for a day may be told as either."""
+        """Whether an order is an outside one; two kinds of ours may be told as either.
+
+        One that was settled and forgotten for a day; one that was refused, stands all the same, and was given another
+        quantity elsewhere before any row showed it.
+        """
         submission = self.submission_of(order)
         if submission is None:
             return True
+        if (
+            submission.fate == "refused_but_stands"
+            and len({quantity for quantity, _price, _trigger in order.terms}) > 1
+        ):
+            return told
         return told if self._venue.now_ms() - submission.sent_ms > DAY_MS - MINUTE_MS else False
 
     def _judge_order(self, event: OrderEvent, order: VenueOrder | None, record: Record) -> None:
