@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.simulation.venue import SYMBOLS, Row, Venue, coin_row
+from tests.simulation.venue import CLOSED_IN_REALTIME_MS, SYMBOLS, Row, Venue, coin_row
 
 HARMLESS = (
     "unknown_status",
@@ -50,6 +50,8 @@ def _rows(venue: Venue, kind: str, which: int) -> tuple[str, Any] | None:
     if not venue.orders:
         return None
     order = venue.orders[which % len(venue.orders)]
+    if order.ended_ms and venue.now_ms() - order.ended_ms > CLOSED_IN_REALTIME_MS:
+        return None  # no stream speaks of an order that ended long ago
     row = dict(order.versions[-1][1])
     match kind:
         case "unknown_status":

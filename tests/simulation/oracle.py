@@ -192,7 +192,7 @@ class Oracle:
                 if record.is_accepted:
                     raise Violation("accepted_twice", str(event))
                 if order is None:
-                    raise Violation("invented_order", f"accepted, and never arrived: {event}")
+                    raise Violation("accepted_and_never_arrived", str(event))
                 record.is_accepted = True
             case FillEvent():
                 self._judge_fill(event, order, record)
@@ -359,7 +359,7 @@ class Oracle:
         for order in self._venue.orders:
             is_news = order.hidden_until_ms > now_ms - 1_000 or order.ended_ms >= begun_ms
             if is_news and not is_final:
-                views.pop(order.order_id, None)
+                views.pop(order.order_id if order.order_id in views else order.link_id, None)
             elif not is_final and order.is_open and self._is_beside_doubt(order) and order.order_id not in views:
                 raise Violation("unseen_beside_doubt", f"{order} is not seen while a submit is in doubt")
             elif order.is_open:
@@ -401,7 +401,8 @@ class Oracle:
             return
         believed: tuple[object, ...] = (view.quantity, view.limit_price or 0, view.stop_price or 0)
         if not order.is_market and believed != (order.quantity, order.price, order.trigger):
-            raise Violation("terms", f"{believed} are believed of {order} at {order.price}, trigger {order.trigger}")
+            law = "terms_after_clock_step" if self.was_clock_stepped else "terms"
+            raise Violation(law, f"{believed} are believed of {order} at {order.price}, trigger {order.trigger}")
         if view.cum_quantity != order.cum or view.missing_quantity:
             raise Violation("cum", f"{view.cum_quantity}, missing {view.missing_quantity}, of {order}")
         if view.is_unresolved or view.venue_status != order.status:
