@@ -201,7 +201,7 @@ class ClaimCase:
                 (newest.parent_client_order_id if newest is not None else "") or claim.protection.parent_client_order_id
             ),
         )
-        return attrs.evolve(claim, protection=protection, missing_since_ms=None, is_released=False)
+        return attrs.evolve(claim, protection=protection, missing_since_ms=None)
 
     def _missing(self, claim: Claim, evidence_ms: int, since_ms: int, reason: str = "") -> Claim:
         """An exit that is not shown: unknown at first, lost once newer evidence confirms it."""

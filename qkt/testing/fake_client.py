@@ -36,6 +36,10 @@ _WRITES: dict[str, tuple[str, ...]] = {
     "/v5/order/create-batch": ("category", "request"),
     "/v5/order/cancel-batch": ("category", "request"),
     "/v5/order/amend-batch": ("category", "request"),
+    "/v5/position/trading-stop": ("category", "symbol", "tpslMode", "positionIdx"),
+    "/v5/position/set-leverage": ("category", "symbol", "buyLeverage", "sellLeverage"),
+    "/v5/position/switch-mode": ("category", "mode"),
+    "/v5/account/set-margin-mode": ("setMarginMode",),
 }
 _READS: dict[str, tuple[str, ...]] = {
     "/v5/order/realtime": ("category",),
