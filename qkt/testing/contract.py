@@ -16,7 +16,7 @@ the events on that bus, and closes it. Nothing here waits longer than ``patience
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from typing import Any, NoReturn, TypeVar
@@ -71,6 +71,7 @@ class Bench:
         trade: ``trade(broker, client_order_id)`` makes the venue fill that order completely; None if it never fills.
         settle: ``settle(broker)`` lets the venue's answers arrive, where nothing else does (a fake's frames).
         patience_ms: how long an event may take.
+        terms: fields that every order is given, e.g. ``{"position_side": PositionSide.LONG}`` in hedge mode.
     """
 
     make_broker: Callable[[EventBus], BasicBroker]
@@ -82,10 +83,11 @@ class Bench:
     trade: Callable[[Any, str], object] | None = None
     settle: Callable[[Any], object] | None = None
     patience_ms: int = 2_000
+    terms: Mapping[str, Any] = attrs.field(factory=dict)
 
     def limit_order(self, client_order_id: str | None = None, **terms: Any) -> LimitOrder:
         """A buy that rests."""
-        given: dict[str, Any] = {"limit_price": self.resting_price, "quantity": self.quantity} | terms
+        given: dict[str, Any] = {"limit_price": self.resting_price, "quantity": self.quantity, **self.terms} | terms
         return LimitOrder(symbol=self.symbol, side=Side.BUY, client_order_id=client_order_id, **given)
 
 
@@ -330,7 +332,7 @@ def _capabilities_are_true(session: Session) -> None:
 def _samples(bench: Bench) -> dict[OrderTypeCapability, OrderRequest]:
     """An order that needs each capability and no other but its own type."""
     near, far = bench.resting_price, bench.far_price or bench.resting_price * 10
-    common: dict[str, Any] = {"symbol": bench.symbol, "side": Side.BUY, "quantity": bench.quantity}
+    common: dict[str, Any] = {"symbol": bench.symbol, "side": Side.BUY, "quantity": bench.quantity, **bench.terms}
     worth = {**common, "quantity": bench.quantity * near}
     return {
         OrderTypeCapability.LIMIT: bench.limit_order(),

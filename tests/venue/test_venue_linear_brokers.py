@@ -17,6 +17,8 @@ from qkt import (
     MarketOrder,
     OrderCancelled,
     OrderFilled,
+    PositionMode,
+    PositionSide,
     Side,
 )
 from qkt.testing import broker_checks
@@ -77,6 +79,38 @@ CHECKS = broker_checks(
 
 @pytest.mark.parametrize("check", CHECKS, ids=str)
 def test_the_linear_broker_keeps_the_contract(check: Callable[[], None]) -> None:
+    check()
+
+
+HEDGED = "BYBIT_LINEAR:SOLUSDT"
+
+
+def hedged_broker(bus: EventBus) -> BybitLinearBroker:
+    broker = stage.broker(bus)
+    if broker.position_mode(HEDGED) is not PositionMode.HEDGE:
+        broker.set_position_mode(HEDGED, PositionMode.HEDGE)
+    return broker
+
+
+def fill_hedged(_broker: object, client_order_id: str) -> None:
+    stage.venue.fill(client_order_id, quantity="0.4")
+    stage.venue.fill(client_order_id)
+
+
+HEDGE_CHECKS = broker_checks(
+    hedged_broker,
+    symbol=HEDGED,
+    unserved_symbol="ACME:GOLD",
+    resting_price=Decimal(144),
+    far_price=Decimal(156),
+    quantity=Decimal(1),
+    trade=fill_hedged,
+    terms={"position_side": PositionSide.LONG},
+)
+
+
+@pytest.mark.parametrize("check", HEDGE_CHECKS, ids=str)
+def test_the_linear_broker_keeps_the_contract_in_hedge_mode(check: Callable[[], None]) -> None:
     check()
 
 
