@@ -16,7 +16,7 @@ from qkt.errors import ReconcileError, VenueUnavailableError
 from qkt.events import BalancesUpdated, BrokerEvent, HealthDegraded
 from qkt.health import ReadHealth
 from qkt.testing import FakeBybitClient, FixedClock, TickScheduler
-from qkt.testing.builders import refusal
+from qkt.testing.builders import envelope, refusal
 from tests.support.stage import EXECUTIONS, HISTORY, LOST, REALTIME, WALLET, Stage
 
 
@@ -32,7 +32,7 @@ def test_what_a_path_found_is_absorbed_before_the_next_path_is_read(stage: Stage
     stage.has_open_order()
     stage.venue.trades("e1", "1")
     seen: list[Decimal] = []
-    truthful = stage.client.responses[WALLET]
+    truthful = stage.venue.answer_wallet
 
     def wallet(query: Mapping[str, Any]) -> Any:
         seen.append(stage.broker.order("c1").cum_quantity)
@@ -50,7 +50,7 @@ def test_a_lost_fill_is_told_while_the_wallet_read_of_the_round_hangs(stage: Sta
     filled, go_on = threading.Event(), threading.Event()
     bus.subscribe(OrderFilled, lambda _event: filled.set())
     with ThreadScheduler() as scheduler, BybitSpotBroker(client, bus, poll_interval_ms=20, poll_scheduler=scheduler):
-        truthful = client.responses[WALLET]
+        truthful = stage.venue.answer_wallet
 
         def hangs(query: Mapping[str, Any]) -> Any:
             go_on.wait(10)
@@ -228,10 +228,15 @@ def test_a_malformed_wallet_frame_calls_for_a_round(stage: Stage) -> None:
     assert len(stage.broker.reports) == rounds + 1
 
 
-def test_the_timer_starts_only_after_the_first_round(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_timer_starts_only_after_the_first_round() -> None:
     scheduler, schedules = TickScheduler(), []
     client = FakeBybitClient()
-    client.responses[REALTIME] = lambda: schedules.append(scheduler.schedules) or {"retCode": 0, "result": {"list": []}}
+
+    def answer() -> Any:
+        schedules.append(scheduler.schedules)
+        return envelope()
+
+    client.responses[REALTIME] = answer
 
     BybitSpotBroker(client, EventBus(), FixedClock(0), poll_scheduler=scheduler).close()
 
