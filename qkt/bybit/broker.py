@@ -81,8 +81,8 @@ class BybitBroker(OrderQueries):
         recovery_window_ms: how far before construction executions are read and published, and the overlap later. A bot
             that was down for longer names the time of the last fill it has seen with ``since_ms`` instead.
         poll_interval_ms: the time between two rounds.
-        poll_scheduler: runs rounds and lookups: a scheduler, or a `concurrent.futures.Executor`; by default two threads
-            of the broker's own. Never closed if given.
+        poll_scheduler: runs rounds and lookups: a scheduler, or a `concurrent.futures.Executor`; by default threads of
+            the broker's own. Never closed if given.
         poll_intervals_ms: intervals of single paths, e.g. ``{"orders": 5_000, "balances": 60_000}``; the others
             (``orders``, ``executions``, ``balances``, ``positions``) keep ``poll_interval_ms``.
         since_ms: venue time from which executions are read and published at construction (two years back at most).
@@ -140,8 +140,11 @@ class BybitBroker(OrderQueries):
         self._close_lock = threading.Lock()
         self._is_closed = False
         self._own_schedulers: list[Lane | ExecutorScheduler] = []
-        self._scheduler = self._scheduler_for(poll_scheduler, "qkt-reconcile")
-        self._background = self._scheduler if poll_scheduler is not None else self._scheduler_for(None, "qkt-lookup")
+        self._scheduler = self._scheduler_for(poll_scheduler)
+        self._background: Scheduler = self._scheduler
+        if poll_scheduler is None:  # two at once: what watches a round must not wait for a lookup that hangs
+            self._background = lane = shared_lane("qkt-lookup", workers=2)
+            self._own_schedulers.append(lane)
 
         self._checks = PreTradeChecks(
             instrument_cache(self._client),
@@ -248,11 +251,11 @@ class BybitBroker(OrderQueries):
             self._client.connect()
         self._loop.start()
 
-    def _scheduler_for(self, given: Scheduler | Executor | None, name: str) -> Scheduler:
+    def _scheduler_for(self, given: Scheduler | Executor | None) -> Scheduler:
         """The scheduler that was given, or one of our own, which `close` ends."""
         if given is not None and not isinstance(given, Executor):
             return given
-        own = shared_lane(name) if given is None else ExecutorScheduler(given)
+        own = shared_lane("qkt-reconcile") if given is None else ExecutorScheduler(given)
         self._own_schedulers.append(own)
         return own
 
