@@ -471,11 +471,11 @@ class BybitClient(BaseBybitTransport):
         except BybitRateLimitError:
             raise
         except (VenueUnavailableError, VenueProtocolError):
-            left_ms = call_ms - (self._machine.monotonic_ms() - began_ms)
+            took_ms = self._machine.monotonic_ms() - began_ms
             is_over = self._is_closed or (scope is not None and scope.is_cut)
-            if is_over or left_ms < call_ms - _AT_ONCE_MS:
+            if is_over or took_ms > min(_AT_ONCE_MS, call_ms // 2):
                 raise
-        return self._rest.get(path, query, call_ms=left_ms, repeats=False, scope=scope)
+        return self._rest.get(path, query, call_ms=max(1, call_ms - took_ms), repeats=False, scope=scope)
 
     def post_signed(self, path: str, body: Mapping[str, Any]) -> Envelope:
         """Write, once; sent anew only when the venue proved that it read nothing (10002, 10006).
