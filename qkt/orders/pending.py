@@ -55,25 +55,38 @@ def fail(order: OrderDraft, request: RequestKind, reason: str, news: News) -> No
     setattr(news, f"{request}_failed", reason)
 
 
-def join_refusal(order: OrderDraft, report: OrderReport, news: News) -> None:
-    """A row of an open or filled order may tell that a request about it was refused."""
+def settle_requests(order: OrderDraft, news: News) -> None:
+    """Compare pending requests with what a row taught: terms that meet an amend, a refusal of a request."""
+    if news.changed_from is not None:
+        news.modified = _reason_of_change(order, news.changed_from, is_first_version=news.is_first_version)
+    if (news.are_terms_confirmed or news.changed_from is not None) and _is_met(order):
+        order.modify = None
+    if news.refusal is not None:
+        _join_refusal(order, news.refusal, news)
+
+
+def _reason_of_change(order: OrderDraft, known: Terms, *, is_first_version: bool) -> str:
+    """ "" for an amend of ours that is done; otherwise what changed the terms."""
+    if _is_met(order):
+        return ""
+    if is_first_version and not (known.updated_ms or order.external) and known.quantity == order.terms.quantity:
+        return "venue moved price"  # into its band, before any amend can have arrived (S92)
+    return "changed at the venue"
+
+
+def _is_met(order: OrderDraft) -> bool:
+    """True when the terms show every value that a pending amend asked for."""
+    return order.modify is not None and order.modify.is_met_by(order.terms)
+
+
+def _join_refusal(order: OrderDraft, report: OrderReport, news: News) -> None:
+    """A row of an open or filled order may report that a request about it was refused."""
     if order.terminal is not None:
-        return  # the end itself settles what was asked for
+        return  # the terminal itself settles what was asked for
     request: RequestKind = "cancel" if report.refuses_cancel or order.modify is None else "modify"
     intent: CancelIntent | ModifyIntent | None = getattr(order, request)
     if intent is not None and report.updated_ms >= intent.sent_ms:
         fail(order, request, report.refusal_reason, news)
-
-
-def settle_modify(order: OrderDraft) -> None:
-    """An amend is done once the terms show every value it asked for."""
-    if order.modify is not None and order.modify.is_met_by(order.terms):
-        order.modify = None
-
-
-def would_be_met(order: OrderDraft, terms: Terms) -> bool:
-    """True when ``terms`` are what our pending amend asked for."""
-    return order.modify is not None and order.modify.is_met_by(terms)
 
 
 def _too_late(order: OrderDraft) -> str:

@@ -17,7 +17,7 @@ from qkt.bybit.lookup import OrderLookup
 from qkt.bybit.order_entry import OrderEntry
 from qkt.bybit.queries import BybitQueries
 from qkt.bybit.recovery import BybitStateRecovery
-from qkt.orders import emission, machine
+from qkt.orders import emission, machine, report_rules
 from qkt.orders.facts import AgedOut, SubmitAcknowledged, SubmitRefused
 from qkt.orders.order import Order
 from qkt.orders.report_rules import terminal_of, terms_of
@@ -64,13 +64,13 @@ def last_write_wins(patch: pytest.MonkeyPatch) -> None:
 
     def overwrite(order: Any, fact: Any, news: Any) -> None:
         report = fact.report
-        machine._join_evidence(order, report.broker_order_id)
+        report_rules._join_evidence(order, report.broker_order_id)
         order.reported_quantity = report.cum_quantity
         order.status, order.venue_status = report.status, report.venue_status
         order.terms = terms_of(report, fact.as_of_ms)
         order.terminal = terminal_of(order, report, fact.at_ms) if report.status.is_final else None
 
-    patch.setattr(machine, "_join_report", overwrite)
+    patch.setattr(machine, "join_report", overwrite)
 
 
 @mistake
@@ -84,7 +84,7 @@ def terminal_before_fills(patch: pytest.MonkeyPatch) -> None:
 @mistake
 def dedupe_after_publish(patch: pytest.MonkeyPatch) -> None:
     """Publish the execution, then notice that it is known."""
-    learn = machine._join_execution
+    learn = report_rules.join_execution
 
     def publish_first(order: Any, fact: Any, news: Any) -> None:
         if fact.execution.exec_id in order.fills:
@@ -92,7 +92,7 @@ def dedupe_after_publish(patch: pytest.MonkeyPatch) -> None:
             return
         learn(order, fact, news)
 
-    patch.setattr(machine, "_join_execution", publish_first)
+    patch.setattr(machine, "join_execution", publish_first)
 
 
 @mistake
@@ -158,4 +158,4 @@ def duplicate_id_is_acceptance(patch: pytest.MonkeyPatch) -> None:
 @mistake
 def completion_by_remembered_quantity(patch: pytest.MonkeyPatch) -> None:
     """It is filled when the fills add up to what was asked for."""
-    patch.setattr(machine, "_is_complete", lambda order: order.filled_quantity == order.terms.quantity)
+    patch.setattr(report_rules, "_is_complete", lambda order: order.filled_quantity == order.terms.quantity)

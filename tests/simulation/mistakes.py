@@ -14,7 +14,7 @@ import pytest
 from qkt.bybit import queries
 from qkt.bybit.order_entry import OrderEntry
 from qkt.bybit.stream_handler import StreamHandler
-from qkt.orders import machine
+from qkt.orders import machine, report_rules
 from qkt.orders.facts import NonArrivalProved
 from qkt.orders.order import NEVER_ARRIVED
 from qkt.orders.report_rules import terms_of
@@ -56,9 +56,9 @@ def terms_of_any_row(patch: pytest.MonkeyPatch) -> None:
     def rewrite(order: Any, report: Any, as_of_ms: int, news: Any) -> None:
         shown = terms_of(report, as_of_ms, fallback=order.terms)
         if not shown.says_the_same_as(order.terms):
-            machine._change_terms(order, shown, news, is_first_version=False)
+            report_rules._change_terms(order, shown, news, is_first_version=False)
 
-    patch.setattr(machine, "_join_terms", rewrite)
+    patch.setattr(report_rules, "_join_terms", rewrite)
 
 
 @mistake
@@ -98,13 +98,13 @@ def one_empty_lookup_proves(patch: pytest.MonkeyPatch) -> None:
 @mistake
 def late_fills_are_dropped(patch: pytest.MonkeyPatch) -> None:
     """The order is over, so an execution of it is a mistake of the venue's."""
-    join = machine._join_execution
+    join = report_rules.join_execution
 
     def join_while_open(order: Any, fact: Any, news: Any) -> None:
         if not order.is_terminal_published:
             join(order, fact, news)
 
-    patch.setattr(machine, "_join_execution", join_while_open)
+    patch.setattr(machine, "join_execution", join_while_open)
 
 
 @mistake

@@ -6,14 +6,19 @@ python tests/support/public_types.py
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 
 def main() -> int:
     """0 when the type completeness score is 100 %; prints the symbols that are not known otherwise."""
     command = [sys.executable, "-m", "pyright", "--verifytypes", "qkt", "--ignoreexternal", "--outputjson"]
-    result = json.loads(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
+    # pyright does not follow the import hook of an editable install
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    result = json.loads(ran.stdout)
     completeness = result["typeCompleteness"]
     unknown = [
         f"{symbol['name']}: {message['message'].splitlines()[0]}"
