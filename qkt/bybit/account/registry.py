@@ -1,6 +1,7 @@
-"""What all brokers on one transport share, found by the transport itself.
+"""Objects that all brokers on one transport share.
 
-By identity, not by equality: a transport of the user's own may be a dataclass, which compares by value and has no hash.
+They are found by the transport's identity, not by equality: a custom transport may be a dataclass, which compares by
+value and has no hash.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ class PerClient(Generic[S]):
         with self._lock:
             shared = self._shared.get(name)
             if shared is None:
-                shared = self._shared[name] = self._create(client)
+                shared = self._create(client)
+                # registered before it is stored: an interrupt between the two must not leave an entry for a dead id
                 weakref.finalize(client, self._shared.pop, name, None).atexit = False
+                self._shared[name] = shared
             return shared
