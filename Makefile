@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types check coverage ci dist verify simulate venue bench bench-quick bench-page bench-venue docs clean
+.PHONY: help install demo test lint types check coverage ci dist verify simulate mutants venue bench bench-quick bench-page bench-venue docs clean
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## ?(.*)/\1|\2/' | awk -F'|' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -47,6 +47,9 @@ dist: $(INSTALLED)  ## Build sdist and wheel, and install the wheel into an empt
 
 verify: $(INSTALLED)  ## What is longer than the fast suite: at most fifteen minutes
 	@$(BIN)/python -m pytest -q -m verify
+
+mutants: $(INSTALLED)  ## Mutate the heart one change at a time and list what no test notices; ARGS="--quick qkt.orders.machine"
+	@$(BIN)/python -m tests.mutation $(ARGS)
 
 simulate: $(INSTALLED)  ## Search for broken promises in simulated schedules; ARGS="--seconds 3600 --workers 2 --seeds N --first N"
 	@$(BIN)/python -m tests.simulation $(ARGS)
