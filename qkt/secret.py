@@ -71,6 +71,14 @@ def redact(text: str, secrets: Iterable[Secret] = (), *, limit: int = 300) -> st
     )
 
 
+def hide_secrets(text: str, secrets: Iterable[Secret] = ()) -> str:
+    """The whole text with the given secrets, signatures and the echo of 10004 replaced, and nothing else changed."""
+    for secret in secrets:
+        if secret:
+            text = text.replace(secret.reveal(), HIDDEN)
+    return _LONG_HEX.sub(HIDDEN, _ORIGIN.sub(rf"\1{HIDDEN}]", text))
+
+
 def printable(text: str) -> str:
     """The text with every character that is not printable (line breaks, escapes, direction marks) as an escape."""
     return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)

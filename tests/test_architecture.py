@@ -41,7 +41,7 @@ HOUSE = (
     ("bybit.queries",),
     ("bybit.account",),
     ("bybit",),
-    ("testing",),
+    ("testing", "recorder"),
     ("monitoring", "cli"),
 )
 PURE = ("errors", "money", "plain", "readonly", "model", "events", "orders", "reconcile", "health")

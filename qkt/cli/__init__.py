@@ -31,6 +31,8 @@ COMMANDS = {
     "cancel-all": ("qkt.cli.modify_cancel:run_cancel_all", "cancel every open order"),
     "reconcile": ("qkt.cli.reconcile:run", "what differed, with the evidence; --html for a page"),
     "serve": ("qkt.cli.serve:run", "the status page in a browser on this machine, live, read-only"),
+    "explain": ("qkt.cli.explain:run", "one order's story, from the account or from a recording"),
+    "replay": ("qkt.cli.replay:run", "replay a recorded run, or verify that it was not altered"),
     "venue": ("qkt.cli.venue:run", "run the simulated Bybit on this machine"),
     "version": ("qkt.cli.version:run", "the versions of qkt and of what it stands on"),
 }

@@ -10,7 +10,7 @@ from qkt.cli.findings import Findings, nothing_differed
 from qkt.cli.formatting import ORDER_COLUMNS, date_time, number, order_row, span
 from qkt.reconcile.report import ReconcileReport
 
-_STYLE = """
+STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
        color: #1c1c1c; background: #fff; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
@@ -39,7 +39,7 @@ def page(findings: Findings) -> str:
         [
             '<!doctype html><html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>qkt reconcile {escape(findings.place)}</title><style>{_STYLE}</style></head><body>",
+            f"<title>qkt reconcile {escape(findings.place)}</title><style>{STYLE}</style></head><body>",
             f"<h1>{escape(findings.scope)} at {escape(findings.place)}, {date_time(first.started_ms)} UTC</h1>",
             f'<p class="{style}"><strong>{sentence}</strong></p>',
             _discrepancies(findings),

@@ -10,8 +10,9 @@ import attrs
 from qkt.events import OrderEvent
 from qkt.model.orders import OrderStatus, OrderView
 from qkt.money import to_wire
-from qkt.orders.facts import AboutOrder, AnyFact, ExecutionReported, LookupFoundNothing, OrderReported
+from qkt.orders.facts import AnyFact
 from qkt.orders.order import AuditEntry, Order
+from qkt.orders.wording import delta_words, fact_words, moment_words
 
 # Longer numbers are shown with an exponent: plain digits of 1e999999999 would fill the memory.
 _MOST_DIGITS = 60
@@ -19,7 +20,11 @@ _MOST_DIGITS = 60
 
 @attrs.frozen(kw_only=True)
 class OrderAudit:
-    """An order and how qkt came to believe what it does; ``print`` it."""
+    """An order and how qkt came to believe what it does; ``print`` it.
+
+    The text has a line for each fact: when qkt learnt it (UTC), how long after the line before, from where, what it
+    says, what it changed, and the events it caused.
+    """
 
     order: OrderView
     entries: tuple[AuditEntry, ...]
@@ -33,7 +38,11 @@ class OrderAudit:
             f"{name} {view.symbol} {state} {view.status.value} cum={_digits(view.cum_quantity)}{missing}"
             + (f" reason={view.reason}" if view.reason else "")
         ]
-        lines += [f"  {entry.at_ms} {entry.origin:<9} {entry.fact}: {entry.changed}" for entry in self.entries]
+        before_ms: int | None = None
+        for entry in self.entries:
+            delta = "" if before_ms is None else delta_words(entry.at_ms - before_ms)
+            before_ms = entry.at_ms
+            lines.append(f"  {moment_words(entry.at_ms)}Z {delta:>10}  {entry.origin:<9} {entry.fact}: {entry.changed}")
         return "\n".join(lines)
 
 
@@ -83,23 +92,7 @@ def rendered(record: AuditRecord | AuditEntry) -> AuditEntry:
     change = now if was == now else f"{was} -> {now}"
     missing = f" missing={_digits(record.missing)}" if record.missing else ""
     events = f"; told {', '.join(event.__name__ for event in record.events)}" if record.events else ""
-    return AuditEntry(fact.at_ms, fact.origin, _fact_text(fact), f"{change}{missing}{events}")
-
-
-def _fact_text(fact: AnyFact) -> str:
-    if isinstance(fact, OrderReported):
-        report = fact.report
-        reason = report.refusal_reason or report.reason
-        detail = f" reason={reason}" if reason else ""
-        return f"order row {report.venue_status} cum={_digits(report.cum_quantity)}{detail}"
-    if isinstance(fact, ExecutionReported):
-        execution = fact.execution
-        return f"execution {execution.exec_id} {_digits(execution.quantity)} @ {_digits(execution.price)}"
-    if isinstance(fact, LookupFoundNothing):
-        return "asked realtime, history and executions by id: none knows it"
-    assert isinstance(fact, AboutOrder)
-    reason = getattr(fact, "reason", "")
-    return type(fact).__name__ + (f" ({reason})" if reason else "")
+    return AuditEntry(fact.at_ms, fact.origin, fact_words(fact), f"{change}{missing}{events}")
 
 
 def _digits(number: Decimal) -> str:

@@ -531,7 +531,7 @@ def test_explain_tells_when_each_fact_came_from_where_and_what_it_changed(desk, 
 
     story = str(broker.explain("c1"))
 
-    assert "submit    SubmitIntended: unknown -> SUBMITTING" in story
+    assert "submit    about to send LIMIT BUY 1 @ 100 GTC: unknown -> SUBMITTING" in story
     assert "stream    execution e1 1 @ 100: ACKNOWLEDGED -> FILLED; told OrderAccepted, OrderFilled" in story
 
 
