@@ -65,6 +65,7 @@ class Recording:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         given = Path(path)
+        self.path: Path
         if given.is_file() and _PART.search(given.name):
             parts = [part for part in _parts_of(given.parent) if part.name <= given.name]
             self.path = given.parent
@@ -73,7 +74,7 @@ class Recording:
             parts = _parts_of(self.path)
         if not parts:
             raise InvalidRequestError(f"{given} is no recording: name the folder of a run, or one of its .jsonl files")
-        self.parts = tuple(parts)
+        self.parts: tuple[Path, ...] = tuple(parts)
 
     @property
     def begins_at_the_start(self) -> bool:

@@ -47,7 +47,7 @@ from qkt.recorder.coding import encode
 from qkt.secret import Secret, hide_secrets
 from qkt.threads import library_thread
 
-log = logging.getLogger(__name__)
+log: logging.Logger = logging.getLogger(__name__)
 
 FORMAT = 1
 

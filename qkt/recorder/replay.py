@@ -91,7 +91,7 @@ class Replay:
         self._recording = recording
         self._brokers: dict[int, _ReplayedBroker] = {}
         self._nonce = ""
-        self.result = ReplayResult()
+        self.result: ReplayResult = ReplayResult()
 
     def run(self) -> ReplayResult:
         """Replay everything; returns `result`."""
