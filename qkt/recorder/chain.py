@@ -44,7 +44,7 @@ class ChainWriter:
     """Makes the next line of a chain. ``last`` is the hash of the line before."""
 
     def __init__(self, last: str = START) -> None:
-        self.last = last
+        self.last: str = last
 
     def line(self, fields: dict[str, Any]) -> str:
         """The text of a line, with its line break."""
