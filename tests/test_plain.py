@@ -42,6 +42,9 @@ def a_value(hint: Any, name: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Wallet:
         return WALLET
+    if isinstance(hint, type) and attrs.has(hint):
+        hints = typing.get_type_hints(hint)
+        return hint(**{field.name: a_value(hints[field.name], field.name) for field in attrs.fields(hint)})
     if origin is typing.Literal:
         return arguments[-1]
     if origin is frozenset:
