@@ -65,3 +65,15 @@ def test_a_write_sends_exactly_the_body_it_signed_and_a_refusal_is_an_error(wire
     sent = [call.request for call in wire.calls if call.request.method == "POST"]
     assert len(sent) == 2  # and none is sent twice
     assert json.loads(sent[0].body) == {"category": "spot", "symbol": "BTCUSDT"}
+
+
+def test_a_referer_is_sent_with_every_signed_request(wire):
+    host = "https://api-testnet.bybit.com"
+    wire.get(host + TIME, json=ok(timeSecond="1767225600", timeNano="1767225600000000000"))
+    wire.get(host + REALTIME, json=ok(list=[]))
+    client = BybitClient("key", "secret", referer="Acme-1")
+    try:
+        client.get_signed(REALTIME, {"category": "spot"})
+    finally:
+        client.close()
+    assert wire.calls[-1].request.headers["Referer"] == "Acme-1"

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from qkt.bybit.transport.client import BybitClient
-from qkt.bybit.transport.config import is_loopback, trade_url_of, urls_from
+from qkt.bybit.transport.config import is_loopback, signer_from, trade_url_of, urls_from
 from qkt.bybit.transport.rate_limits import domain_of
 from qkt.errors import InvalidRequestError
 
@@ -77,3 +79,15 @@ def test_order_entry_stands_beside_the_private_stream() -> None:
 
 def test_the_repr_of_a_client_that_was_not_built_does_not_raise() -> None:
     assert repr(BybitClient.__new__(BybitClient)) == "<BybitClient not built>"
+
+
+@pytest.mark.parametrize("wrong", ["a b", "x\r\nY: z", 'q"', "x" * 65, 7])
+def test_a_referer_that_could_forge_a_header_is_refused(wrong: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="referer"):
+        signer_from("key", "secret", wrong)
+
+
+def test_a_referer_goes_beside_the_signature_and_is_not_part_of_it() -> None:
+    plain, named = signer_from("key", "secret"), signer_from("key", "secret", "Acme-1")
+
+    assert named.headers(1, 5_000, "") == {**plain.headers(1, 5_000, ""), "Referer": "Acme-1"}

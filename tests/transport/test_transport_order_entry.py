@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +14,7 @@ from qkt.bus import EventBus
 from qkt.bybit.spot import BybitSpotBroker
 from qkt.bybit.transport.client import BybitClient
 from qkt.bybit.transport.rate_limits import account_budget
+from qkt.bybit.transport.trade_stream import TradeStream
 from qkt.errors import BybitApiError, BybitRateLimitError, InvalidRequestError, OutcomeUnknownError
 from qkt.model.orders import LimitOrder, OrderModification, Side
 from qkt.venue import SimulatedBybit
@@ -46,6 +47,25 @@ def a_limit(**changes: Any) -> LimitOrder:
         "limit_price": Decimal(50000),
     }
     return LimitOrder(**(terms | changes))
+
+
+def test_an_order_by_websocket_carries_the_referer(
+    make_client: Callable[..., BybitClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Mapping[str, str]] = []
+    exchange = TradeStream.exchange
+
+    def heard(self: TradeStream, operation: str, header: Mapping[str, str], *rest: Any) -> Any:
+        sent.append(header)
+        return exchange(self, operation, header, *rest)
+
+    monkeypatch.setattr(TradeStream, "exchange", heard)
+    client = make_client(order_entry="websocket", referer="Acme-1")
+    client.connect()
+    created = client.post_signed(CREATE, ORDER)
+
+    assert created["retCode"] == 0
+    assert [header["Referer"] for header in sent] == ["Acme-1"]
 
 
 def test_create_amend_and_cancel_go_by_websocket(trading: BybitClient, venue: SimulatedBybit) -> None:

@@ -83,7 +83,8 @@ class BybitClient(BaseBybitTransport):
     ``proxy`` is a URL; the environment's proxies and ``REQUESTS_CA_BUNDLE`` are used only with ``trust_env=True``.
     ``timeout_ms`` bounds one REST call as a whole. A plain ``http`` or ``ws`` URL of another machine is refused unless
     ``allow_plaintext=True``. ``order_entry="websocket"`` sends orders, amends and cancels by ``/v5/trade`` while that
-    stream is live, and by REST otherwise. A client that was made before ``os.fork`` refuses to work in the child.
+    stream is live, and by REST otherwise. ``referer`` is the id of a broker, for keys that have one. A client that was
+    made before ``os.fork`` refuses to work in the child.
 
     Raises:
         InvalidRequestError: no key, or a senseless option.
@@ -110,9 +111,10 @@ class BybitClient(BaseBybitTransport):
         backoff: BackoffPolicy | None = None,
         allow_plaintext: bool = False,
         order_entry: str = "rest",
+        referer: str | None = None,
     ) -> None:
         self._generation = generation()
-        self._signer = signer_from(api_key, api_secret)
+        self._signer = signer_from(api_key, api_secret, referer)
         self._environment = environment_from(testnet, demo)
         self._rest_url, self._ws_url = urls_from(rest_url, ws_url, self._environment, allow_plaintext=allow_plaintext)
         self._account_type = account_type or os.environ.get("BYBIT_ACCOUNT_TYPE") or "UNIFIED"

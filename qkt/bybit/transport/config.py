@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from urllib.parse import urlsplit
 
 from requests.utils import get_environ_proxies, select_proxy
@@ -38,10 +39,13 @@ _STREAM_HOSTS = {
     "api.manepa.jp": "stream.manepa.jp",
     "api-testnet.manepa.jp": "stream-testnet.manepa.jp",
 }
+_REFERER = re.compile(r"[A-Za-z0-9._-]{1,64}").fullmatch
 _LOOPBACK_NAMES = ("localhost", "ip6-localhost")
 
 
-def signer_from(api_key: str | Secret | None, api_secret: str | Secret | None) -> BybitSigner:
+def signer_from(
+    api_key: str | Secret | None, api_secret: str | Secret | None, referer: str | None = None
+) -> BybitSigner:
     """The signer for the given key, or for that of the environment."""
     key = api_key if api_key is not None else os.environ.get("BYBIT_API_KEY")
     secret = api_secret if api_secret is not None else os.environ.get("BYBIT_API_SECRET")
@@ -49,7 +53,18 @@ def signer_from(api_key: str | Secret | None, api_secret: str | Secret | None) -
         needed = {"api_key / BYBIT_API_KEY": key, "api_secret / BYBIT_API_SECRET": secret}
         missing = " and ".join(name for name, value in needed.items() if not value)
         raise InvalidRequestError(f"BybitClient needs {missing}: pass it, or set it in the environment")
-    return BybitSigner(key, secret)
+    return BybitSigner(key, secret, referer_from(referer))
+
+
+def referer_from(given: str | None) -> str:
+    """The broker id, checked; "" for none. It goes into headers and JSON as it is."""
+    if given is None or given == "":
+        return ""
+    if not isinstance(given, str) or not _REFERER(given):
+        raise InvalidRequestError(
+            f"referer must be up to 64 letters, digits, dots, dashes or underscores, got {given!r}"
+        )
+    return given
 
 
 def environment_from(testnet: bool | None, demo: bool) -> str:

@@ -24,12 +24,14 @@ class BybitSigner:
     """Signs REST requests and stream logins with one key.
 
     ``api_secret`` is the HMAC secret, or an RSA private key in PEM text (needs ``pip install 'qkt[rsa]'``).
-    ``secrets`` is what must be taken out of every text that is shown.
+    ``secrets`` is what must be taken out of every text that is shown. ``referer`` is a broker's id, sent beside the
+    signature and no part of it (docs v5/guide).
     """
 
-    def __init__(self, api_key: str | Secret, api_secret: str | Secret) -> None:
+    def __init__(self, api_key: str | Secret, api_secret: str | Secret, referer: str = "") -> None:
         self._key = _as_secret(api_key, "api_key")
         secret = _as_secret(api_secret, "api_secret")
+        self.referer: dict[str, str] = {"Referer": referer} if referer else {}
         self.is_rsa: bool = "-----BEGIN" in secret.reveal()
         self._sign = _rsa(secret) if self.is_rsa else _hmac(secret)
         both = (self._key, secret)
@@ -51,6 +53,7 @@ class BybitSigner:
             "X-BAPI-TIMESTAMP": str(timestamp_ms),
             "X-BAPI-RECV-WINDOW": str(recv_window_ms),
             "X-BAPI-SIGN": self.sign(timestamp_ms, recv_window_ms, payload),
+            **self.referer,
         }
 
     def sign_login(self, expires_ms: int) -> str:

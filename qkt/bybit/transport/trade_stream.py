@@ -196,6 +196,7 @@ class TradeCall(RestCall):
         header = {
             "X-BAPI-TIMESTAMP": str(self._signed_ms),
             "X-BAPI-RECV-WINDOW": str(context.recv_window_ms),
+            **context.signer.referer,
         }
         timeout_ms = max(1, min(context.timeouts.read_ms, self._deadline_ms - began_ms))
         observer, number = context.observer, 0
