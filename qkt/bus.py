@@ -1,12 +1,12 @@
-"""Events to handlers: by type, in one order, one at a time, and never under anybody's lock.
+"""Delivers events to handlers: by type, in one order, one at a time, and never under a lock of the publisher.
 
 Each event class has a blinker signal, which holds the subscriptions and takes plain blinker receivers too. blinker
 promises no order and stops at the first exception, so the bus calls the receivers of an event's class and its bases
 itself: in the order in which they were connected, each isolated from the others' exceptions.
 
-There is one queue and one drainer at a time. Whoever enqueues calls `deliver` once it holds no lock: a user's thread
-drains inline, up to the last event it caused, so that a script with fakes is synchronous; the library's own threads
-leave it to ``qkt-events``, so that a slow handler never costs a socket, a reconcile or a submit.
+There is one queue and one drainer at a time. The enqueuing thread calls `deliver` once it holds no lock: a user's
+thread drains inline, up to the last event it caused, so that a script with fakes is synchronous; the library's own
+threads leave it to ``qkt-events``, so that a slow handler never costs a socket, a reconcile or a submit.
 
 Python raises KeyboardInterrupt on the main thread wherever a call or a loop ends. What the bus remembers is therefore
 written so that an interrupted step is completed by whichever call comes next: an event that was accepted is queued
@@ -353,7 +353,7 @@ class EventBus:
                     self._wake_worker()
                     return
                 if self._drainer is not None:
-                    return  # whoever is delivering passes on what is left
+                    return  # the current drainer wakes the worker for what is left
                 drainer = _Drainer(me)
                 self._drain_up_to = self._last_sequence_id
                 self._drainer = drainer

@@ -145,7 +145,7 @@ class OrderCancelFailed(OrderEvent):
 
 @attrs.frozen(kw_only=True)
 class OrderStatusUnknown(OrderEvent):
-    """Nobody can say what became of this order since ``since_ms``; it stays tracked and the true event follows."""
+    """The order's state has been unknown since ``since_ms``; it stays tracked, and the true event follows."""
 
     since_ms: int = 0
     reason: str = ""

@@ -76,7 +76,7 @@ def run_nonce() -> str:
 
 
 def nonce_of(client_order_id: str) -> str | None:
-    """The run nonce inside a generated id, or None when somebody else named the order."""
+    """The run nonce inside a generated id, or None for an id that qkt did not generate."""
     match = _GENERATED.match(client_order_id)
     return match.group(2) if match else None
 

@@ -136,7 +136,7 @@ class PositionTracker:
 
     def _first_hearing(self, fill: FillEvent) -> bool:
         if not fill.exec_id:
-            return True  # somebody's own event: without an id there is nothing to tell it by
+            return True  # an event built by a user: without an id a repeated one cannot be recognised
         key = (fill.symbol, fill.broker_order_id or fill.client_order_id, fill.exec_id)
         if key in self._seen:
             return False

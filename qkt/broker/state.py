@@ -1,6 +1,6 @@
 """What one broker believes, guarded by one lock: facts in, events out to the bus's queue.
 
-`absorb` decides under the lock (microseconds, no I/O) and only queues; whoever called it delivers afterwards with
+`absorb` decides under the lock (microseconds, no I/O) and only queues; its caller delivers afterwards with
 `bus.deliver()`, holding nothing. `wait` watches this state, never the delivery of events, so a slow handler cannot make
 it lie.
 """
@@ -480,7 +480,7 @@ class BrokerState:
             return [order.view() for order in self._ledger.open_orders()]
 
     def unresolved(self) -> tuple[str, ...]:
-        """The orders nobody can speak for."""
+        """Ids of the unresolved orders."""
         with self._lock:
             return tuple(
                 order.client_order_id or order.broker_order_id

@@ -158,7 +158,7 @@ class BatchEntry:
     def cancel_many(self, orders: Sequence[Order]) -> list[SubmitAck]:
         """Ask for the end of orders, each named once; see `BybitBroker.cancel_many`.
 
-        Only orders that stand plainly at the venue share a request: an item cannot name the drawer of a spot
+        Only orders that stand plainly at the venue share a request: an item cannot name the order filter of a spot
         conditional (docs v5/order/batch-cancel), and an order that ended or is not visible yet is not sent at all.
         """
         together = [order for order in orders if self._may_share(order)]

@@ -403,7 +403,7 @@ class OrderEntry:
         )
 
     def intend(self, order: Order, intent: CancelIntended | ModifyIntended) -> SubmitAck | None:
-        """Record a wish before it is sent; an answer at once when the order has ended, then nothing is sent.
+        """Record an intent before it is sent; an answer at once when the order has ended, then nothing is sent.
 
         Whether it ended is decided where ends are learnt: a frame may end the order while we get here.
         """
@@ -466,7 +466,7 @@ def _ack_for(order: Order) -> SubmitAck:
 
 
 def _ack_by(order: Order, fact: AnyFact | None) -> SubmitAck:
-    """A closed broker learns nothing any more, so the answer itself must speak."""
+    """The ack of a closed broker, from the answer alone: its state no longer changes."""
     match fact:
         case SubmitAcknowledged(broker_order_id=broker_order_id):
             return SubmitAck(

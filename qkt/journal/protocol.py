@@ -270,7 +270,9 @@ class Journal(Protocol):
         ...
 
     def take_over(self, account: str, *, ttl_ms: int, from_epoch: int) -> LeaseResult:
-        """Take the lease from whoever holds it under ``from_epoch``, expired or not; not granted if the epoch moved."""
+        """Take the lease from the process that holds it under ``from_epoch``, expired or not; not granted if the
+        epoch moved.
+        """
         ...
 
     def lease(self, account: str) -> Lease | None:

@@ -15,7 +15,7 @@ class Ownership:
 
     ``state``:
 
-    - ``none``: there is no journal; whoever has the key may send.
+    - ``none``: there is no journal; every process with the key may send.
     - ``standby``: another process owns the account, or it is being acquired. Reads, follows and tells; sends nothing.
     - ``quarantine``: the account is ours, and requests of its earlier owners may still arrive at the venue. Cancels
       pass; creates and amends wait.

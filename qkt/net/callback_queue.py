@@ -1,6 +1,6 @@
-"""Handlers, called one at a time, in order, on threads that nobody else waits for.
+"""Calls handlers one at a time, in order, on threads of its own.
 
-Whoever has news puts the calls here and goes on: a handler that sleeps delays the handlers after it and nothing else,
+A producer queues the calls and continues: a handler that sleeps delays the handlers after it and nothing else,
 and one that raises is logged and forgotten. No call is made under a lock.
 """
 
@@ -38,7 +38,7 @@ class CallbackQueue:
             self._is_draining = True
         try:
             self._scheduler.schedule_once(self._drain, 0)
-        except InvalidRequestError:  # closed in this very moment: nobody waits for these any more
+        except InvalidRequestError:  # closed meanwhile: these calls are dropped
             self.close()
 
     def _drain(self) -> None:

@@ -130,7 +130,7 @@ class ThreadScheduler:
                 schedule, action = job
                 try:
                     action()
-                except BaseException:  # a SystemExit in an action must not end everybody's timer
+                except BaseException:  # a SystemExit in one action must not end the thread that runs the others
                     log.warning("scheduled action failed scheduler=%s action=%r", self._name, action, exc_info=True)
                 self._done(schedule)
         finally:
@@ -179,7 +179,7 @@ class ThreadScheduler:
             if is_worker:
                 self._closing.add(me)
             self._changed.notify_all()
-            # two workers that close must not wait for each other; everybody else waits for all of them
+            # two workers that close must not wait for each other; any other thread waits for all of them
             self._changed.wait_for(
                 lambda: self._alive <= (self._closing if is_worker else set()), timeout=timeout_ms / 1000
             )

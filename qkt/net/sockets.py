@@ -24,7 +24,7 @@ def open_tcp(
     """Connect to the first address of ``host`` that answers; ``on_socket`` hears each socket before it connects.
 
     Raises:
-        socket.gaierror: no such host. TimeoutError: nobody answered in time. OSError: refused, or shut meanwhile.
+        socket.gaierror: no such host. TimeoutError: no answer in time. OSError: refused, or shut meanwhile.
     """
     failure: OSError = OSError(f"{host} has no address")
     for family, kind, protocol, _, address in socket.getaddrinfo(host, port, 0, socket.SOCK_STREAM):
@@ -47,7 +47,7 @@ def open_tcp(
 
 
 def shut(sock: socket.socket) -> None:
-    """Wake whoever waits on ``sock``, on any thread, with the end of the connection; the descriptor stays its owner's.
+    """End the connection of ``sock``, which wakes every thread that waits on it; the descriptor stays its owner's.
 
     A TLS socket is shut below TLS: its own shutdown would make the waiting thread read raw bytes.
     """
@@ -76,7 +76,7 @@ def wait_readable(sock: socket.socket, timeout_ms: int) -> bool:
 
 
 def unread_bytes(sock: socket.socket) -> int:
-    """How many bytes the machine holds for ``sock`` that nobody has read; 0 where the platform does not tell."""
+    """Number of received bytes of ``sock`` that were not read yet; 0 where the platform does not report it."""
     try:
         from fcntl import ioctl
         from termios import FIONREAD

@@ -138,7 +138,7 @@ class ReconnectSupervisor:
         self._next_delay_ms = delay_ms
         try:
             self._waiting = self._scheduler.schedule_once(self._run, delay_ms)
-        except InvalidRequestError:  # somebody closed the scheduler we were given: nothing can be attempted any more
+        except InvalidRequestError:  # the given scheduler was closed: no further attempt is possible
             self._is_stopped = True
             log.warning("reconnecting ends, its scheduler is closed reason=%s", self._reason)
 

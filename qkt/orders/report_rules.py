@@ -15,7 +15,7 @@ from qkt.orders.facts import ExecutionReported, OrderReported, SubmitIntended
 from qkt.orders.news import News
 from qkt.orders.order import AGED_OUT, Order, OrderDraft, Terminal, TerminalKind, Terms
 
-# From a row whose last update is its creation: nobody can have amended the order in between.
+# From a row whose last update is its creation: no amend can have happened in between.
 _SAME_MOMENT_MS = 1_000
 
 # How far a row may be dated ahead of the venue time it was shown at. What lies beyond is a broken date, and would

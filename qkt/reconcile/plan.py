@@ -86,7 +86,7 @@ class LookupResult:
 
 
 def absent_candidates(ledger: Ledger, fence_revision: int) -> list[Order]:
-    """Open orders the venue knew before the fence and nobody has spoken of since; compute before absorbing."""
+    """Open orders the venue knew before the fence and no row has mentioned since; compute before absorbing."""
     return list(ledger.untouched_since(fence_revision))
 
 
@@ -169,7 +169,7 @@ def conclude(order: Order, answer: LookupResult, *, at_ms: int, limits: Reconcil
         and answer.found
         and not order.has_evidence
     ):
-        return [_refused_as_used(order, at_ms)]  # somebody has the id, and the ledger found that it is not ours
+        return [_refused_as_used(order, at_ms)]  # the id is taken, and the ledger found that its order is not ours
     if answer.found:
         return []
     nothing = LookupFoundNothing(
@@ -266,7 +266,7 @@ def _release_if_due(order: Order, at_ms: int, hold_ms: int) -> list[AnyFact]:
 
 
 def settled_requests(ledger: Ledger, orders: Read[OrderReport], *, at_ms: int) -> list[AnyFact]:
-    """Cancels and amends nobody answered, of orders that still stand unchanged after they could have arrived (S11)."""
+    """Unanswered cancels and amends, of orders that still stand unchanged after they could have arrived (S11)."""
     standing = {row.broker_order_id for row in orders.rows}
     facts: list[AnyFact] = []
     for order in ledger.open_orders():
@@ -288,6 +288,6 @@ def settled_requests(ledger: Ledger, orders: Read[OrderReport], *, at_ms: int) -
 
 
 def is_conditional(order: Order) -> bool:
-    """True when the venue may keep the order in another drawer than plain orders."""
+    """True when the venue may list the order under another order filter than plain orders."""
     conditional_types = (OrderType.STOP, OrderType.STOP_LIMIT, OrderType.IF_TOUCHED)
     return order.order_type in conditional_types or order.order_filter not in ("", "Order")

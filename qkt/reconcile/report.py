@@ -22,7 +22,7 @@ from qkt.reconcile.snapshot import Completeness, MalformedRow, Read
 
 @attrs.frozen(kw_only=True)
 class Discrepancy(PlainValue):
-    """One thing that was believed wrongly. ``wrong_for_ms`` is None where nobody can tell."""
+    """One thing that was believed wrongly. ``wrong_for_ms`` is None where it is not known."""
 
     kind: str
     client_order_id: str = ""

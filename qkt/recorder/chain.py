@@ -1,6 +1,6 @@
 """Lines that are chained by hashes: each ends with the hash of itself and of the line before it.
 
-A line is one JSON object; its last field is ``"hash"``. Whoever changes, removes, adds or reorders a line breaks every
+A line is one JSON object; its last field is ``"hash"``. Changing, removing, adding or reordering a line breaks every
 hash after it. The end of a file can be cut off without a trace in the chain, so a recording ends with a line that says
 so, and the last hash can be kept elsewhere. Pure.
 """

@@ -140,7 +140,7 @@ class FlightRecorder:
                 self._subscriptions.append(source.subscribe(BrokerEvent, self._event_came))
             else:
                 transport = as_transport(source)
-                self._adapters.append(transport)  # an adapter lives as long as somebody holds it
+                self._adapters.append(transport)  # an adapter lives as long as a reference to it
                 transport.observe(_ClientTap(self, next(self._clients)))
         return self
 

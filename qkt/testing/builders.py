@@ -179,7 +179,7 @@ def envelope(rows: Iterable[Mapping[str, Any]] = (), *, cursor: str = "", time_m
 
 
 def refusal(ret_code: int, ret_msg: str = "") -> dict[str, Any]:
-    """A reply that says no."""
+    """A refusing reply with a return code."""
     return {"retCode": ret_code, "retMsg": ret_msg, "result": {}, "retExtInfo": {}, "time": 0}
 
 

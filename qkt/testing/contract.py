@@ -233,8 +233,6 @@ def broker_checks(make_broker: Callable[[EventBus], BasicBroker], **bench: Any) 
     ]
 
 
-# -- the promises ----------------------------------------------------------------------------------------------------
-
 _CHECKS: dict[str, Callable[[Session], None]] = {}
 _NEED_TRADE: set[Callable[[Session], None]] = set()
 _NEED_UNSERVED: set[Callable[[Session], None]] = set()

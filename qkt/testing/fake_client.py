@@ -179,7 +179,7 @@ class FakeBybitClient(BaseBybitTransport):
 
     @property
     def is_connected(self) -> bool:
-        """True until `emit_disconnect` or `close`; a fake is born connected."""
+        """True until `emit_disconnect` or `close`; it is connected at first."""
         return self._is_connected
 
     @property

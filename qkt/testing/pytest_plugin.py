@@ -1,4 +1,4 @@
-"""Fixtures for anybody's tests: `bybit_venue`, `fake_bybit_client`, `tick_scheduler`. Installed with qkt."""
+"""Pytest fixtures for users: `bybit_venue`, `fake_bybit_client`, `tick_scheduler`. Installed with qkt."""
 
 from __future__ import annotations
 

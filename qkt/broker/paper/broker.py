@@ -3,8 +3,8 @@
 Feed it from anywhere, e.g. a public stream or a file; ``on_price(symbol, price)`` matches and, on your thread, delivers
 the events before it returns. There is no thread and no chance in it: the same calls give the same events.
 
-What it is not: a book. One price stands for the market, a limit order fills as soon as that price reaches it, nobody
-is ahead of you in the queue, and your own order moves nothing. Results are therefore an upper bound on a real venue's.
+What it is not: a book. One price stands for the market, a limit order fills as soon as that price reaches it, there is
+no queue, and an order does not move the price. Results are therefore an upper bound on a real venue's.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ _PRICE_WITHIN_MS = 1_000
 
 @attrs.frozen(kw_only=True)
 class _CategoryRules:
-    """The rules of one category: what is known, when it was read, and when somebody last tried."""
+    """The rules of one category, when they were read, and when a read was last attempted."""
 
     rules: Mapping[str, InstrumentRules] = MappingProxyType({})
     read_ms: int | None = None
@@ -52,7 +52,7 @@ class _CategoryRules:
 
 
 class InstrumentCache:
-    """Keeps the rules per category. Safe from any thread: whoever asks for rules never waits for a read of them."""
+    """Keeps the rules per category. Safe from any thread: a caller never waits for a read of the rules."""
 
     def __init__(self, client: CompleteTransport) -> None:
         self._client = weakref.proxy(client)
@@ -83,7 +83,7 @@ class InstrumentCache:
         return None if read_ms is None else monotonic_ms - read_ms
 
     def is_due(self, category: str, monotonic_ms: int) -> bool:
-        """True when the rules are old, or missing, and nobody has tried to read them lately."""
+        """True when the rules are old or missing and no read was attempted recently."""
         known = self._category(category)
         if known.tried_ms is not None and monotonic_ms - known.tried_ms < _AGAIN_AFTER_MS:
             return False

@@ -126,7 +126,7 @@ def _refusal_of(status: VenueStatus, reject_reason: str) -> str:
     return reject_reason if is_about_request and reject_reason not in _NO_REASON else ""
 
 
-# what `stopOrderType` says about the drawer an order lies in (docs v5/enum, v5/order/cancel-order)
+# `stopOrderType` -> the `orderFilter` under which the order is listed (docs v5/enum, v5/order/cancel-order)
 _FILTERS = {
     "Stop": CONDITIONAL,
     "tpslOrder": "tpslOrder",

@@ -1,7 +1,7 @@
-"""What the venue's numbers mean for an order: the difference between "no", "not yet" and "nobody knows".
+"""Return codes of the venue, classified by what they prove about a request: refused, throttled, or ambiguous.
 
 Numbers only: the texts drift and differ from the documentation (docs v5/error). The table is a whitelist. On a write,
-only a code listed here as a refusal is a refusal; a code nobody listed is AMBIGUOUS, because taking an unknown answer
+only a code listed here as a refusal is a refusal; an unlisted code is AMBIGUOUS, because taking an unknown answer
 for a no would let an order live that its owner believes dead.
 """
 

@@ -10,7 +10,7 @@ class PermittedRequest:
     """One request that a journal permitted (rule P1): it is signed and sent exactly so, once, or not at all.
 
     ``body`` is the JSON text. ``signed_at_ms`` is venue time and stands in the signature, so the venue refuses the
-    request once ``recv_window_ms`` have passed since then, whoever sends it and however late. ``category`` and
+    request once ``recv_window_ms`` have passed since then, by any sender and however late. ``category`` and
     ``units`` (orders in a batch) say which rate budget it spends.
     """
 

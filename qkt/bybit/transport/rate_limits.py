@@ -104,7 +104,7 @@ class _BudgetWaiter:
         stopping: Stopping,
         refuse: Callable[[int], Exception],
     ) -> int:
-        """Call ``try_take(now)`` until it returns 0, or somebody stops us; returns the milliseconds waited."""
+        """Call ``try_take(now)`` until it returns 0 or the wait is stopped; returns the milliseconds waited."""
         began_ms = self.clock.monotonic_ms()
         while True:
             now_ms = self.clock.monotonic_ms()

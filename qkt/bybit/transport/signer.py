@@ -17,7 +17,7 @@ from importlib import import_module
 from qkt.errors import InvalidRequestError
 from qkt.secret import Secret
 
-_LEAST_REDACTED = 6  # the venue's keys have 18 and 36 characters; taking "k" out of a message would only garble it
+_LEAST_REDACTED = 6  # the venue's keys have 18 and 36 characters; redacting a shorter text would remove ordinary words
 
 
 class BybitSigner:

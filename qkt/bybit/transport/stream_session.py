@@ -3,9 +3,9 @@
     login -> subscribe, topic by topic answered -> ready; meanwhile pings, each owed a pong in time
 
 One refused topic leaves the others alive and is asked for again after a while; a refused login ends the session; a
-login, a subscription or a ping that nobody answers means the connection is dead, whatever the socket says. Times are
-milliseconds on a monotonic clock and come in from outside. The login's signature is made by the shell: no secret ever
-enters this room.
+login, a subscription or a ping without an answer means that the connection is dead, even if the socket is open. Times
+are milliseconds on a monotonic clock and come in from outside. The login's signature is made by the shell: no secret
+ever enters this room.
 
 Source: docs v5/ws/connect. The reply shapes of private, public and trade streams differ; all are understood.
 """
@@ -38,7 +38,7 @@ class Send:
 
 @attrs.frozen
 class Deliver:
-    """Hand this data frame to whoever subscribed to it."""
+    """Deliver this data frame to its subscribers."""
 
     frame: Envelope
 
@@ -300,7 +300,7 @@ _MOST_REASON = 1_000
 
 
 def _says_yes(frame: Envelope) -> bool:
-    """Private and public streams say ``success``, the trade stream ``retCode``."""
+    """True for a positive answer: ``success`` on private and public streams, ``retCode`` 0 on the trade stream."""
     if "success" in frame:
         return frame["success"] is True
     return frame.get("retCode") == 0
@@ -357,7 +357,7 @@ def share_of(topic: str, frame: Envelope) -> Envelope | None:
     """What a subscription to ``topic`` hears of a frame: the frame, its rows of that category, or None.
 
     Rows are told apart by their own ``category``, whatever the frame's topic says; a row without one has the
-    category of the frame's topic, or belongs to everybody.
+    category of the frame's topic, or belongs to every category.
     """
     family, category = _split(topic)
     frame_family, frame_category = _split(str(frame.get("topic", "")))

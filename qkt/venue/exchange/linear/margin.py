@@ -175,7 +175,7 @@ class Margin:
     def bankruptcy_price(self, account: Account, position: Position) -> Decimal:
         """The price at which closing the position, fee included, uses up the margin that stands behind it.
 
-        After a gap it lies beyond the mark price, and whoever takes the position over makes a loss.
+        After a gap it lies beyond the mark price, and the taker of the position makes a loss.
         """
         mark = self.mark(position.contract)
         if account.margin_mode == ISOLATED:
