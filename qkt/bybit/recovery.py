@@ -254,14 +254,15 @@ class BybitStateRecovery:
             key=lambda execution: (execution.broker_order_id, execution.exec_id),
             fuller=lambda first, _second: first,
         )
-        self._absorb_executions(read, watermark_ms)
+        self._absorb_executions(read, start_ms)
         self._watermark_ms = watermark_ms
         return read
 
-    def _absorb_executions(self, read: Read[Execution], watermark_ms: int | None) -> None:
+    def _absorb_executions(self, read: Read[Execution], start_ms: int) -> None:
+        """Absorb a window that began at ``start_ms``: what it shows from before our own time is not published."""
         self.lookups.note_malformed(read)
         publish_from_ms = self.lookups.publish_from_ms
-        overlaps_the_past = self._overlap_start_ms(watermark_ms) < publish_from_ms
+        overlaps_the_past = start_ms < publish_from_ms
         facts = execution_facts(
             read, published_from_ms=publish_from_ms if overlaps_the_past else 0, at_ms=self._clock.now_ms()
         )
@@ -269,12 +270,9 @@ class BybitStateRecovery:
         self._state.absorb(fact for fact in facts if not fact.is_historic or self.lookups.knows(fact))
 
     def _window_start_ms(self) -> int:
-        return self._overlap_start_ms(self._watermark_ms)
-
-    def _overlap_start_ms(self, watermark_ms: int | None) -> int:
-        if watermark_ms is None:
+        if self._watermark_ms is None:
             return 0
-        return max(0, watermark_ms - max(self._recovery_window_ms, _LEAST_OVERLAP_MS))
+        return max(0, self._watermark_ms - max(self._recovery_window_ms, _LEAST_OVERLAP_MS))
 
     def _make_lookups(self, current: _Round) -> LookupsMade:
         """Look up what does not add up. Without a read of the open list nothing is looked up for its absence."""

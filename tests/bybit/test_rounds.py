@@ -366,3 +366,14 @@ def test_a_read_of_the_users_own_that_raises_is_a_failed_read(stage: Stage) -> N
     stage.client.responses[EXECUTIONS] = VenueUnavailableError("502")
 
     assert not stage.round().ok
+
+
+def test_no_fill_from_before_a_short_window_is_published_in_any_later_round(stage: Stage) -> None:
+    stage.venue.rests("b1", "by-hand")
+    stage.venue.trades("e1", "1", execTime=str(stage.clock.now_ms() - 1))
+    stage.open(recovery_window_ms=0)
+
+    for _ in range(6):
+        stage.round(after_ms=31_000)
+
+    assert stage.story() == []

@@ -56,11 +56,6 @@ OPEN_FAILURES: dict[str, OpenFailure] = {
         laws=frozenset({"accepted_and_never_arrived"}),
         families=("days_dark", "submit_unanswered"),
     ),
-    "N1": OpenFailure(
-        what="a recovery window below a minute: fills from before it are published a minute after the start",
-        laws=frozenset({"old_fill"}),
-        families=("restarts", "submit_late", "short_windows"),
-    ),
     "N2": OpenFailure(
         what="a request by broker_order_id goes to our own refused order of the same link id, and is not sent",
         laws=frozenset({"two_orders_of_one_id"}),
