@@ -21,7 +21,11 @@ from qkt.errors import (
     BybitApiError,
     BybitConnectError,
     BybitRateLimitError,
+    IntentConflictError,
     InvalidRequestError,
+    JournalError,
+    JournalUnavailableError,
+    NotOwnerError,
     OutcomeUnknownError,
     QktError,
     ReconcileError,
@@ -46,6 +50,7 @@ from qkt.events import (
     OrderPartiallyFilled,
     OrderRejected,
     OrderStatusUnknown,
+    OwnershipChanged,
     PositionReconciled,
     PositionUpdated,
     ProtectionLost,
@@ -53,6 +58,8 @@ from qkt.events import (
 )
 from qkt.health import Alarm, Health
 from qkt.ids import new_client_order_id
+from qkt.journal.postgres import PostgresJournal
+from qkt.journal.sqlite import SqliteJournal
 from qkt.model.balances import AccountSummary, CoinBalance, Wallet
 from qkt.model.costs import CostStatement, FundingPayment
 from qkt.model.executions import Execution
@@ -74,6 +81,7 @@ from qkt.model.orders import (
     TimeInForce,
     TriggerBy,
 )
+from qkt.model.ownership import Ownership
 from qkt.model.positions import MarginMode, Position, PositionMode, PositionStatus
 from qkt.model.protection import Protection, ProtectionKind, ProtectionState
 from qkt.net.backoff import ExponentialBackoff, FixedDelayBackoff
@@ -116,11 +124,15 @@ __all__ = [
     "HealthRestored",
     "IfTouchedOrder",
     "InstrumentRules",
+    "IntentConflictError",
     "InvalidRequestError",
+    "JournalError",
+    "JournalUnavailableError",
     "LimitOrder",
     "LogBroker",
     "MarginMode",
     "MarketOrder",
+    "NotOwnerError",
     "OrderAccepted",
     "OrderCancelFailed",
     "OrderCancelled",
@@ -136,6 +148,8 @@ __all__ = [
     "OrderTypeCapability",
     "OrderView",
     "OutcomeUnknownError",
+    "Ownership",
+    "OwnershipChanged",
     "PaperBroker",
     "PeriodicReconciler",
     "Position",
@@ -145,6 +159,7 @@ __all__ = [
     "PositionStatus",
     "PositionTracker",
     "PositionUpdated",
+    "PostgresJournal",
     "Protection",
     "ProtectionKind",
     "ProtectionLost",
@@ -157,6 +172,7 @@ __all__ = [
     "RiskLimits",
     "SelfMatch",
     "Side",
+    "SqliteJournal",
     "StopKind",
     "StopLimitOrder",
     "StopOrder",

@@ -8,7 +8,8 @@
                  │                            └─ OrderFilled
                  ├─ BalancesUpdated, PositionReconciled, PositionUpdated, FundingPaid
                  ├─ ProtectionUpdated ─── ProtectionLost
-                 └─ HealthDegraded, HealthRestored
+                 ├─ HealthDegraded, HealthRestored
+                 └─ OwnershipChanged
 
 Per order: accepted first, each execution once, one terminal last. `timestamp` (ms, the broker's clock) and
 `sequence_id` (one total order per bus) are stamped when the event enters the bus.
@@ -24,6 +25,7 @@ import attrs
 
 from qkt.model.balances import Wallet
 from qkt.model.orders import Side
+from qkt.model.ownership import Ownership
 from qkt.model.protection import Protection
 from qkt.money import ZERO
 from qkt.plain import PlainValue
@@ -245,3 +247,14 @@ class HealthRestored(BrokerEvent):
     domain: str
     reason: str = ""
     since_ms: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class OwnershipChanged(BrokerEvent):
+    """A broker with a journal stands to its account in another way: ``ownership`` now, ``before`` until now."""
+
+    source: str
+    account: str
+    ownership: Ownership
+    before: Ownership
+    reason: str = ""

@@ -14,11 +14,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from qkt.broker import order_log
 from qkt.broker.state_observer import ObservedOperation, StateObserver
-from qkt.bus import EventBus
 from qkt.clock import Clock
 from qkt.errors import InvalidRequestError, QktError, WaitTimeoutError
 from qkt.events import BrokerEvent, HealthDegraded, HealthRestored, set_timestamp
@@ -54,6 +53,21 @@ _REASON_LENGTH = 500
 _FACTS_PER_LOCK = 100
 
 
+class StateBus(Protocol):
+    """What a `BrokerState` needs of a bus: an `EventBus`, or one that does something with events before it has them."""
+
+    @property
+    def queue_depth(self) -> int: ...
+
+    def attach(self, source: object) -> None: ...
+
+    def detach(self, source: object, *, drain_ms: int = 1_000) -> int: ...
+
+    def enqueue(self, events: Sequence[BrokerEvent], *, source: object = None) -> None: ...
+
+    def deliver(self) -> None: ...
+
+
 class _Transaction:
     """Everything one step changes, decided; written by `BrokerState._finish`, as often as it takes."""
 
@@ -83,13 +97,21 @@ class BrokerState:
     completes what an interrupt (Ctrl-C on the main thread) broke off.
     """
 
-    def __init__(self, *, source: str, bus: EventBus, clock: Clock, owner: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        source: str,
+        bus: StateBus,
+        clock: Clock,
+        owner: str | None = None,
+        is_ours: Callable[[str], bool] | None = None,
+    ) -> None:
         self.source = source
         self.bus = bus
         self._clock = clock
         # Reentrant, since a signal handler or a finalizer may ask the broker while its thread is inside.
         self._lock = threading.RLock()
-        self._ledger = Ledger(owner)
+        self._ledger = Ledger(owner, is_ours)
         self._episodes = HealthEpisodes(source)
         self._pending: _Transaction | None = None
         self._journal: dict[int, Change] = {}  # notable changes since the last round, by revision
@@ -238,6 +260,28 @@ class BrokerState:
             return not order.is_known_to_venue and order.unanswered_submit is None
         intent = order.cancel if fact.request == "cancel" else order.modify
         return intent is not None and not intent.unanswered and not getattr(intent, "is_remembered", False)
+
+    def recall(self, facts: Iterable[AnyFact]) -> None:
+        """Learn facts of earlier runs, whose events were told then: nothing is published and no alarm is raised.
+
+        A fact that does not fit what is known already is left out, with a line in the log.
+        """
+        with self._lock:
+            self._finish()
+            taken = []
+            for fact in facts:
+                try:
+                    self._recall_one(fact)
+                    taken.append(fact)
+                except InvalidRequestError as error:
+                    log.warning("fact not recalled source=%s fact=%s error=%s", self.source, type(fact).__name__, error)
+            if self._observed is not None:
+                self._observed.end("recall", taken)
+
+    def _recall_one(self, fact: AnyFact) -> None:
+        self._write(_Transaction((self._ledger.prepare(fact),)))
+        while (commit := self._ledger.prepare_released()) is not None:
+            self._write(_Transaction((commit,)))
 
     def publish(self, events: list[BrokerEvent]) -> None:
         """Queue new events that are not about one order, which are stamped in place; deliver afterwards."""

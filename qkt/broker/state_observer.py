@@ -14,14 +14,15 @@ import attrs
 from qkt.events import BrokerEvent
 from qkt.orders.ledger import Change
 
-StateOperation = Literal["absorb", "submit", "publish", "degrade", "restore", "started", "forget", "close"]
+StateOperation = Literal["absorb", "recall", "submit", "publish", "degrade", "restore", "started", "forget", "close"]
 
 
 @attrs.frozen(kw_only=True)
 class Observation:
     """One call of a `BrokerState`.
 
-    ``inputs`` are its arguments: facts for ``absorb`` and ``submit``, events for ``publish``, values for the others.
+    ``inputs`` are its arguments: facts for ``absorb``, ``recall`` and ``submit``, events for
+    ``publish``, values for the others.
     ``readings`` are the answers from outside that it used, in order: times of the clock in ms, depths of the event
     queue, and whether an id with this run's nonce was issued here (1) or not (0). ``changes`` and ``events`` are what
     it caused; the events are stamped.

@@ -22,7 +22,15 @@ from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.codec.orders import BybitOrderTranslator
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.bybit.order_entry import OrderEntry, ids_of, order_filter_of
-from qkt.errors import BybitApiError, InvalidRequestError, OutcomeUnknownError, QktError, VenueUnavailableError
+from qkt.errors import (
+    BybitApiError,
+    InvalidRequestError,
+    JournalError,
+    NotOwnerError,
+    OutcomeUnknownError,
+    QktError,
+    VenueUnavailableError,
+)
 from qkt.model.orders import OrderRequest
 from qkt.orders.facts import (
     AnyFact,
@@ -47,7 +55,7 @@ _Key = tuple[str, str]
 
 
 @attrs.frozen(kw_only=True)
-class _Item:
+class BatchItem:
     """An order that is about to leave."""
 
     client_order_id: str
@@ -85,7 +93,7 @@ class BatchEntry:
             )
             raise
 
-    def _submit_items(self, items: Sequence[_Item], sent_ms: int, may_go_on: Callable[[], None]) -> list[SubmitAck]:
+    def _submit_items(self, items: Sequence[BatchItem], sent_ms: int, may_go_on: Callable[[], None]) -> list[SubmitAck]:
         self._state.begin_submits(
             [self._entry.intend_submit(item.client_order_id, item.request, sent_ms) for item in items]
         )
@@ -97,7 +105,7 @@ class BatchEntry:
                 if number:
                     may_go_on()
                 facts |= self._create(chunk)
-            except (VenueUnavailableError, InvalidRequestError) as error:
+            except (VenueUnavailableError, InvalidRequestError, NotOwnerError, JournalError) as error:
                 if not number:
                     self._withdraw(unsent)
                     raise
@@ -108,7 +116,7 @@ class BatchEntry:
                 raise
         return [self._entry.settle_submit(item.client_order_id, facts[item.client_order_id]) for item in items]
 
-    def _create(self, chunk: Sequence[_Item]) -> dict[str, AnyFact]:
+    def _create(self, chunk: Sequence[BatchItem]) -> dict[str, AnyFact]:
         """One request; what it proves of each item is learnt before this returns. Raises when nothing left."""
         sent_ms = self._entry.venue_ms()
         try:
@@ -118,6 +126,10 @@ class BatchEntry:
         except BaseException as error:
             self._state.absorb([self._entry.unanswered_submit(item.client_order_id, error, sent_ms) for item in chunk])
             raise  # Ctrl-C in the middle: no order is forgotten
+        return self._learnt(chunk, answers, sent_ms)
+
+    def _learnt(self, chunk: Sequence[BatchItem], answers: Sequence[_Answer], sent_ms: int) -> dict[str, AnyFact]:
+        """What the answers prove of each item, absorbed."""
         facts = {
             item.client_order_id: self._created(item.client_order_id, answer, sent_ms)
             for item, answer in zip(chunk, answers, strict=True)
@@ -137,12 +149,12 @@ class BatchEntry:
             client_order_id=client_order_id, broker_order_id=answer.broker_order_id, **self._entry.now()
         )
 
-    def _withdraw(self, items: Sequence[_Item]) -> None:
+    def _withdraw(self, items: Sequence[BatchItem]) -> None:
         self._state.absorb(
             [SubmitWithdrawn(client_order_id=item.client_order_id, **self._entry.now()) for item in items]
         )
 
-    def _refuse_unsent(self, items: Sequence[_Item], error: QktError) -> dict[str, AnyFact]:
+    def _refuse_unsent(self, items: Sequence[BatchItem], error: QktError) -> dict[str, AnyFact]:
         """Part of the call is at the venue already, so the rest is told of, not raised."""
         facts: dict[str, AnyFact] = {
             item.client_order_id: SubmitRefused(
@@ -228,23 +240,28 @@ class BatchEntry:
 
     # one request
 
-    def _item(self, request: OrderRequest) -> _Item:
+    def _item(self, request: OrderRequest) -> BatchItem:
         client_order_id = request.client_order_id or self._entry.new_id()
         body = BybitOrderTranslator.to_create_body(request, client_order_id)
         del body["category"]  # said once for all
-        return _Item(client_order_id=client_order_id, request=request, body=body)
+        return BatchItem(client_order_id=client_order_id, request=request, body=body)
 
     def _post_batch(self, path: str, symbol: str, items: list[dict[str, Any]]) -> list[_Answer]:
         """Send once. Raises only when provably nothing left; any other failure is an answer about every item."""
         body = {"category": BybitSymbol.parse(symbol).category, "request": items}
+        return self._answers(path, lambda: self._entry.post(path, body), len(items))
+
+    @staticmethod
+    def _answers(path: str, post: Callable[[], Envelope], expected: int) -> list[_Answer]:
+        """The answers to one batch, as `_post_batch` gives them."""
         try:
-            return _paired(path, self._entry.post(path, body), len(items))
+            return _paired(path, post(), expected)
         except (VenueUnavailableError, InvalidRequestError):
             raise
         except Exception as error:  # noqa: BLE001 - a transport of the user's own: the request may have left
             if not isinstance(error, QktError):
                 log.warning("batch failed in the transport path=%s error=%r", path, error)
-            return [_Answer(error=error)] * len(items)
+            return [_Answer(error=error)] * expected
 
 
 def _paired(path: str, envelope: Envelope, expected: int) -> list[_Answer]:

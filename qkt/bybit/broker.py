@@ -27,7 +27,10 @@ from qkt.bybit.broker_options import check_client_and_bus, check_clock, interval
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.bybit.cost_keeper import CostKeeper
+from qkt.bybit.journal_member import is_journal_link
+from qkt.bybit.journaled import BrokerJournal, JournaledBroker
 from qkt.bybit.order_entry import OrderEntry
+from qkt.bybit.permitted_entry import PermittedBatchEntry, PermittedEntry
 from qkt.bybit.position_entry import PositionEntry
 from qkt.bybit.position_keeper import PositionKeeper
 from qkt.bybit.pre_trade import PreTradeChecks
@@ -41,6 +44,7 @@ from qkt.clock import Clock, SystemClock
 from qkt.errors import InvalidRequestError, ReconcileError, VenueUnavailableError
 from qkt.health import Alarm, Health
 from qkt.ids import validate_owner
+from qkt.journal.protocol import Journal
 from qkt.model.costs import CostStatement
 from qkt.model.instruments import InstrumentRules
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
@@ -71,7 +75,7 @@ COMMON_CAPABILITIES = frozenset(
 )
 
 
-class BybitBroker(OrderQueries):
+class BybitBroker(JournaledBroker, OrderQueries):
     """What the brokers for Bybit's categories share.
 
     Args:
@@ -92,6 +96,8 @@ class BybitBroker(OrderQueries):
         retain_closed_ms: how long `order`, `fills` and `explain` know an order after it closed.
         risk_limits: limits no order of this broker may exceed; none by default.
         limits: how long silence must last before it proves something.
+        journal: a `SqliteJournal` or `PostgresJournal`: orders survive a restart and a hand-over, and only the process
+            that owns the account sends (see `ownership`). Brokers of one client share it. None by default.
 
     Raises:
         InvalidRequestError: an argument cannot be right.
@@ -120,6 +126,7 @@ class BybitBroker(OrderQueries):
         retain_closed_ms: int = 24 * 3_600_000,
         risk_limits: RiskLimits | None = None,
         limits: ReconcileLimits | None = None,
+        journal: Journal | None = None,
     ) -> None:
         check_client_and_bus(client, bus)
         check_clock(clock)
@@ -154,7 +161,24 @@ class BybitBroker(OrderQueries):
             capabilities=self.capabilities,
         )
         owner = None if owner is None else validate_owner(owner)
-        self._state = BrokerState(source=self.source, bus=bus, clock=self._clock, owner=owner)
+        self._journal = None
+        if journal is not None:
+            self._journal = BrokerJournal(
+                journal,
+                self._client,
+                bus,
+                self._clock,
+                self._background,
+                category=self.category,
+                scheduler=None if poll_scheduler is None else self._scheduler,
+            )
+        self._state = BrokerState(
+            source=self.source,
+            bus=bus if self._journal is None else self._journal.bus,
+            clock=self._clock,
+            owner=owner,
+            is_ours=None if self._journal is None else is_journal_link,
+        )
         if self._client.observer is not None:
             settings: dict[str, object] = {
                 "broker": type(self).__name__,
@@ -181,7 +205,8 @@ class BybitBroker(OrderQueries):
         )
         self._recovery.queries.on_funding = lambda payment: self._costs.note_funding([payment], "reconcile")
         self._recovery.after_reads = self._after_reads
-        self._order_entry = OrderEntry(
+        entry = OrderEntry if self._journal is None else PermittedEntry
+        self._order_entry = entry(
             self._client,
             self._state,
             self._recovery.queries,
@@ -192,6 +217,9 @@ class BybitBroker(OrderQueries):
             owner=owner,
         )
         self._batch_entry = BatchEntry(self._order_entry, self._state)
+        if self._journal is not None and isinstance(self._order_entry, PermittedEntry):
+            self._order_entry.member = self._journal.member
+            self._batch_entry = PermittedBatchEntry(self._order_entry, self._state)
         self._loop = ReconcileLoop(
             self._recovery,
             self._state,
@@ -228,18 +256,22 @@ class BybitBroker(OrderQueries):
             category=self.category,
             positions=lambda: self._position_keeper.held,
         )
+        if isinstance(self._order_entry, PermittedEntry):
+            self._position_entry.post_permitted = self._order_entry.post_position
         if self.has_positions:
             self._recovery.add_path(POSITIONS, self._position_keeper.reconcile)
             self._stream.add_topic(f"position.{self.category}", self._on_position_frame)
         try:
             self._start()
-            self._bus.deliver()
+            self._state.bus.deliver()
         except BaseException:
             self.close()
             raise
 
     def _start(self) -> None:
         """Subscribe, read everything, open the session if it never was, and only then start the timers."""
+        if self._journal is not None:
+            self._journal.start(self._state, self._recovery, self._order_entry.send_due_cancels)
         self._stream.attach()
         report = self._recovery.reconcile("construction")
         if not report.ok:
@@ -260,6 +292,8 @@ class BybitBroker(OrderQueries):
         return own
 
     def _after_round(self) -> None:
+        if self._journal is not None:
+            self._journal.after_round(self._recovery)
         self._order_entry.send_due_cancels()
         if self._checks.instruments.is_due(self.category, self._clock.monotonic_ms()):
             self._run_in_background(lambda: self._checks.instruments.refresh(self.category, self._clock))
@@ -299,7 +333,7 @@ class BybitBroker(OrderQueries):
         def run() -> None:
             if not self._state.is_closed:
                 action()
-                self._bus.deliver()
+                self._state.bus.deliver()
 
         try:
             self._background.schedule_once(run, 0)
@@ -308,7 +342,7 @@ class BybitBroker(OrderQueries):
 
     # orders
 
-    def submit(self, request: OrderRequest) -> SubmitAck:
+    def submit(self, request: OrderRequest, *, intent: str | None = None) -> SubmitAck:
         """Send an order.
 
         Returns an ack whose ``outcome`` is ACCEPTED (the venue has the request), REJECTED (proved) or UNKNOWN (qkt is
@@ -316,29 +350,61 @@ class BybitBroker(OrderQueries):
         guard forbid, and VenueUnavailableError when nothing was sent; the id is free again in both cases.
         A spot stop or if-touched order reads the last price first: spot has no direction field, so the venue would
         take a trigger that is already crossed for the opposite order. If it cannot be read the order goes out.
+
+        With a journal an ``intent`` names what the order is for: the same intent gives the same order back, in this
+        run, after a restart and on another machine. What did nothing at the venue (never sent, proved never to have
+        arrived) is entered anew by the next call. Raises IntentConflictError for another order under a used intent,
+        NotOwnerError when another process owns the account, and JournalUnavailableError; nothing was sent then.
         Source: POST /v5/order/create (docs v5/order/create-order).
         """
         self._state.check_open()
-        self._check_staleness()
-        self._checks.admit([request])
+        if self._journal is not None and isinstance(self._order_entry, PermittedEntry):
+            self._journal.keeper.check_may_write()
+            return self._order_entry.submit_intent(request, intent, lambda: self._admit([request]))
+        if intent is not None:
+            self._with_journal("intent=")
+        self._admit([request])
         return self._order_entry.submit(request)
 
-    def submit_many(self, requests: Iterable[OrderRequest]) -> list[SubmitAck]:
+    def _admit(self, requests: Sequence[OrderRequest]) -> None:
+        self._check_staleness()
+        self._checks.admit(requests)
+
+    def submit_many(
+        self, requests: Iterable[OrderRequest], *, intents: Iterable[str | None] | None = None
+    ) -> list[SubmitAck]:
         """Send orders in as few requests as the venue allows; one ack per order, in the order given.
 
         All or none pass the checks: one that cannot be right raises as in `submit`, and nothing is sent. From then on
         each order has its own outcome: one may be REJECTED beside others that stand. When a request of the batch gets
         no answer, each of its orders is UNKNOWN and looked up. If the budget runs out, or the broker is frozen, after
-        part of the orders left, the rest are REJECTED as "never sent".
+        part of the orders left, the rest are REJECTED as "never sent". ``intents`` names an intent for each order, as
+        in `submit`; orders of used intents are answered from what they became.
         Source: POST /v5/order/create-batch (docs v5/order/batch-place).
         """
         self._state.check_open()
         orders = list_argument(requests, "submit_many", "orders")
         if not orders:
             return []
-        self._check_staleness()
-        self._checks.admit(orders)
+        named = self._intents_for(orders, intents)
+        if isinstance(self._batch_entry, PermittedBatchEntry):
+            return self._batch_entry.submit_intents(orders, named, self._admit, self._check_may_go_on)
+        self._admit(orders)
         return self._batch_entry.submit_many(orders, self._check_may_go_on)
+
+    def _intents_for(
+        self, orders: Sequence[OrderRequest], intents: Iterable[str | None] | None
+    ) -> Sequence[str | None]:
+        if intents is None:
+            return [None] * len(orders)
+        self._with_journal("intents=")
+        named = list(intents)
+        given = [intent for intent in named if intent is not None]
+        if len(named) != len(orders) or len(set(given)) < len(given):
+            raise InvalidRequestError(
+                f"submit_many got {len(orders)} orders and {len(named)} intents: one each or None, none twice"
+            )
+        return named
 
     def check(self, request: OrderRequest) -> None:
         """Raise what `submit` would raise for this order, guards left out, and send nothing."""
@@ -467,7 +533,7 @@ class BybitBroker(OrderQueries):
         self._state.check_open()
         check_one_id(client_order_id, broker_order_id)
         view = self._recovery.lookups.find(client_order_id, broker_order_id)
-        self._bus.deliver()
+        self._state.bus.deliver()
         return view
 
     # rounds and health
@@ -555,6 +621,9 @@ class BybitBroker(OrderQueries):
         deadline = time.monotonic() + _CLOSE_MS / 1000
         self._loop.stop()
         self._recovery.close()
+        if self._journal is not None:
+            self._journal.bus.flush()
+            self._journal.close()
         undelivered = self._state.close(drain_ms=_CLOSE_MS)
         self._position_keeper.close()
         for scheduler in self._own_schedulers:

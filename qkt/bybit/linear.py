@@ -73,21 +73,23 @@ class BybitLinearBroker(BybitBroker):
 
     # orders
 
-    def submit(self, request: OrderRequest) -> SubmitAck:
+    def submit(self, request: OrderRequest, *, intent: str | None = None) -> SubmitAck:
         """See `BybitBroker.submit`; an order whose ``position_side`` its symbol's mode does not have raises."""
         self._state.check_open()
         self._check_sides([request])
-        ack = super().submit(request)
+        ack = super().submit(request, intent=intent)
         if ack.outcome is SubmitOutcome.REJECTED:
             self._position_entry.forget_mode(request.symbol)
         return ack
 
-    def submit_many(self, requests: Iterable[OrderRequest]) -> list[SubmitAck]:
+    def submit_many(
+        self, requests: Iterable[OrderRequest], *, intents: Iterable[str | None] | None = None
+    ) -> list[SubmitAck]:
         """See `BybitBroker.submit_many` and `submit`."""
         self._state.check_open()
         orders = list_argument(requests, "submit_many", "orders")
         self._check_sides(orders)
-        return super().submit_many(orders)
+        return super().submit_many(orders, intents=intents)
 
     def check(self, request: OrderRequest) -> None:
         """Raise what `submit` would raise for this order, guards left out, and send nothing."""
@@ -168,7 +170,7 @@ class BybitLinearBroker(BybitBroker):
             trigger_by={kind: by for kind, by in triggers.items() if by is not None and kind in wanted},
             active_price=None if active_price is None else require_positive(active_price, "active_price"),
         )
-        self._bus.deliver()
+        self._state.bus.deliver()
         return found
 
     def protections(self, symbol: str | None = None) -> tuple[Protection, ...]:

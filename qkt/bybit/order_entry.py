@@ -24,7 +24,14 @@ from qkt.bybit.lookup import OrderLookup
 from qkt.bybit.queries import BybitQueries
 from qkt.bybit.transport.protocol import CompleteTransport
 from qkt.clock import Clock
-from qkt.errors import BybitApiError, InvalidRequestError, OutcomeUnknownError, VenueUnavailableError
+from qkt.errors import (
+    BybitApiError,
+    InvalidRequestError,
+    JournalError,
+    NotOwnerError,
+    OutcomeUnknownError,
+    VenueUnavailableError,
+)
 from qkt.ids import new_client_order_id
 from qkt.model.orders import OrderModification, OrderRequest
 from qkt.model.reports import VenueStatus
@@ -138,7 +145,7 @@ class OrderEntry:
             if not self._state.is_closed and self._state.order(client_order_id).is_unresolved:
                 self._lookups.look_up_soon(client_order_id, self._background, then=self.send_due_cancels)
         order = self._state.order(client_order_id)
-        ack = _ack_by(order, fact) if self._state.is_closed else _ack_for(order)
+        ack = _ack_by(order, fact) if self._state.is_closed else ack_for(order)
         self._state.bus.deliver()
         return ack
 
@@ -297,7 +304,7 @@ class OrderEntry:
             if (too_late := self.intend(order, intent)) is not None:
                 return too_late
             fact = self._send(
-                lambda: self.post(AMEND, body),
+                lambda: self.post_amend(order, body, sent_ms),
                 accepted=lambda reply: self._confirmed(
                     AMEND, order, reply, lambda error: self._unanswered_modify(order, error, sent_ms)
                 ),
@@ -338,6 +345,10 @@ class OrderEntry:
 
     # sending
 
+    def post_amend(self, order: Order, body: Mapping[str, Any], sent_ms: int) -> Envelope:  # noqa: ARG002
+        """The amend of an order; ``sent_ms`` is the venue time taken before."""
+        return self.post(AMEND, body)
+
     def post(self, path: str, body: Mapping[str, Any]) -> Envelope:
         """One write. An error envelope that a transport of the user's own returned is a refusal all the same."""
         return vetted(path, self._client.post_signed(path, body), is_write=True)
@@ -355,7 +366,7 @@ class OrderEntry:
         fact: AnyFact | None
         try:
             fact = accepted(send())
-        except (VenueUnavailableError, InvalidRequestError):
+        except (VenueUnavailableError, InvalidRequestError, NotOwnerError, JournalError):
             self._state.absorb([withdrawn])  # provably nothing left
             self._state.bus.deliver()  # rows that waited to learn whose they are are an outside order's after all
             raise
@@ -456,7 +467,7 @@ def _answer(order: Order, outcome: SubmitOutcome, reason: str = "") -> SubmitAck
     return SubmitAck(**ids_of(order), outcome=outcome, reject_reason=reason)
 
 
-def _ack_for(order: Order) -> SubmitAck:
+def ack_for(order: Order) -> SubmitAck:
     """The three things a submit can have become."""
     if order.terminal is not None and order.terminal.kind is TerminalKind.REJECTED and not order.has_evidence:
         return _answer(order, SubmitOutcome.REJECTED, order.terminal.reason)

@@ -61,6 +61,7 @@ class PositionEntry:
         self._positions = positions
         self._lock = threading.Lock()
         self._modes: dict[str, PositionMode | None] = {}
+        self.post_permitted: Callable[[str, Mapping[str, Any]], object] | None = None  # set where there is a journal
 
     # position mode
 
@@ -192,4 +193,7 @@ class PositionEntry:
         return (signed_ms or sent_ms) + window_ms + self._limits.arrival_margin_ms
 
     def _post(self, path: str, body: Mapping[str, Any]) -> None:
-        vetted(path, self._client.post_signed(path, body), is_write=True)
+        if self.post_permitted is not None:
+            self.post_permitted(path, body)
+        else:
+            vetted(path, self._client.post_signed(path, body), is_write=True)

@@ -125,6 +125,10 @@ class BybitQueries:
         """End the reads under way and refuse later ones: the broker closes."""
         self._scope.cut(reason)
 
+    def pause(self, pause_ms: int) -> bool:
+        """Wait; False, and at once, when the reads are cut."""
+        return not self._scope.stopping.wait(pause_ms / 1000)
+
     def venue_ms(self) -> int:
         """Venue time now: by a clock that cannot step where the transport has one, else wall time and its offset."""
         steady_ms = self._client.venue_ms()

@@ -121,10 +121,20 @@ class BybitStateRecovery:
         }
         self._has_started = False
         self._watermark_ms: int | None = None
+        self._resume_ms: int | None = None
         self._failing: frozenset[str] = frozenset()
         self.after_reads: Callable[[Sequence[Change], Mapping[str, int]], None] = lambda _changes, _complete: None
         self.reports: deque[ReconcileReport] = deque(maxlen=_REPORTS_KEPT)
         self.discrepancies: deque[Discrepancy] = deque(maxlen=_DISCREPANCIES_KEPT)
+
+    def resume_from(self, read_to_ms: int) -> None:
+        """Have the first execution window begin where an earlier run stopped reading, if that is longer ago."""
+        self._resume_ms = max(0, read_to_ms - max(self._recovery_window_ms, _LEAST_OVERLAP_MS))
+
+    @property
+    def executions_read_to_ms(self) -> int | None:
+        """The venue time up to which executions were read completely."""
+        return self._watermark_ms
 
     def add_path(self, name: str, read: Callable[[], Read[Any]]) -> None:
         """One more path to read in every round, e.g. positions; called before the first."""
@@ -238,6 +248,8 @@ class BybitStateRecovery:
         now_ms = self.queries.venue_ms()  # not the fence: by now the transport has measured a clock that jumped (S82)
         if self._watermark_ms is None:
             start_ms = self._since_ms if self._since_ms is not None else current.fence_ms - self._recovery_window_ms
+            if self._resume_ms is not None:
+                start_ms = min(start_ms, self._resume_ms)
             start_ms = self.lookups.publish_from_ms = self.queries.oldest_ms(start_ms)
         else:
             # after a clock that ran ahead was set back, what lies between is not read yet (S82)

@@ -65,6 +65,11 @@ class SubmitRefused(AboutOrder):
 
 
 @attrs.frozen(kw_only=True)
+class OrderRecognised(AboutOrder):
+    """An order that was taken for an external one is ours: a journal has the permit under which it was sent."""
+
+
+@attrs.frozen(kw_only=True)
 class SubmitUnanswered(AboutOrder):
     """No definite answer. ``provable_from_ms`` is when the request can no longer arrive.
 
@@ -225,6 +230,7 @@ AnyFact = (
     SubmitIntended
     | SubmitWithdrawn
     | SubmitAcknowledged
+    | OrderRecognised
     | SubmitRefused
     | SubmitUnanswered
     | NonArrivalProved

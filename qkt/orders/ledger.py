@@ -14,7 +14,7 @@ Pure in what it decides: no I/O, no thread, no clock. It is mutable, so its owne
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 
 import attrs
 
@@ -90,11 +90,13 @@ _commit = constructor(Commit)
 class Ledger:
     """Every order this broker knows, by both ids.
 
-    ``owner``: orders whose client order id carries it were sent by an earlier run, and are ours.
+    ``owner``: orders whose client order id carries it were sent by an earlier run, and are ours. ``is_ours``: so are
+    those whose client order id it says yes to.
     """
 
-    def __init__(self, owner: str | None = None) -> None:
+    def __init__(self, owner: str | None = None, is_ours: Callable[[str], bool] | None = None) -> None:
         self._owner = owner
+        self._is_ours = is_ours
         self.revision: int = 0
         self._orders = OrderStore()
         self._next_key = 0
@@ -184,7 +186,8 @@ class Ledger:
             key = self._own_order_named(fact)
         if key is None:
             found = new_order(fact)
-            if self._owner is not None and owner_of(found.client_order_id) == self._owner:
+            is_named = self._owner is not None and owner_of(found.client_order_id) == self._owner
+            if is_named or (self._is_ours is not None and self._is_ours(found.client_order_id)):
                 found = attrs.evolve(found, is_owned=True)
             after, events = apply(found, fact)
             return self._commit_of(self._next_key, None, after, fact, events)

@@ -29,6 +29,7 @@ from qkt.orders.facts import (
     LookupFoundNothing,
     ModifyIntended,
     NonArrivalProved,
+    OrderRecognised,
     OrderReported,
     RequestRefused,
     RequestUnanswered,
@@ -79,6 +80,8 @@ def _join(order: OrderDraft, fact: AnyFact, news: News) -> None:
             order.is_acknowledged = True
             order.broker_order_id = order.broker_order_id or fact.broker_order_id
             order.unanswered_submit = None
+        case OrderRecognised():
+            order.is_owned = True
         case SubmitRefused() | NonArrivalProved():
             _join_refusal_of_submit(order, fact, news)
         case SubmitUnanswered():

@@ -33,15 +33,15 @@ from qkt.money import to_wire
 CONDITIONAL = "StopOrder"
 
 _SIDES = {Side.BUY: "Buy", Side.SELL: "Sell"}
-_LIFETIMES = {
+LIFETIMES = {
     TimeInForce.GTC: "GTC",
     TimeInForce.IOC: "IOC",
     TimeInForce.FOK: "FOK",
     TimeInForce.POST_ONLY: "PostOnly",
 }
-_TRIGGER_BY = {TriggerBy.LAST: "LastPrice", TriggerBy.MARK: "MarkPrice", TriggerBy.INDEX: "IndexPrice"}
-_EXIT_MODES = {ExitMode.FULL: "Full", ExitMode.PARTIAL: "Partial"}
-_SELF_MATCH = {
+TRIGGER_BY = {TriggerBy.LAST: "LastPrice", TriggerBy.MARK: "MarkPrice", TriggerBy.INDEX: "IndexPrice"}
+EXIT_MODES = {ExitMode.FULL: "Full", ExitMode.PARTIAL: "Partial"}
+SELF_MATCH = {
     SelfMatch.CANCEL_MAKER: "CancelMaker",
     SelfMatch.CANCEL_TAKER: "CancelTaker",
     SelfMatch.CANCEL_BOTH: "CancelBoth",
@@ -84,10 +84,10 @@ _NAMED_FIELDS = {
 def create_body(request: OrderRequest, client_order_id: str | None = None) -> dict[str, Any]:
     """The body of ``POST /v5/order/create``; raises InvalidRequestError for what the venue does not have."""
     symbol = BybitSymbol.parse(request.symbol)
-    if request.time_in_force not in _LIFETIMES:
+    if request.time_in_force not in LIFETIMES:
         raise InvalidRequestError(
             f"Bybit has no time in force {request.time_in_force.name}; it has "
-            f"{', '.join(lifetime.name for lifetime in _LIFETIMES)}"
+            f"{', '.join(lifetime.name for lifetime in LIFETIMES)}"
         )
     _check_category(request, symbol.category)
     body: dict[str, Any] = {
@@ -96,7 +96,7 @@ def create_body(request: OrderRequest, client_order_id: str | None = None) -> di
         "side": _SIDES[request.side],
         "orderType": "Market",
         "qty": to_wire(request.quantity),
-        "timeInForce": _LIFETIMES[request.time_in_force],
+        "timeInForce": LIFETIMES[request.time_in_force],
         "orderLinkId": client_order_id or request.client_order_id,
     }
     _set_kind(body, request)
@@ -108,7 +108,7 @@ def create_body(request: OrderRequest, client_order_id: str | None = None) -> di
     if request.is_leverage:
         body["isLeverage"] = 1
     if request.self_match is not None:
-        body["smpType"] = _SELF_MATCH[request.self_match]
+        body["smpType"] = SELF_MATCH[request.self_match]
     if body["orderType"] == "Market":
         if request.time_in_force not in (TimeInForce.IOC, TimeInForce.GTC):
             raise InvalidRequestError(
@@ -149,9 +149,9 @@ def amend_body(
         ("tpTriggerBy", changes.new_take_profit_trigger_by),
         ("slTriggerBy", changes.new_stop_loss_trigger_by),
     )
-    body |= {name: _TRIGGER_BY[value] for name, value in triggers if value is not None}
+    body |= {name: TRIGGER_BY[value] for name, value in triggers if value is not None}
     if changes.exit_mode is not None:
-        body["tpslMode"] = _EXIT_MODES[changes.exit_mode]
+        body["tpslMode"] = EXIT_MODES[changes.exit_mode]
     _set_extra(body, changes.extra, _AMEND_EXTRA)
     return body
 
@@ -225,12 +225,12 @@ def _set_exits(body: dict[str, Any], request: OrderRequest) -> None:
             has_limit = True
             body |= {f"{prefix}OrderType": "Limit", f"{prefix}LimitPrice": to_wire(limit_price)}
         if trigger_by is not None:
-            body[f"{prefix}TriggerBy"] = _TRIGGER_BY[trigger_by]
+            body[f"{prefix}TriggerBy"] = TRIGGER_BY[trigger_by]
     if body["category"] == "linear" and request.has_exits:
         # limit exits need Partial (docs v5/order/create-order, tpslMode)
         mode = request.exit_mode or (ExitMode.PARTIAL if has_limit else None)
         if mode is not None:
-            body["tpslMode"] = _EXIT_MODES[mode]
+            body["tpslMode"] = EXIT_MODES[mode]
 
 
 def _set_trigger(body: dict[str, Any], price: Decimal, trigger_by: TriggerBy | None, *, rises: bool) -> None:
@@ -241,7 +241,7 @@ def _set_trigger(body: dict[str, Any], price: Decimal, trigger_by: TriggerBy | N
         return
     body["triggerDirection"] = 1 if rises else 2
     if trigger_by is not None:
-        body["triggerBy"] = _TRIGGER_BY[trigger_by]
+        body["triggerBy"] = TRIGGER_BY[trigger_by]
 
 
 def _set_unit(body: dict[str, Any], *, quote_sized: bool) -> None:
