@@ -15,6 +15,7 @@ from pathlib import Path
 def main() -> int:
     """0 when the type completeness score is 100 %; prints the symbols that are not known otherwise."""
     command = [sys.executable, "-m", "pyright", "--verifytypes", "qkt", "--ignoreexternal", "--outputjson"]
+    command += ["--pythonpath", sys.executable]
     # pyright does not follow the import hook of an editable install
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
