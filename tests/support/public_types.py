@@ -15,9 +15,13 @@ from pathlib import Path
 def main() -> int:
     """0 when the type completeness score is 100 %; prints the symbols that are not known otherwise."""
     command = [sys.executable, "-m", "pyright", "--verifytypes", "qkt", "--ignoreexternal", "--outputjson"]
-    command += ["--pythonpath", sys.executable]
     # pyright does not follow the import hook of an editable install
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    here = str(Path(sys.executable).parent)  # pyright asks the first python on the path where packages are
+    environment = {
+        **os.environ,
+        "PATH": os.pathsep.join((here, os.environ.get("PATH", ""))),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
     ran = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     result = json.loads(ran.stdout)
     completeness = result["typeCompleteness"]
