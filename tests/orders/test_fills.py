@@ -85,6 +85,11 @@ def test_the_sums_are_those_of_the_rows(given_rows: list[tuple[Any, ...]]) -> No
     assert pickle.loads(pickle.dumps(fills)) == fills
 
 
+def test_the_newest_moment_is_that_of_the_trade_and_not_of_its_arrival() -> None:
+    fills = Fills.of([execution("e1", exec_time_ms=9), execution("e2", exec_time_ms=5)])
+    assert (fills.newest_ms, NO_FILLS.newest_ms) == (9, 0)
+
+
 def test_a_sum_that_would_lose_a_digit_is_an_error() -> None:
     with pytest.raises(Inexact):
         NO_FILLS.plus(execution("e1", D("1e300"))).plus(execution("e2", D("1e-300")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
@@ -25,9 +26,13 @@ from qkt.orders.report_rules import new_order
 from qkt.testing.builders import acknowledged, order_reported, submit_intended
 
 D = Decimal
-IDS = {"client_order_id": "c1"}
+IDS: Any = {"client_order_id": "c1"}
 CANCEL = CancelIntended(**IDS, sent_ms=50)
 MODIFY = ModifyIntended(**IDS, changes=OrderModification(new_limit_price=D(90)), sent_ms=50)
+
+
+def reasons(events: Iterable[Any]) -> list[tuple[type[Any], str]]:
+    return [(type(event), event.reason) for event in events]
 
 
 def after(*facts: Any) -> Order:
@@ -75,7 +80,7 @@ def test_a_request_that_never_left_is_forgotten_and_nothing_is_told(intent: Any,
 )
 def test_a_refused_request_is_told_once(intent: Any, refused: Any, failure: type[Any]) -> None:
     order, events = apply(after(intent), refused)
-    assert [(type(event), event.reason) for event in events] == [(failure, "no")]
+    assert reasons(events) == [(failure, "no")]
     assert apply(order, refused) == (order, ())
 
 
@@ -93,7 +98,7 @@ def test_a_row_that_refuses_a_request_fails_the_one_it_means(
     intents: list[Any], of_cancel: bool, failure: type[Any]
 ) -> None:
     order, events = apply(after(*intents), refusal(of_cancel=of_cancel))
-    assert [(type(event), event.reason) for event in events] == [(failure, "too late")]
+    assert reasons(events) == [(failure, "too late")]
     left = {name for name in ("cancel", "modify") if getattr(order, name) is not None}
     assert len(left) == len(intents) - 1
 
@@ -127,3 +132,9 @@ def test_an_amend_is_done_when_the_terms_show_all_it_asked_for() -> None:
     half = order_reported(updated_ms=60, limit_price=D(90))
     assert after(both, half).modify is not None
     assert after(both, half, order_reported(updated_ms=70, limit_price=D(90), quantity=D(3))).modify is None
+
+
+@pytest.mark.parametrize(("intent", "failure"), [(CANCEL, OrderCancelFailed), (MODIFY, OrderModifyFailed)])
+def test_a_request_after_the_end_fails_at_once(intent: Any, failure: type[Any]) -> None:
+    _, events = apply(after(order_reported("Cancelled", updated_ms=40)), intent)
+    assert reasons(events) == [(failure, "the order ended before: CANCELLED")]
