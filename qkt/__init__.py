@@ -14,6 +14,7 @@ from qkt.broker.risk import RiskLimits
 from qkt.broker.symbol_pattern import SymbolPattern
 from qkt.bus import EventBus, Subscription
 from qkt.bybit.linear import BybitLinearBroker
+from qkt.bybit.prices import PriceFeed, Quote
 from qkt.bybit.spot import BybitSpotBroker
 from qkt.bybit.transport.client import BybitClient
 from qkt.clock import Clock, SystemClock
@@ -29,6 +30,7 @@ from qkt.errors import (
     OutcomeUnknownError,
     QktError,
     ReconcileError,
+    StalePriceError,
     VenueProtocolError,
     VenueUnavailableError,
     WaitTimeoutError,
@@ -160,12 +162,14 @@ __all__ = [
     "PositionTracker",
     "PositionUpdated",
     "PostgresJournal",
+    "PriceFeed",
     "Protection",
     "ProtectionKind",
     "ProtectionLost",
     "ProtectionState",
     "ProtectionUpdated",
     "QktError",
+    "Quote",
     "ReconcileError",
     "ReconcileReport",
     "ReconnectSupervisor",
@@ -173,6 +177,7 @@ __all__ = [
     "SelfMatch",
     "Side",
     "SqliteJournal",
+    "StalePriceError",
     "StopKind",
     "StopLimitOrder",
     "StopOrder",

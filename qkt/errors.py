@@ -7,7 +7,8 @@
               ├─ BybitConnectError       no session: bad key, unreachable host, refused login
               ├─ BybitApiError           the venue refused it: definite (carries ret_code, ret_msg)
               ├─ VenueUnavailableError   nothing happened: safe to try again (carries retry_after_ms)
-              │     └─ BybitRateLimitError   the budget is spent: nothing was sent, or the venue turned it away unread
+              │     ├─ BybitRateLimitError   the budget is spent: nothing was sent, or the venue turned it away unread
+              │     └─ StalePriceError       a market price is not known, or is too old to be used
               ├─ OutcomeUnknownError     it may have happened: look it up by client_order_id, do not resend
               ├─ VenueProtocolError      the venue broke its own format (carries path and a redacted excerpt)
               ├─ NotOwnerError           another process owns the account: nothing was sent (carries owner and epoch)
@@ -97,6 +98,10 @@ class BybitRateLimitError(VenueUnavailableError):
     ) -> None:
         self.ret_code = ret_code
         super().__init__(message, path=path, retry_after_ms=retry_after_ms)
+
+
+class StalePriceError(VenueUnavailableError):
+    """A market price is not known, is older than allowed, or came before the connection was lost."""
 
 
 class OutcomeUnknownError(QktError):

@@ -32,6 +32,7 @@ HOUSE = (
         "broker.state",
         "broker.order_log",
         "broker.state_observer",
+        "broker.price_source",
         "broker.order_queries",
         "broker.risk",
     ),

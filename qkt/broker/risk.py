@@ -15,8 +15,9 @@ from typing import Any
 
 import attrs
 
+from qkt.broker.price_source import PriceSource
 from qkt.clock import Clock
-from qkt.errors import InvalidRequestError, VenueUnavailableError
+from qkt.errors import InvalidRequestError, StalePriceError, VenueUnavailableError
 from qkt.model.checks import notional_of
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
 from qkt.money import require_positive, to_wire
@@ -51,11 +52,24 @@ class RiskLimits:
             for which one ticker is read before sending; if that fails, the order is refused.
         max_orders_per_minute: the most orders sent in any 60 s, each item of a batch counted; amends and cancels not.
         allowed_symbols: qkt symbols that may be traded, e.g. ``{"BYBIT_SPOT:BTCUSDT"}``.
+        prices: a `PriceFeed` that last prices are taken from; where its price is stale, or it does not follow the
+            symbol, one ticker is read as without it.
     """
 
     max_notional: Decimal | None = attrs.field(default=None, converter=_optional_notional)
     max_orders_per_minute: int | None = attrs.field(default=None, validator=_positive_count)
     allowed_symbols: frozenset[str] | None = attrs.field(default=None, converter=_optional_symbols)
+
+    prices: PriceSource | None = attrs.field(default=None, eq=False)
+
+    def fed_price(self, symbol: str) -> Decimal | None:
+        """The last price of the feed; None without a feed, and where it has no current price."""
+        if self.prices is None:
+            return None
+        try:
+            return self.prices.last(symbol)
+        except (StalePriceError, InvalidRequestError):
+            return None
 
     def needs_price(self, request: OrderRequest) -> bool:
         """True when the value of an order depends on the market price."""

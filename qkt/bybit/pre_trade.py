@@ -56,7 +56,7 @@ class PreTradeChecks:
             self._check_served(request)
             check_order(request, self.instruments.rules_or_warning(request.symbol))
         priced = [request for request in requests if self._needs_price(request)]
-        prices = {symbol: self.instruments.last_price(symbol) for symbol in dict.fromkeys(one.symbol for one in priced)}
+        prices = {symbol: self._last_price(symbol) for symbol in dict.fromkeys(one.symbol for one in priced)}
         for request in priced:
             check_order(request, self.instruments.rules(request.symbol), prices[request.symbol])
         return prices
@@ -65,7 +65,7 @@ class PreTradeChecks:
         """`admit`, for an amend: the same steps, sizes, guards, and a trigger may not change sides."""
         self.risk.check_not_frozen()
         moves_trigger = None not in (changes.new_stop_price, order.stop_price) and self._category == "spot"
-        last_price = self.instruments.last_price(order.symbol) if moves_trigger else None
+        last_price = self._last_price(order.symbol) if moves_trigger else None
         check_changes(order, changes, self.instruments.rules_or_warning(order.symbol), last_price)
         self.risk.admit_changes(order, changes)
 
@@ -88,6 +88,10 @@ class PreTradeChecks:
 
     def _can(self) -> str:
         return f"it can do {capability_names(self._capabilities)}"
+
+    def _last_price(self, symbol: str) -> Decimal | None:
+        """From the price feed of the risk limits, else one ticker read now."""
+        return self.risk.risk_limits.fed_price(symbol) or self.instruments.last_price(symbol)
 
     def _needs_price(self, request: OrderRequest) -> bool:
         return self._is_undirected(request) or self.risk.risk_limits.needs_price(request)

@@ -14,6 +14,7 @@ from decimal import Decimal
 
 from qkt.broker.paper.local import LocalBroker
 from qkt.broker.paper.matching import Coins, FeeRates, PaperMarket
+from qkt.broker.price_source import PriceSource
 from qkt.broker.protocol import OrderTypeCapability
 from qkt.broker.risk import RiskLimits
 from qkt.bus import EventBus
@@ -113,6 +114,15 @@ class PaperBroker(LocalBroker):
             now_ms = self._clock.now_ms()
             self._absorb_rows(self._market.trade(symbol, traded_at, size, now_ms), now_ms)
         self._bus.deliver()
+
+    def follow(self, prices: PriceSource) -> None:
+        """Trade against a feed: each last price of it that is of a served symbol goes to `on_price`."""
+
+        def take(symbol: str, price: Decimal) -> None:
+            if self.supports(symbol):
+                self.on_price(symbol, price)
+
+        prices.on_price(take)
 
     def price(self, symbol: str) -> Decimal | None:
         """Last price set for ``symbol``, None before the first."""

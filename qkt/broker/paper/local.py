@@ -153,7 +153,9 @@ class LocalBroker(OrderQueries):
         self._risk.check_not_frozen()
         for request in requests:
             self._check_all(request)
-        self._risk.admit(requests, dict(self._market.prices))
+        fed = {request.symbol: self._risk.risk_limits.fed_price(request.symbol) for request in requests}
+        known = {symbol: price for symbol, price in fed.items() if price is not None}
+        self._risk.admit(requests, {**self._market.prices, **known})
 
     def _check_all(self, request: OrderRequest) -> None:
         if not isinstance(request, OrderRequest):

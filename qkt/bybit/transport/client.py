@@ -24,6 +24,7 @@ from qkt.bybit.transport.config import (
     environment_proxy,
     order_entry_from,
     positive_ms,
+    public_url_of,
     recv_window_from,
     shown_url,
     signer_from,
@@ -37,7 +38,7 @@ from qkt.bybit.transport.protocol import BaseBybitTransport, BatchListener, Fram
 from qkt.bybit.transport.rate_limits import account_budget, address_budget
 from qkt.bybit.transport.read_scope import ReadScope
 from qkt.bybit.transport.rest import RestClient, Timeouts
-from qkt.bybit.transport.stream import PrivateStream, StreamHooks, StreamStats
+from qkt.bybit.transport.stream import PrivateStream, PublicStream, StreamHooks, StreamStats
 from qkt.bybit.transport.stream_connection import StreamAddress
 from qkt.bybit.transport.stream_session import Timing
 from qkt.bybit.transport.trade_stream import TradeStats, TradeStream
@@ -55,6 +56,7 @@ from qkt.model.balances import Wallet
 from qkt.net.backoff import BackoffPolicy
 from qkt.net.callback_queue import CallbackQueue
 from qkt.net.fork import generation
+from qkt.net.scheduler import Scheduler
 from qkt.net.shared_threads import Lane, shared_lane
 from qkt.net.venue_clock import GapDetector, VenueClock
 from qkt.secret import Secret, redact
@@ -299,6 +301,26 @@ class BybitClient(BaseBybitTransport):
         self._gap_detector.look(self._clock.now_ms(), self._clock.monotonic_ms(), expected_ms=0)
         scheduler.schedule_at_fixed_rate(self._watch, _WATCH_MS, _WATCH_MS)
         log.info("connected rest_url=%s clock_offset_ms=%d", shown_url(self._rest_url), self._venue_clock.offset_ms)
+
+    def public_stream(
+        self, kind: str, hooks: StreamHooks, *, scheduler: Scheduler, thread_name: str = "qkt-public"
+    ) -> PublicStream:
+        """A public stream of the same venue, not yet open; its owner closes it. ``kind`` is the end of its URL."""
+        self._check_process()
+        url = public_url_of(self._ws_url, kind)
+        return PublicStream(
+            StreamAddress(url=url, proxy=self._proxy, ca_bundle=self._ca_bundle),
+            self._signer,
+            self._venue_clock,
+            hooks,
+            topics=(),
+            scheduler=scheduler,
+            budget=self._address,
+            stats=StreamStats(),
+            timing=self._timing,
+            backoff=self._backoff,
+            thread_name=thread_name,
+        )
 
     def close(self) -> None:
         """End the session: cut what is under way, join the threads; idempotent, from any thread.

@@ -120,6 +120,17 @@ def trade_url_of(ws_url: str) -> str:
     return f"{base}/trade" if last == "private" else f"{ws_url.rstrip('/')}/v5/trade"
 
 
+def public_url_of(ws_url: str, kind: str) -> str:
+    """A public stream beside a private stream: ``spot``, ``linear``, ``misc/status`` (docs v5/ws/connect).
+
+    Demo trading has the prices of the live venue and no public stream of its own (docs v5/demo).
+    """
+    parts = urlsplit(ws_url)
+    host = parts.netloc.replace("stream-demo.", "stream.", 1)
+    base = parts.path.rstrip("/").rpartition("/")[0] if parts.path.rstrip("/").endswith("/private") else "/v5"
+    return f"{parts.scheme}://{host}{base}/public/{kind}"
+
+
 def shown_url(url: str) -> str:
     """The URL for logs, errors and reprs: without user, password and query."""
     parts = urlsplit(url)

@@ -277,7 +277,7 @@ class PrivateStream:
         with self._lock:
             if self._is_closed:
                 raise StreamEndedError("closed")
-            last, link = self._link, StreamConnection(StreamSession(self._topics, self._timing))
+            last, link = self._link, StreamConnection(self._new_session())
             self._link = link
         if last is not None:
             last.give_up("replaced")
@@ -294,6 +294,9 @@ class PrivateStream:
         finally:
             limit.cancel()
         self._judge(link)
+
+    def _new_session(self) -> StreamSession:
+        return StreamSession(self._topics, self._timing)
 
     @property
     def _attempt_ms(self) -> int:
@@ -445,3 +448,10 @@ class PrivateStream:
             log.warning("stream lost reason=%s", reason)
             self._hooks.on_lost(reason)
             self._supervisor.trigger(reason)
+
+
+class PublicStream(PrivateStream):
+    """A stream of public topics: the same connection, deadlines and reconnects, and no login."""
+
+    def _new_session(self) -> StreamSession:
+        return StreamSession(self._topics, self._timing, needs_login=False)

@@ -109,7 +109,8 @@ class _PendingSubscribe:
 class StreamSession:
     """One connection's state. Not thread-safe: the shell guards it."""
 
-    def __init__(self, topics: Iterable[str] = (), timing: Timing | None = None) -> None:
+    def __init__(self, topics: Iterable[str] = (), timing: Timing | None = None, *, needs_login: bool = True) -> None:
+        self._needs_login = needs_login
         self._timing = timing or Timing()
         self._wanted: dict[str, None] = dict.fromkeys(topics)
         self._acknowledged: set[str] = set()
@@ -158,7 +159,14 @@ class StreamSession:
         return min(deadlines)
 
     def opened(self, now_ms: int) -> list[Command]:
-        """The socket is open: log in, and send nothing else before the answer (docs v5/ws/connect)."""
+        """The socket is open: log in, and send nothing else before the answer (docs v5/ws/connect).
+
+        Public streams need no login and are subscribed at once.
+        """
+        if not self._needs_login:
+            self._phase = Phase.OPEN
+            self._next_ping_ms = now_ms + self._timing.ping_interval_ms
+            return self._ask(list(self._wanted), now_ms) or self._ready()
         self._phase = Phase.LOGGING_IN
         self._login_deadline_ms = now_ms + self._timing.answer_timeout_ms
         self._login_req_id = self._new_req_id("a")
