@@ -33,6 +33,7 @@ COMMANDS = {
     "serve": ("qkt.cli.serve:run", "the status page in a browser on this machine, live, read-only"),
     "explain": ("qkt.cli.explain:run", "one order's story, from the account or from a recording"),
     "replay": ("qkt.cli.replay:run", "replay a recorded run, or verify that it was not altered"),
+    "journal": ("qkt.cli.journal:run", "show, check or export a journal of intents"),
     "venue": ("qkt.cli.venue:run", "run the simulated Bybit on this machine"),
     "version": ("qkt.cli.version:run", "the versions of qkt and of what it stands on"),
 }
