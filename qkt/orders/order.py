@@ -122,6 +122,21 @@ class ModifyIntent:
             and wanted.new_stop_price in (None, terms.stop_price)
         )
 
+    @property
+    def changes_exits(self) -> bool:
+        """True when the amend asked for other exits, or another price to trigger by."""
+        wanted = self.changes
+        return any(one is not None for one in (wanted.new_take_profit, wanted.new_stop_loss, wanted.new_trigger_by))
+
+    def is_shown_by(self, details: OrderDetails) -> bool:
+        """True when the details show every exit that was asked for; zero asks for none."""
+        wanted = self.changes
+        return (
+            wanted.new_take_profit in (None, details.take_profit or ZERO)
+            and wanted.new_stop_loss in (None, details.stop_loss or ZERO)
+            and wanted.new_trigger_by in (None, details.trigger_by)
+        )
+
 
 class AuditEntry(NamedTuple):
     """One line of an order's audit: when qkt learnt a fact, from where, what it was, what it changed."""

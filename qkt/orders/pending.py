@@ -59,7 +59,11 @@ def settle_requests(order: OrderDraft, news: News) -> None:
     """Compare pending requests with what a row taught: terms that meet an amend, a refusal of a request."""
     if news.changed_from is not None:
         news.modified = _reason_of_change(order, news.changed_from, is_first_version=news.is_first_version)
-    if (news.are_terms_confirmed or news.changed_from is not None) and _is_met(order):
+    modify = order.modify
+    is_shown = news.are_terms_confirmed or news.changed_from is not None
+    if modify is not None and is_shown and modify.is_met_by(order.terms) and modify.is_shown_by(order.details):
+        if news.changed_from is None and modify.changes_exits:
+            news.modified = ""  # the row shows the exits that were asked for, beside terms that stayed
         order.modify = None
     if news.refusal is not None:
         _join_refusal(order, news.refusal, news)
@@ -67,16 +71,11 @@ def settle_requests(order: OrderDraft, news: News) -> None:
 
 def _reason_of_change(order: OrderDraft, known: Terms, *, is_first_version: bool) -> str:
     """ "" for an amend of ours that is done; otherwise what changed the terms."""
-    if _is_met(order):
+    if order.modify is not None and order.modify.is_met_by(order.terms):
         return ""
     if is_first_version and not (known.updated_ms or order.external) and known.quantity == order.terms.quantity:
         return "venue moved price"  # into its band, before any amend can have arrived (S92)
     return "changed at the venue"
-
-
-def _is_met(order: OrderDraft) -> bool:
-    """True when the terms show every value that a pending amend asked for."""
-    return order.modify is not None and order.modify.is_met_by(order.terms)
 
 
 def _join_refusal(order: OrderDraft, report: OrderReport, news: News) -> None:

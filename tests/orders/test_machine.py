@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from qkt.events import OrderAccepted, OrderEvent, OrderFilled, OrderModified, OrderPartiallyFilled, OrderRejected
-from qkt.model.orders import MarketOrder, OrderModification, OrderStatus, OrderType, Side
+from qkt.model.orders import MarketOrder, OrderDetails, OrderModification, OrderStatus, OrderType, Side
 from qkt.orders.facts import (
     AgedOut,
     AnyFact,
@@ -361,3 +361,21 @@ def test_the_decimal_context_of_the_calling_thread_changes_no_sum(digits: int) -
         assert (book.order().view().cum_quantity, book.order().view().missing_quantity) == (D("2469134.25"), D(0))
         assert book.order().view().avg_price == 100
     assert getcontext().prec != digits
+
+
+def test_an_amend_of_the_exits_alone_is_done_when_the_row_shows_them() -> None:
+    ledger = Ledger()
+    ledger.apply(submit_intended("c1", stop_loss=Decimal(80)))
+    ledger.apply(acknowledged("c1", "b1"))
+    before = OrderDetails(stop_loss=Decimal(80))
+    ledger.apply(order_reported("New", details=before, updated_ms=1))
+    ledger.apply(
+        ModifyIntended(client_order_id="c1", changes=OrderModification(new_stop_loss=Decimal(85)), sent_ms=2, at_ms=2)
+    )
+
+    (old,) = ledger.apply(order_reported("New", details=before, updated_ms=1, as_of_ms=3))
+    (new,) = ledger.apply(order_reported("New", details=OrderDetails(stop_loss=Decimal(85)), updated_ms=4))
+
+    assert [type(event).__name__ for event in old.events] == []
+    assert [type(event).__name__ for event in new.events] == ["OrderModified"]
+    assert new.after.modify is None

@@ -21,6 +21,7 @@ from qkt import (
     MarketOrder,
     OrderFilled,
     OrderModification,
+    OrderModified,
     PositionMode,
     PositionSide,
     ProtectionLost,
@@ -203,6 +204,7 @@ def test_S135_the_exits_of_a_resting_order_are_amended(desk: Desk) -> None:
     desk.venue.fill(ack.client_order_id)
     desk.until(lambda: desk.stands(2))
 
+    assert [event.reason for event in desk.said(OrderModified) if isinstance(event, OrderModified)] == [""]
     assert {one.price for one in desk.broker.protections()} == {D(51_000), D(70_000)}
 
 
