@@ -14,6 +14,7 @@ from qkt.broker.risk import RiskLimits
 from qkt.broker.symbol_pattern import SymbolPattern
 from qkt.bus import EventBus, Subscription
 from qkt.bybit.linear import BybitLinearBroker
+from qkt.bybit.maintenance import MaintenanceWatch
 from qkt.bybit.prices import PriceFeed, Quote
 from qkt.bybit.spot import BybitSpotBroker
 from qkt.bybit.transport.client import BybitClient
@@ -57,6 +58,7 @@ from qkt.events import (
     PositionUpdated,
     ProtectionLost,
     ProtectionUpdated,
+    VenueMaintenance,
 )
 from qkt.health import Alarm, Health
 from qkt.ids import new_client_order_id
@@ -66,6 +68,7 @@ from qkt.model.balances import AccountSummary, CoinBalance, Wallet
 from qkt.model.costs import CostStatement, FundingPayment
 from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
+from qkt.model.maintenance import Maintenance
 from qkt.model.orders import (
     ExitMode,
     IfTouchedOrder,
@@ -132,6 +135,8 @@ __all__ = [
     "JournalUnavailableError",
     "LimitOrder",
     "LogBroker",
+    "Maintenance",
+    "MaintenanceWatch",
     "MarginMode",
     "MarketOrder",
     "NotOwnerError",
@@ -189,6 +194,7 @@ __all__ = [
     "ThreadScheduler",
     "TimeInForce",
     "TriggerBy",
+    "VenueMaintenance",
     "VenueProtocolError",
     "VenueUnavailableError",
     "WaitTimeoutError",

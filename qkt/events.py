@@ -24,6 +24,7 @@ from typing import Any, Literal
 import attrs
 
 from qkt.model.balances import Wallet
+from qkt.model.maintenance import Maintenance
 from qkt.model.orders import Side
 from qkt.model.ownership import Ownership
 from qkt.model.protection import Protection
@@ -247,6 +248,13 @@ class HealthRestored(BrokerEvent):
     domain: str
     reason: str = ""
     since_ms: int = 0
+
+
+@attrs.frozen(kw_only=True)
+class VenueMaintenance(BrokerEvent):
+    """The venue announced a maintenance, or its state changed: scheduled, ongoing, completed, canceled."""
+
+    maintenance: Maintenance
 
 
 @attrs.frozen(kw_only=True)

@@ -14,6 +14,7 @@ from typing import ClassVar
 import attrs
 
 from qkt.events import BrokerEvent, HealthDegraded, HealthRestored
+from qkt.model.maintenance import Maintenance
 from qkt.plain import PlainValue
 from qkt.readonly import ReadOnlyDict, read_only_texts
 
@@ -48,7 +49,8 @@ class Health(PlainValue):
     (and for domains the broker does not have, see ``domains``). ``stream`` is the private stream's state in one word.
     ``unresolved`` names the orders whose state is unknown; ``lookups_waiting`` how many lookups are put off to the next
     round. ``degraded``: domain -> reason, for every episode that has not ended. ``alarms`` stand until
-    `acknowledge_alarms` is called on the broker.
+    `acknowledge_alarms` is called on the broker. ``maintenances`` are planned or running at the venue, where a
+    `MaintenanceWatch` looks for them.
     """
 
     source: str
@@ -63,6 +65,7 @@ class Health(PlainValue):
     queue_depth: int = 0
     degraded: Mapping[str, str] = attrs.field(factory=dict, converter=read_only_texts)
     alarms: tuple[Alarm, ...] = ()
+    maintenances: tuple[Maintenance, ...] = ()
 
     plain_properties: ClassVar[tuple[str, ...]] = ("ok", "staleness_ms")
 

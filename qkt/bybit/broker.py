@@ -563,6 +563,7 @@ class BybitBroker(JournaledBroker, OrderQueries):
             queue_depth=self._bus.queue_depth,
             degraded={**monitor.overdue(), **self._state.degraded},
             alarms=self._state.alarms,
+            maintenances=self._client.maintenances,
         )
 
     def acknowledge_alarms(self) -> tuple[Alarm, ...]:

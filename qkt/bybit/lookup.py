@@ -140,7 +140,8 @@ class OrderLookup:
             is_unreadable = executions.is_complete and bool(executions.malformed)
             is_complete = executions.is_complete and not is_unreadable
             known = self._state.order(known.client_order_id or None, known.broker_order_id)
-        result = LookupResult(begun_ms=begun_ms, is_complete=is_complete, found=found, is_unreadable=is_unreadable)
+        is_evidence = is_complete and not self._queries.is_under_maintenance
+        result = LookupResult(begun_ms=begun_ms, is_complete=is_evidence, found=found, is_unreadable=is_unreadable)
         self._state.absorb(conclude(known, result, at_ms=self._clock.now_ms(), limits=self._limits))
         return is_complete or is_unreadable
 

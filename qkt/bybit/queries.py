@@ -129,6 +129,11 @@ class BybitQueries:
         """Wait; False, and at once, when the reads are cut."""
         return not self._scope.stopping.wait(pause_ms / 1000)
 
+    @property
+    def is_under_maintenance(self) -> bool:
+        """True while an announced maintenance runs: what the venue does not show is then no evidence."""
+        return any(one.is_running(self.venue_ms()) for one in self._client.maintenances)
+
     def venue_ms(self) -> int:
         """Venue time now: by a clock that cannot step where the transport has one, else wall time and its offset."""
         steady_ms = self._client.venue_ms()

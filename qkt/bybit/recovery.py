@@ -236,7 +236,8 @@ class BybitStateRecovery:
     def _reconcile_orders(self, current: _Round) -> Read[OrderReport]:
         read = self.queries.open_orders()
         # before anything of this read is absorbed: an order that it lists is not absent
-        current.candidates = self._state.ask(lambda ledger: absent_candidates(ledger, current.fence_revision))
+        if not self.queries.is_under_maintenance:
+            current.candidates = self._state.ask(lambda ledger: absent_candidates(ledger, current.fence_revision))
         current.orders = read
         self.lookups.note_malformed(read)
         self._state.absorb(order_facts(read, at_ms=self._clock.now_ms()))

@@ -48,6 +48,7 @@ _READS: dict[str, tuple[str, ...]] = {
     "/v5/account/wallet-balance": ("accountType",),
     "/v5/position/list": ("category",),
     "/v5/market/time": (),
+    "/v5/system/status": (),
     "/v5/market/instruments-info": ("category",),
     "/v5/market/tickers": ("category",),
     "/v5/account/info": (),

@@ -31,6 +31,7 @@ from qkt.bybit.transport.permitted import PermittedRequest
 from qkt.bybit.transport.read_scope import ReadScope
 from qkt.errors import InvalidRequestError, VenueUnavailableError
 from qkt.model.balances import Wallet
+from qkt.model.maintenance import Maintenance
 
 FrameListener = Callable[[Envelope], None]
 """Called with one frame, on the thread that reads."""
@@ -107,6 +108,9 @@ class BaseBybitTransport:
     Brokers use these members of every transport. Each default is the plain answer of a transport that does not
     measure, cut or report: override a member to do better.
     """
+
+    maintenances: tuple[Maintenance, ...] = ()
+    """Announced by the venue and not over, as a `MaintenanceWatch` keeps it; empty without one."""
 
     observer: TransportObserver | None = None
     """Told of the brokers that are built on the transport, and of its traffic where the transport tells it."""
@@ -207,6 +211,7 @@ class BaseBybitTransport:
 class CompleteTransport(BybitTransport, Protocol):
     """A `BybitTransport` with the optional members of `BaseBybitTransport`: what the parts of a broker work with."""
 
+    maintenances: tuple[Maintenance, ...]
     observer: TransportObserver | None
 
     def observe(self, observer: TransportObserver) -> None: ...
