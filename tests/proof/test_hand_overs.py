@@ -149,3 +149,9 @@ def until_owner(run: Run, network: Network) -> None:
 def intent_of(run: Run, link_id: str) -> str:
     assert run.broker is not None
     return run.broker.intent_of(link_id) or link_id
+
+
+@pytest.mark.verify
+@pytest.mark.timeout(600)
+def test_no_intent_is_doubled_or_lost_over_two_thousand_hand_overs(tmp_path: Path) -> None:
+    play_all(tmp_path, 2_000)
