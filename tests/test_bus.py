@@ -384,7 +384,7 @@ def test_the_bus_counts_handler_errors_and_names_the_last() -> None:
     assert bus.last_handler_error.endswith("sizes_the_next_order raised KeyError on BrokerEvent")
 
 
-def test_a_plain_blinker_receiver_hears_the_events_of_its_class_in_order_with_the_others() -> None:
+def test_a_plain_blinker_receiver_hears_the_events_of_its_class_in_order() -> None:
     bus, calls = EventBus(), []
 
     def plain(sender: object, *, event: OrderAccepted) -> None:

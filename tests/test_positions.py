@@ -177,7 +177,7 @@ def test_a_fee_in_a_third_coin_is_kept_in_that_coin() -> None:
     assert tracker.fees(BTC) == {"MNT": Decimal("0.5")}
 
 
-def test_a_base_fee_on_the_buy_that_closes_a_short_leaves_that_much_short_at_the_fill_price() -> None:
+def test_a_base_fee_on_the_buy_that_closes_a_short_leaves_that_much_short() -> None:
     tracker = tracker_after(a_fill("SELL", "1", "100"), a_fill("BUY", "1", "90", fee="0.001", fee_currency="BTC"))
     assert tracker.position(BTC) == a_position("-0.001", "90", "10")
 

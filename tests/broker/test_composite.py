@@ -418,7 +418,7 @@ def test_of_several_none_is_sent_when_one_cannot_be_right(desk: Any) -> None:
     assert (desk.heard, desk.broker.open_orders()) == ([], ())
 
 
-def test_what_other_leaves_have_taken_stands_when_one_fails_and_the_rest_was_never_sent(desk: Any) -> None:
+def test_what_other_leaves_took_stands_when_one_fails_and_the_rest_was_never_sent(desk: Any) -> None:
     failing = BareBroker("down", fails=VenueUnavailableError("nothing was sent"))
     broker = CompositeBroker([(SymbolPattern.exact(PAPER), desk.paper), (SymbolPattern.any(), failing)])  # type: ignore[list-item]
     acks = broker.submit_many([a_limit(PAPER), a_limit(SPOT, "x")])
@@ -487,7 +487,7 @@ def test_frozen_nothing_goes_to_any_leaf_but_cancels(desk: Any) -> None:
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 
-def test_each_leaf_is_closed_once_however_many_routes_it_has_and_however_often_it_is_asked() -> None:
+def test_each_leaf_is_closed_once_whatever_its_routes_and_however_often_it_is_asked() -> None:
     leaf = BareBroker("a")
     broker = CompositeBroker([(SymbolPattern.exact("X"), leaf), (SymbolPattern.exact("Y"), leaf)], fallback=leaf)  # type: ignore[arg-type, list-item]
     broker.close()

@@ -146,7 +146,7 @@ def test_a_market_order_with_nothing_to_trade_against_is_cancelled_unfilled(desk
     assert (desk.story(order), desk.reason(order)) == (["OrderAccepted", "OrderCancelled"], "EC_NoImmediateQtyToFill")
 
 
-def test_a_quote_sized_buy_spends_its_quote_and_is_filled_though_the_last_cents_buy_nothing(desk: Any) -> None:
+def test_a_quote_sized_buy_is_filled_though_the_last_cents_buy_nothing(desk: Any) -> None:
     desk.price("30000")
     order = desk.send(market("BUY", "100", quote_sized=True))
     assert desk.story(order) == ["OrderAccepted", "OrderFilled"]
@@ -519,9 +519,7 @@ def test_a_modification_the_market_refuses_leaves_the_order_as_it_was(
 
 
 @pytest.mark.parametrize("trigger", ["101", "100"])
-def test_a_stop_moved_to_where_it_would_fire_at_once_is_refused_before_anything_happens(
-    desk: Any, trigger: str
-) -> None:
+def test_a_stop_moved_to_where_it_would_fire_at_once_is_refused_beforehand(desk: Any, trigger: str) -> None:
     desk.price("100")
     order = desk.send(stop("SELL", "95"))
     with pytest.raises(InvalidRequestError, match="already crossed"):
@@ -801,7 +799,7 @@ def test_the_story_of_an_order_can_be_asked_for(desk: Any) -> None:
     assert desk.broker.order(order).venue_status == "Filled"
 
 
-def test_wait_returns_at_once_when_the_state_is_reached_and_says_where_it_stands_otherwise(desk: Any) -> None:
+def test_wait_returns_once_the_state_is_reached_and_else_says_where_it_stands(desk: Any) -> None:
     order = desk.send(limit("BUY", "1", "100"))
     assert desk.broker.wait(order, until="accepted", timeout_ms=0).is_open
     with pytest.raises(WaitTimeoutError) as late:

@@ -32,7 +32,7 @@ def three_orders() -> list[Any]:
     return [order_reported(broker_order_id=name, client_order_id="") for name in ("b1", "b2", "b3")]
 
 
-def test_a_fact_that_cannot_be_taken_in_costs_neither_its_neighbours_nor_their_events(
+def test_a_fact_that_cannot_be_taken_in_costs_no_neighbour_and_no_event_of_theirs(
     rig: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     state, bus, heard = rig

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import attrs
 import pytest
 
@@ -19,10 +22,10 @@ class Desk:
     bus: EventBus
     clock: FixedClock
     scheduler: TickScheduler
-    heard: list
+    heard: list[Any]
     broker: BybitSpotBroker | None = None
 
-    def open(self, **options) -> BybitSpotBroker:
+    def open(self, **options: Any) -> BybitSpotBroker:
         self.broker = BybitSpotBroker(self.client, self.bus, self.clock, poll_scheduler=self.scheduler, **options)
         self.client.posts.clear()
         self.client.gets.clear()
@@ -34,9 +37,10 @@ class Desk:
 
 
 @pytest.fixture
-def desk():
+def desk() -> Iterator[Desk]:
     clock = FixedClock(1_000_000)
-    bus, heard = EventBus(clock), []
+    bus = EventBus(clock)
+    heard: list[Any] = []
     bus.subscribe(BrokerEvent, heard.append)
     desk = Desk(client=FakeBybitClient(), bus=bus, clock=clock, scheduler=TickScheduler(clock), heard=heard)
     yield desk
@@ -45,5 +49,5 @@ def desk():
 
 
 @pytest.fixture
-def broker(desk):
+def broker(desk: Desk) -> BybitSpotBroker:
     return desk.open()

@@ -3,37 +3,40 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from qkt.broker.protocol import SubmitOutcome
+from qkt.bybit.spot import BybitSpotBroker
 from qkt.errors import BybitRateLimitError, InvalidRequestError, VenueUnavailableError
 from qkt.events import OrderCancelFailed, OrderRejected
 from qkt.model.orders import MarketOrder, OrderStatus, Side, StopOrder
 from qkt.testing.builders import SYMBOL, a_limit_order, batch_reply, envelope, frame, order_row, refusal
+from tests.bybit.conftest import Desk
 
 CREATE_BATCH, CANCEL_BATCH, CANCEL = "/v5/order/create-batch", "/v5/order/cancel-batch", "/v5/order/cancel"
 ACCEPTED, REJECTED, UNKNOWN = SubmitOutcome.ACCEPTED, SubmitOutcome.REJECTED, SubmitOutcome.UNKNOWN
 D = Decimal
 
 
-def orders(*names, **changes):
+def orders(*names: Any, **changes: Any) -> list[Any]:
     return [a_limit_order(client_order_id=name, **changes) for name in names]
 
 
-def outcomes(acks):
+def outcomes(acks: Any) -> list[Any]:
     return [(ack.client_order_id, ack.outcome) for ack in acks]
 
 
-def spent():
+def spent() -> None:
     raise BybitRateLimitError("spent", retry_after_ms=10)
 
 
-def in_turn(*answers):
+def in_turn(*answers: Any) -> Any:
     """One answer after the other; the last for good."""
     left = list(answers)
 
-    def answer(request):
+    def answer(request: Any) -> Any:
         told = left.pop(0) if len(left) > 1 else left[0]
         return told(request) if callable(told) else told
 
@@ -43,7 +46,7 @@ def in_turn(*answers):
 # -- submit ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_batch_is_one_post_and_no_get(desk, broker):
+def test_a_batch_is_one_post_and_no_get(desk: Desk, broker: BybitSpotBroker) -> None:
     acks = broker.submit_many(
         [
             *orders("c1"),
@@ -82,7 +85,7 @@ def test_a_batch_is_one_post_and_no_get(desk, broker):
     assert desk.told() == []
 
 
-def test_ids_are_made_for_orders_without_and_nothing_is_sent_for_none(desk, broker):
+def test_ids_are_made_for_orders_without_and_nothing_is_sent_for_none(desk: Desk, broker: BybitSpotBroker) -> None:
     acks = broker.submit_many(a_limit_order() for _ in range(2))
 
     assert len({ack.client_order_id for ack in acks}) == 2
@@ -90,14 +93,14 @@ def test_ids_are_made_for_orders_without_and_nothing_is_sent_for_none(desk, brok
     assert len(desk.client.posts) == 1
 
 
-def test_many_orders_go_ten_at_a_time_in_order(desk, broker):
+def test_many_orders_go_ten_at_a_time_in_order(desk: Desk, broker: BybitSpotBroker) -> None:
     acks = broker.submit_many(orders(*(f"c{number}" for number in range(23))))
 
     assert [len(post["request"]) for post in desk.client.posts] == [10, 10, 3]
     assert [ack.client_order_id for ack in acks] == [f"c{number}" for number in range(23)]
 
 
-def test_S85_each_item_has_its_own_outcome_beside_retcode_zero(desk, broker):
+def test_S85_each_item_has_its_own_outcome_beside_retcode_zero(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.responses[CREATE_BATCH] = lambda request: batch_reply(request, 0, 170131, 10006, 0, 170007)
     desk.heard.clear()
 
@@ -131,7 +134,9 @@ def test_S85_each_item_has_its_own_outcome_beside_retcode_zero(desk, broker):
         },
     ],
 )
-def test_S85_an_answer_that_says_nothing_of_its_items_leaves_each_unknown_and_looked_up(desk, broker, silence):
+def test_S85_an_answer_silent_about_its_items_leaves_each_unknown_and_looked_up(
+    desk: Desk, broker: BybitSpotBroker, silence: Any
+) -> None:
     desk.client.responses[CREATE_BATCH] = silence
 
     acks = broker.submit_many(orders("c1", "c2"))
@@ -145,7 +150,7 @@ def test_S85_an_answer_that_says_nothing_of_its_items_leaves_each_unknown_and_lo
     assert len(desk.client.posts) == 1
 
 
-def test_S85_silence_is_broken_by_what_the_lookup_finds(desk, broker):
+def test_S85_silence_is_broken_by_what_the_lookup_finds(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.responses[CREATE_BATCH] = TimeoutError("read timed out")
     broker.submit_many(orders("c1", "c2"))
     desk.client.responses["/v5/order/realtime"] = lambda request: envelope(
@@ -158,14 +163,16 @@ def test_S85_silence_is_broken_by_what_the_lookup_finds(desk, broker):
     assert broker.health.unresolved == ("c2",)
 
 
-def test_a_refusal_of_the_whole_batch_is_a_refusal_of_each(desk, broker):
+def test_a_refusal_of_the_whole_batch_is_a_refusal_of_each(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.responses[CREATE_BATCH] = refusal(10001, "params error")
 
     assert outcomes(broker.submit_many(orders("c1", "c2"))) == [("c1", REJECTED), ("c2", REJECTED)]
     assert desk.told() == ["OrderRejected", "OrderRejected"]
 
 
-def test_an_item_with_a_taken_id_is_looked_up_at_once_and_the_old_order_untouched(desk, broker):
+def test_an_item_with_a_taken_id_is_looked_up_at_once_and_the_old_order_untouched(
+    desk: Desk, broker: BybitSpotBroker
+) -> None:
     desk.client.responses[CREATE_BATCH] = lambda request: batch_reply(request, 170141, 0)
     old = order_row(orderId="old", orderLinkId="c1", createdTime="1", orderStatus="Filled", qty="7")
     desk.client.responses["/v5/order/realtime"] = envelope([old])
@@ -176,10 +183,10 @@ def test_an_item_with_a_taken_id_is_looked_up_at_once_and_the_old_order_untouche
     assert "already used" in acks[0].reject_reason
 
 
-def test_all_intents_are_recorded_before_the_first_byte_leaves(desk, broker):
+def test_all_intents_are_recorded_before_the_first_byte_leaves(desk: Desk, broker: BybitSpotBroker) -> None:
     seen = []
 
-    def answer(request):
+    def answer(request: Any) -> Any:
         seen.append([view.status for view in broker.open_orders()])
         row = order_row(orderId="b1", orderLinkId="c12")  # a frame that overtakes its own request
         desk.client.emit_ws_frame("order", frame("order", row))
@@ -203,7 +210,9 @@ def test_all_intents_are_recorded_before_the_first_byte_leaves(desk, broker):
         ("an order", "takes an order"),
     ],
 )
-def test_one_bad_item_refuses_the_whole_call_before_anything_is_sent(desk, broker, bad, told):
+def test_one_bad_item_refuses_the_whole_call_before_anything_is_sent(
+    desk: Desk, broker: BybitSpotBroker, bad: Any, told: str
+) -> None:
     broker.submit(a_limit_order(client_order_id="before"))
     desk.client.posts.clear()
 
@@ -215,13 +224,13 @@ def test_one_bad_item_refuses_the_whole_call_before_anything_is_sent(desk, broke
     assert broker.submit(a_limit_order(client_order_id="c1")).accepted  # the id is free
 
 
-def test_one_order_is_no_list(desk, broker):
+def test_one_order_is_no_list(desk: Desk, broker: BybitSpotBroker) -> None:
     for wrong in (a_limit_order(), "c1", None):
         with pytest.raises(InvalidRequestError, match="submit_many takes a list of orders"):
-            broker.submit_many(wrong)
+            broker.submit_many(wrong)  # type: ignore[arg-type]
 
 
-def test_when_nothing_left_it_raises_and_every_id_is_free_again(desk, broker):
+def test_when_nothing_left_it_raises_and_every_id_is_free_again(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.responses[CREATE_BATCH] = spent
     with pytest.raises(BybitRateLimitError):
         broker.submit_many(orders(*(f"c{number}" for number in range(12))))
@@ -232,7 +241,7 @@ def test_when_nothing_left_it_raises_and_every_id_is_free_again(desk, broker):
     assert broker.submit(a_limit_order(client_order_id="c11")).accepted
 
 
-def test_when_part_left_the_rest_is_told_as_never_sent(desk, broker):
+def test_when_part_left_the_rest_is_told_as_never_sent(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.responses[CREATE_BATCH] = in_turn(lambda request: batch_reply(request, *[0] * 10), lambda _: spent())
 
     acks = broker.submit_many(orders(*(f"c{number}" for number in range(25))))
@@ -243,8 +252,8 @@ def test_when_part_left_the_rest_is_told_as_never_sent(desk, broker):
     assert len(desk.client.posts) == 2
 
 
-def test_a_broker_frozen_in_the_middle_sends_no_more(desk, broker):
-    def answer(request):
+def test_a_broker_frozen_in_the_middle_sends_no_more(desk: Desk, broker: BybitSpotBroker) -> None:
+    def answer(request: Any) -> Any:
         broker.freeze("stop")
         return batch_reply(request, *[0] * len(request["request"]))
 
@@ -261,8 +270,10 @@ def test_a_broker_frozen_in_the_middle_sends_no_more(desk, broker):
     ("answer", "outcome"),
     [(lambda request: batch_reply(request, *[0] * 10), ACCEPTED), (TimeoutError("lost"), UNKNOWN)],
 )
-def test_a_broker_closed_in_the_middle_answers_for_what_it_knows(desk, broker, answer, outcome):
-    def closing(request):
+def test_a_broker_closed_in_the_middle_answers_for_what_it_knows(
+    desk: Desk, broker: BybitSpotBroker, answer: Any, outcome: Any
+) -> None:
+    def closing(request: Any) -> Any:
         broker.close()
         return answer(request) if callable(answer) else answer
 
@@ -275,8 +286,8 @@ def test_a_broker_closed_in_the_middle_answers_for_what_it_knows(desk, broker, a
     assert len(desk.client.posts) == 1
 
 
-def test_an_interrupt_in_the_middle_forgets_no_order_that_may_have_left(desk, broker):
-    def interrupted():
+def test_an_interrupt_in_the_middle_forgets_no_order_that_may_have_left(desk: Desk, broker: BybitSpotBroker) -> None:
+    def interrupted() -> None:
         raise KeyboardInterrupt
 
     desk.client.responses[CREATE_BATCH] = in_turn(
@@ -289,13 +300,13 @@ def test_an_interrupt_in_the_middle_forgets_no_order_that_may_have_left(desk, br
     assert broker.health.unresolved == tuple(f"c{number}" for number in range(10, 20))
 
 
-def test_a_handler_may_submit_a_batch(desk, broker):
+def test_a_handler_may_submit_a_batch(desk: Desk, broker: BybitSpotBroker) -> None:
     done = []
     desk.client.responses[CREATE_BATCH] = in_turn(
         lambda request: batch_reply(request, 170131), lambda request: batch_reply(request, 0, 0)
     )
 
-    def handler(event):
+    def handler(event: Any) -> None:
         done.extend(broker.submit_many(orders("c2", "c3")))
 
     desk.bus.subscribe(OrderRejected, handler)
@@ -307,7 +318,7 @@ def test_a_handler_may_submit_a_batch(desk, broker):
 # -- cancel ----------------------------------------------------------------------------------------------------------
 
 
-def rest(desk, broker, *names):
+def rest(desk: Desk, broker: BybitSpotBroker, *names: Any) -> None:
     """Orders of ours that stand."""
     for name in names:
         ack = broker.submit(a_limit_order(client_order_id=name))
@@ -317,7 +328,7 @@ def rest(desk, broker, *names):
     desk.heard.clear()
 
 
-def test_cancels_share_a_request(desk, broker):
+def test_cancels_share_a_request(desk: Desk, broker: BybitSpotBroker) -> None:
     rest(desk, broker, "c1", "c2")
 
     acks = broker.cancel_many(["c2", "c1"])
@@ -333,7 +344,7 @@ def test_cancels_share_a_request(desk, broker):
     assert desk.client.gets == []
 
 
-def test_one_cancel_is_no_batch(desk, broker):
+def test_one_cancel_is_no_batch(desk: Desk, broker: BybitSpotBroker) -> None:
     rest(desk, broker, "c1")
 
     broker.cancel_many(["c1"])
@@ -342,7 +353,7 @@ def test_one_cancel_is_no_batch(desk, broker):
     assert [post.path for post in desk.client.posts] == [CANCEL, CANCEL]
 
 
-def test_outside_orders_are_named_by_the_venues_id(desk, broker):
+def test_outside_orders_are_named_by_the_venues_id(desk: Desk, broker: BybitSpotBroker) -> None:
     rest(desk, broker, "c1")
     desk.client.emit_ws_frame("order", frame("order", order_row(orderId="ui-1", orderLinkId="")))
 
@@ -352,7 +363,9 @@ def test_outside_orders_are_named_by_the_venues_id(desk, broker):
     assert len(desk.client.posts) == 1
 
 
-def test_spot_conditionals_go_one_by_one_since_a_batch_cannot_name_their_drawer(desk, broker):
+def test_spot_conditionals_go_one_by_one_since_a_batch_cannot_name_their_drawer(
+    desk: Desk, broker: BybitSpotBroker
+) -> None:
     rest(desk, broker, "c1", "c2")
     broker.submit(StopOrder(symbol=SYMBOL, side=Side.SELL, quantity=D(1), stop_price=D(90), client_order_id="s1"))
     desk.client.posts.clear()
@@ -364,7 +377,7 @@ def test_spot_conditionals_go_one_by_one_since_a_batch_cannot_name_their_drawer(
     assert [ack.outcome for ack in acks] == [ACCEPTED] * 3
 
 
-def test_each_cancel_has_its_own_outcome(desk, broker):
+def test_each_cancel_has_its_own_outcome(desk: Desk, broker: BybitSpotBroker) -> None:
     rest(desk, broker, "c1", "c2", "c3")
     desk.client.responses[CANCEL_BATCH] = lambda request: batch_reply(request, 0, 170213, 170147)
 
@@ -376,7 +389,9 @@ def test_each_cancel_has_its_own_outcome(desk, broker):
 
 
 @pytest.mark.parametrize("silence", [TimeoutError("lost"), refusal(10016), envelope(), RuntimeError("own")])
-def test_a_batch_of_cancels_without_an_answer_is_asked_about_and_not_sent_again(desk, broker, silence):
+def test_a_batch_of_cancels_without_an_answer_is_asked_about_and_not_sent_again(
+    desk: Desk, broker: BybitSpotBroker, silence: Any
+) -> None:
     rest(desk, broker, "c1", "c2")
     desk.client.responses[CANCEL_BATCH] = silence
 
@@ -390,7 +405,7 @@ def test_a_batch_of_cancels_without_an_answer_is_asked_about_and_not_sent_again(
     assert len(desk.client.posts) == 1
 
 
-def test_ended_and_unseen_orders_are_not_sent(desk, broker):
+def test_ended_and_unseen_orders_are_not_sent(desk: Desk, broker: BybitSpotBroker) -> None:
     rest(desk, broker, "c1", "c2", "c3")
     desk.client.emit_ws_frame("order", frame("order", order_row(orderId="fake-1", orderStatus="Cancelled")))
     desk.client.responses["/v5/order/create"] = TimeoutError("lost")
@@ -409,7 +424,7 @@ def test_ended_and_unseen_orders_are_not_sent(desk, broker):
     ("names", "told"),
     [(["c1", "nosuch"], "nosuch"), (["c1", "c1"], "twice"), ("c1", "list of ids"), ([None], "exactly")],
 )
-def test_one_bad_id_refuses_the_whole_call(desk, broker, names, told):
+def test_one_bad_id_refuses_the_whole_call(desk: Desk, broker: BybitSpotBroker, names: Any, told: str) -> None:
     rest(desk, broker, "c1")
 
     with pytest.raises(InvalidRequestError, match=told):
@@ -417,11 +432,11 @@ def test_one_bad_id_refuses_the_whole_call(desk, broker, names, told):
     assert desk.client.posts == []
 
 
-def test_no_ids_are_no_cancels(desk, broker):
+def test_no_ids_are_no_cancels(desk: Desk, broker: BybitSpotBroker) -> None:
     assert broker.cancel_many() == broker.cancel_all() == []
 
 
-def test_cancels_of_which_none_left_raise_and_can_be_asked_again(desk, broker):
+def test_cancels_of_which_none_left_raise_and_can_be_asked_again(desk: Desk, broker: BybitSpotBroker) -> None:
     rest(desk, broker, "c1", "c2")
     desk.client.responses[CANCEL_BATCH] = spent
     with pytest.raises(VenueUnavailableError):
@@ -432,7 +447,7 @@ def test_cancels_of_which_none_left_raise_and_can_be_asked_again(desk, broker):
     assert desk.told() == []
 
 
-def test_cancels_of_which_some_left_tell_of_the_rest(desk, broker):
+def test_cancels_of_which_some_left_tell_of_the_rest(desk: Desk, broker: BybitSpotBroker) -> None:
     names = [f"c{number}" for number in range(22)]
     rest(desk, broker, *names)
     desk.client.responses[CANCEL_BATCH] = in_turn(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -13,13 +14,14 @@ from qkt.errors import BybitApiError, InvalidRequestError
 from qkt.events import HealthDegraded
 from qkt.model.orders import IfTouchedOrder, MarketOrder, OrderModification, Side, StopLimitOrder, StopOrder
 from qkt.testing.builders import SYMBOL, a_limit_order, envelope, frame, order_row, refusal
+from tests.bybit.conftest import Desk
 
 INSTRUMENTS, TICKERS = "/v5/market/instruments-info", "/v5/market/tickers"
 HOUR_MS = 3_600_000
 D = Decimal
 
 
-def instrument_row(symbol="BTCUSDT", **lot):
+def instrument_row(symbol: str = "BTCUSDT", **lot: Any) -> dict[str, Any]:
     return {
         "symbol": symbol,
         "baseCoin": symbol.removesuffix("USDT"),
@@ -41,7 +43,7 @@ def instrument_row(symbol="BTCUSDT", **lot):
     }
 
 
-def linear_row(symbol="BTCUSDT"):
+def linear_row(symbol: str = "BTCUSDT") -> dict[str, Any]:
     return {
         "symbol": symbol,
         "baseCoin": "BTC",
@@ -59,25 +61,25 @@ def linear_row(symbol="BTCUSDT"):
     }
 
 
-def ticker(last_price, symbol="BTCUSDT"):
+def ticker(last_price: Any, symbol: str = "BTCUSDT") -> Any:
     return envelope([{"symbol": symbol, "lastPrice": last_price}])
 
 
 @pytest.fixture
-def listed(desk):
+def listed(desk: Desk) -> Any:
     """A broker whose venue lists BTCUSDT."""
     desk.client.responses[INSTRUMENTS] = envelope([instrument_row()])
     return desk.open()
 
 
-def asked(desk, path=INSTRUMENTS):
+def asked(desk: Desk, path: Any = INSTRUMENTS) -> list[Any]:
     return [request for request in desk.client.gets if request.path == path]
 
 
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_rules_are_the_venues(listed):
+def test_the_rules_are_the_venues(listed: Any) -> None:
     rules = listed.rules(SYMBOL)
 
     assert (rules.tick_size, rules.quantity_step, rules.quote_step) == (D("0.1"), D("0.000001"), D("0.0000001"))
@@ -89,7 +91,7 @@ def test_the_rules_are_the_venues(listed):
     assert listed.rules("BYBIT_SPOT:XRPUSDT") is None
 
 
-def test_construction_reads_them_with_one_get_and_a_plain_submit_with_none(desk):
+def test_construction_reads_them_with_one_get_and_a_plain_submit_with_none(desk: Desk) -> None:
     desk.client.responses[INSTRUMENTS] = envelope([instrument_row()])
     broker = BybitSpotBroker(desk.client, desk.bus, desk.clock, poll_scheduler=desk.scheduler)
     assert [dict(request) for request in asked(desk)] == [{"category": "spot"}]
@@ -101,14 +103,14 @@ def test_construction_reads_them_with_one_get_and_a_plain_submit_with_none(desk)
     broker.close()
 
 
-def test_brokers_on_one_client_share_them(desk, listed):
+def test_brokers_on_one_client_share_them(desk: Desk, listed: Any) -> None:
     desk.client.gets.clear()
     with BybitSpotBroker(desk.client, desk.bus, desk.clock, poll_scheduler=desk.scheduler) as other:
         assert other.rules(SYMBOL) is listed.rules(SYMBOL)
     assert asked(desk) == []
 
 
-def test_linear_rules_are_read_page_by_page(desk):
+def test_linear_rules_are_read_page_by_page(desk: Desk) -> None:
     pages = {"": envelope([linear_row()], cursor="next"), "next": envelope([linear_row("ETHUSDT")], cursor="last")}
     pages["last"] = envelope()
     desk.client.responses[INSTRUMENTS] = lambda request: pages[request.get("cursor", "")]
@@ -117,8 +119,8 @@ def test_linear_rules_are_read_page_by_page(desk):
         rules = broker.rules("BYBIT_LINEAR:BTCUSDT")
         assert broker.rules("BYBIT_LINEAR:ETHUSDT") is not None
 
-    assert (rules.quantity_step, rules.min_notional, rules.max_price) == (D("0.001"), D(5), D("1999999.80"))
-    assert (rules.max_limit_quantity, rules.max_market_quantity, rules.quote_step) == (D(1190), D(500), None)
+    assert (rules.quantity_step, rules.min_notional, rules.max_price) == (D("0.001"), D(5), D("1999999.80"))  # type: ignore[union-attr]
+    assert (rules.max_limit_quantity, rules.max_market_quantity, rules.quote_step) == (D(1190), D(500), None)  # type: ignore[union-attr]
     assert [request["limit"] for request in asked(desk)] == [1_000] * 3
 
 
@@ -134,7 +136,9 @@ def test_linear_rules_are_read_page_by_page(desk):
         envelope([{"symbol": "BTCUSDT"}]),
     ],
 )
-def test_rules_that_cannot_be_read_are_a_warning_and_stand_in_nobodys_way(desk, caplog, answer):
+def test_rules_that_cannot_be_read_are_a_warning_and_stand_in_nobodys_way(
+    desk: Desk, caplog: pytest.LogCaptureFixture, answer: Any
+) -> None:
     desk.client.responses[INSTRUMENTS] = answer
     with caplog.at_level(logging.WARNING, logger="qkt"):
         broker = desk.open()
@@ -145,7 +149,7 @@ def test_rules_that_cannot_be_read_are_a_warning_and_stand_in_nobodys_way(desk, 
     assert f"no instrument rules symbol={SYMBOL}" in caplog.text
 
 
-def test_missing_rules_are_warned_of_once_per_symbol(desk, caplog):
+def test_missing_rules_are_warned_of_once_per_symbol(desk: Desk, caplog: pytest.LogCaptureFixture) -> None:
     desk.client.symbols = ()
     broker = desk.open()
     with caplog.at_level(logging.WARNING, logger="qkt"):
@@ -155,7 +159,7 @@ def test_missing_rules_are_warned_of_once_per_symbol(desk, caplog):
     assert caplog.text.count("no instrument rules") == 1
 
 
-def test_a_broken_row_costs_only_its_own_symbol(desk):
+def test_a_broken_row_costs_only_its_own_symbol(desk: Desk) -> None:
     broken = instrument_row("XRPUSDT", basePrecision="a lot")
     desk.client.responses[INSTRUMENTS] = envelope([broken, instrument_row()])
     broker = desk.open()
@@ -167,7 +171,7 @@ def test_a_broken_row_costs_only_its_own_symbol(desk):
 # -- age -------------------------------------------------------------------------------------------------------------
 
 
-def test_old_rules_are_refreshed_in_the_background(desk, listed):
+def test_old_rules_are_refreshed_in_the_background(desk: Desk, listed: Any) -> None:
     desk.client.responses[INSTRUMENTS] = envelope([instrument_row(maxLimitOrderQty="50")])
     desk.scheduler.advance_ms(HOUR_MS - 60_000)
     assert asked(desk) == []
@@ -179,7 +183,7 @@ def test_old_rules_are_refreshed_in_the_background(desk, listed):
     assert listed.rules(SYMBOL).max_limit_quantity == 50
 
 
-def test_a_refresh_that_fails_keeps_the_rules_and_is_tried_again_later(desk, listed):
+def test_a_refresh_that_fails_keeps_the_rules_and_is_tried_again_later(desk: Desk, listed: Any) -> None:
     desk.client.responses[INSTRUMENTS] = refusal(10016)
     desk.scheduler.advance_ms(HOUR_MS + 4 * 60_000)
     assert len(asked(desk)) == 1
@@ -204,7 +208,9 @@ def test_a_refresh_that_fails_keeps_the_rules_and_is_tried_again_later(desk, lis
         (MarketOrder(symbol=SYMBOL, side=Side.BUY, quantity=D(4), quote_sized=True), "minimum order value"),
     ],
 )
-def test_what_the_venue_would_refuse_is_refused_before_anything_is_sent(desk, listed, order, told):
+def test_what_the_venue_would_refuse_is_refused_before_anything_is_sent(
+    desk: Desk, listed: Any, order: Any, told: str
+) -> None:
     with pytest.raises(InvalidRequestError, match=told):
         listed.submit(order)
     with pytest.raises(InvalidRequestError, match=told):
@@ -213,13 +219,13 @@ def test_what_the_venue_would_refuse_is_refused_before_anything_is_sent(desk, li
     assert (desk.client.posts, desk.client.gets, listed.open_orders()) == ([], [], [])
 
 
-def test_nothing_is_changed_silently(desk, listed):
+def test_nothing_is_changed_silently(desk: Desk, listed: Any) -> None:
     listed.submit(a_limit_order(quantity=D("0.0500000"), limit_price=D("100.000")))
 
     assert (desk.client.posts[0]["qty"], desk.client.posts[0]["price"]) == ("0.0500000", "100.000")
 
 
-def test_quantize_makes_an_order_that_passes(desk, listed):
+def test_quantize_makes_an_order_that_passes(desk: Desk, listed: Any) -> None:
     order = a_limit_order(quantity=D("0.0612345678"), limit_price=D("100.07"))
 
     fitted = listed.quantize(order)
@@ -229,7 +235,7 @@ def test_quantize_makes_an_order_that_passes(desk, listed):
     assert listed.quantize(a_limit_order(symbol="BYBIT_SPOT:XRPUSDT", quantity=D("1E-9"))).quantity == D("1E-9")
 
 
-def test_an_amend_keeps_to_the_rules(desk, listed):
+def test_an_amend_keeps_to_the_rules(desk: Desk, listed: Any) -> None:
     listed.submit(a_limit_order(client_order_id="c1"))
     desk.client.posts.clear()
 
@@ -239,7 +245,9 @@ def test_an_amend_keeps_to_the_rules(desk, listed):
     assert listed.modify("c1", OrderModification(new_limit_price=D("100.1"))).accepted
 
 
-def test_what_a_broker_cannot_do_is_refused_with_what_it_can(desk, broker, monkeypatch):
+def test_what_a_broker_cannot_do_is_refused_with_what_it_can(
+    desk: Desk, broker: BybitSpotBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from qkt.broker.protocol import OrderTypeCapability
 
     linear = BybitLinearBroker(desk.client, desk.bus, desk.clock, poll_scheduler=desk.scheduler)
@@ -253,7 +261,7 @@ def test_what_a_broker_cannot_do_is_refused_with_what_it_can(desk, broker, monke
 # -- spot triggers ---------------------------------------------------------------------------------------------------
 
 
-def a_stop(side=Side.SELL, price=90):
+def a_stop(side: Any = Side.SELL, price: int = 90) -> StopOrder:
     return StopOrder(symbol=SYMBOL, side=side, quantity=D(1), stop_price=D(price))
 
 
@@ -274,7 +282,9 @@ WAITING = [
 
 
 @pytest.mark.parametrize("order", CROSSED)
-def test_a_crossed_spot_trigger_is_refused_since_the_venue_would_turn_it_around(desk, broker, order):
+def test_a_crossed_spot_trigger_is_refused_since_the_venue_would_turn_it_around(
+    desk: Desk, broker: BybitSpotBroker, order: Any
+) -> None:
     desk.client.responses[TICKERS] = ticker("100")
 
     with pytest.raises(InvalidRequestError, match="already crossed"):
@@ -285,7 +295,9 @@ def test_a_crossed_spot_trigger_is_refused_since_the_venue_would_turn_it_around(
 
 
 @pytest.mark.parametrize("order", WAITING)
-def test_a_trigger_that_waits_goes_out_after_one_look_at_the_price(desk, broker, order):
+def test_a_trigger_that_waits_goes_out_after_one_look_at_the_price(
+    desk: Desk, broker: BybitSpotBroker, order: Any
+) -> None:
     desk.client.responses[TICKERS] = ticker("100")
 
     assert broker.submit(order).accepted
@@ -297,7 +309,9 @@ def test_a_trigger_that_waits_goes_out_after_one_look_at_the_price(desk, broker,
     "answer", [envelope(), refusal(10016), ticker(""), "<html>", TimeoutError("slow"), BybitApiError(10001, "")]
 )
 @pytest.mark.parametrize("order", CROSSED[:1])
-def test_an_unknown_price_is_a_warning_and_stops_no_stop(desk, broker, caplog, answer, order):
+def test_an_unknown_price_is_a_warning_and_stops_no_stop(
+    desk: Desk, broker: BybitSpotBroker, caplog: pytest.LogCaptureFixture, answer: Any, order: Any
+) -> None:
     desk.client.responses[TICKERS] = answer
 
     with caplog.at_level(logging.WARNING, logger="qkt"):
@@ -306,7 +320,7 @@ def test_an_unknown_price_is_a_warning_and_stops_no_stop(desk, broker, caplog, a
     assert f"last price unknown symbol={SYMBOL}" in caplog.text
 
 
-def test_an_amended_trigger_may_not_change_sides(desk, broker):
+def test_an_amended_trigger_may_not_change_sides(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.responses[TICKERS] = ticker("100")
     ack = broker.submit(a_stop(Side.SELL, 90))
     row = order_row(orderId=ack.broker_order_id, orderStatus="Untriggered", stopOrderType="Stop", triggerPrice="90")
@@ -320,7 +334,9 @@ def test_an_amended_trigger_may_not_change_sides(desk, broker):
 
 
 @pytest.mark.parametrize(("last_price", "is_alarming"), [("100", False), ("90", True), ("89.9", True), ("", False)])
-def test_a_market_that_outran_the_check_is_an_alarm_when_the_order_shows_itself(desk, broker, last_price, is_alarming):
+def test_a_market_that_outran_the_check_is_an_alarm_when_the_order_shows_itself(
+    desk: Desk, broker: BybitSpotBroker, last_price: str, is_alarming: bool
+) -> None:
     desk.client.responses[TICKERS] = ticker("100")
     ack = broker.submit(a_stop(Side.SELL, 90))
     row = order_row(
@@ -342,7 +358,7 @@ def test_a_market_that_outran_the_check_is_an_alarm_when_the_order_shows_itself(
     assert all("past the trigger 90 of" in event.reason for event in alarms)
 
 
-def test_an_amended_trigger_is_no_alarm(desk, broker):
+def test_an_amended_trigger_is_no_alarm(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.responses[TICKERS] = ticker("100")
     ack = broker.submit(a_stop(Side.SELL, 90))
     row = order_row(
@@ -362,7 +378,7 @@ def test_an_amended_trigger_is_no_alarm(desk, broker):
     assert desk.told() == ["OrderAccepted", "OrderModified"]
 
 
-def test_linear_needs_no_look_since_it_has_a_direction(desk):
+def test_linear_needs_no_look_since_it_has_a_direction(desk: Desk) -> None:
     with BybitLinearBroker(desk.client, desk.bus, desk.clock, poll_scheduler=desk.scheduler) as broker:
         desk.client.gets.clear()
         order = StopOrder(symbol="BYBIT_LINEAR:BTCUSDT", side=Side.SELL, quantity=D(1), stop_price=D(90))

@@ -86,7 +86,7 @@ def clock() -> FixedClock:
 def path(tmp_path: Path) -> Iterator[Path]:
     memory = Path("/dev/shm")
     folder = tempfile.mkdtemp(prefix="qkt-owner-", dir=memory if os.access(memory, os.W_OK) else tmp_path)
-    return Path(folder) / "bot.db"
+    return Path(folder) / "bot.db"  # type: ignore[return-value]
 
 
 @pytest.fixture
@@ -541,7 +541,7 @@ def test_creates_wait_until_nothing_of_an_earlier_owner_can_arrive(run: Run) -> 
         standby.submit(a_limit_order())
 
     other.passes(6)
-    assert standby.ownership.state == "owner"
+    assert standby.ownership.state == "owner"  # type: ignore[comparison-overlap]
     standby.close()
 
 

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -40,29 +41,31 @@ def venue() -> Iterator[SimulatedBybit]:
 
 
 @pytest.fixture
-def client(venue) -> Iterator[BybitClient]:
+def client(venue: SimulatedBybit) -> Iterator[BybitClient]:
     with BybitClient("key", "secret", rest_url=venue.rest_url, ws_url=venue.ws_url, timeout_ms=1_000) as connected:
         yield connected
 
 
 @pytest.fixture
-def broker(client) -> Iterator[BybitSpotBroker]:
+def broker(client: BybitClient) -> Iterator[BybitSpotBroker]:
     with BybitSpotBroker(client, EventBus(), risk_limits=RiskLimits(max_orders_per_minute=1_000)) as running:
         yield running
 
 
-def limit(name=None, price=55_000, quantity="0.001", side=Side.BUY, **more):
+def limit(
+    name: Any = None, price: int = 55_000, quantity: str = "0.001", side: Any = Side.BUY, **more: Any
+) -> LimitOrder:
     return LimitOrder(
         symbol=SYMBOL, side=side, quantity=D(quantity), limit_price=D(price), client_order_id=name, **more
     )
 
 
-def there(venue):
+def there(venue: SimulatedBybit) -> Counter[Any]:
     """How often each of our ids is at the venue."""
     return Counter(row["orderLinkId"] for row in venue.truth()["orders"])
 
 
-def until(condition, what):
+def until(condition: Any, what: Any) -> None:
     deadline, pause = time.monotonic() + 8, threading.Event()
     while not condition():
         assert time.monotonic() < deadline, what
@@ -72,7 +75,7 @@ def until(condition, what):
 # -- batches ---------------------------------------------------------------------------------------------------------
 
 
-def test_S85_a_batch_in_which_one_order_cannot_be_paid(venue, broker):
+def test_S85_a_batch_in_which_one_order_cannot_be_paid(venue: SimulatedBybit, broker: BybitSpotBroker) -> None:
     acks = broker.submit_many([limit("c1"), limit("c2", quantity="80"), limit("c3")])
 
     assert [ack.outcome for ack in acks] == [ACCEPTED, REJECTED, ACCEPTED]
@@ -83,7 +86,9 @@ def test_S85_a_batch_in_which_one_order_cannot_be_paid(venue, broker):
     assert there(venue) == {"c1": 1, "c3": 1}
 
 
-def test_S85_a_batch_whose_reply_is_lost_leaves_exactly_one_order_each(venue, broker):
+def test_S85_a_batch_whose_reply_is_lost_leaves_exactly_one_order_each(
+    venue: SimulatedBybit, broker: BybitSpotBroker
+) -> None:
     fault = venue.faults.add("reply_lost", path="/v5/order/create-batch", mode="reset")
     venue.faults.add("frame_drop", topic="order", count=10)
     names = [f"c{number}" for number in range(7)]
@@ -98,7 +103,7 @@ def test_S85_a_batch_whose_reply_is_lost_leaves_exactly_one_order_each(venue, br
     assert broker.health.unresolved == ()
 
 
-def test_a_long_batch_stays_within_the_venues_limit(venue):
+def test_a_long_batch_stays_within_the_venues_limit(venue: SimulatedBybit) -> None:
     with (
         BybitClient("key", "secret", rest_url=venue.rest_url, ws_url=venue.ws_url) as patient,
         BybitSpotBroker(patient, EventBus()) as broker,
@@ -109,7 +114,9 @@ def test_a_long_batch_stays_within_the_venues_limit(venue):
     assert len(there(venue)) == 25
 
 
-def test_cancel_all_ends_plain_and_conditional_orders_in_few_requests(venue, client, broker):
+def test_cancel_all_ends_plain_and_conditional_orders_in_few_requests(
+    venue: SimulatedBybit, client: BybitClient, broker: BybitSpotBroker
+) -> None:
     broker.submit_many([limit() for _ in range(6)])
     broker.submit(StopOrder(symbol=SYMBOL, side=Side.SELL, quantity=D("0.001"), stop_price=D(50_000)))
     until(lambda: all(view.venue_status for view in broker.open_orders()), "every order shows itself")
@@ -123,7 +130,7 @@ def test_cancel_all_ends_plain_and_conditional_orders_in_few_requests(venue, cli
     assert {row["orderStatus"] for row in venue.truth()["orders"]} == {"Cancelled", "Deactivated"}
 
 
-def test_cancels_whose_reply_is_lost_end_each_order_once(venue, broker):
+def test_cancels_whose_reply_is_lost_end_each_order_once(venue: SimulatedBybit, broker: BybitSpotBroker) -> None:
     broker.submit_many([limit("c1"), limit("c2")])
     for name in ("c1", "c2"):
         broker.wait(name, until="accepted")
@@ -140,8 +147,10 @@ def test_cancels_whose_reply_is_lost_end_each_order_once(venue, broker):
 # -- rules -----------------------------------------------------------------------------------------------------------
 
 
-def test_an_order_beside_the_rules_never_leaves_and_its_quantized_self_is_taken(venue, client, broker):
-    order = limit("c1", price="55000.07", quantity="0.0012345678")
+def test_an_order_beside_the_rules_never_leaves_and_its_quantized_self_is_taken(
+    venue: SimulatedBybit, client: BybitClient, broker: BybitSpotBroker
+) -> None:
+    order = limit("c1", price="55000.07", quantity="0.0012345678")  # type: ignore[arg-type]
     before = client.stats.requests
 
     with pytest.raises(InvalidRequestError, match=r"tick size 0\.1"):
@@ -154,9 +163,9 @@ def test_an_order_beside_the_rules_never_leaves_and_its_quantized_self_is_taken(
     assert client.stats.requests == before + 1
 
 
-def test_a_crossed_stop_is_refused_and_one_that_waits_is_taken(venue, broker):
+def test_a_crossed_stop_is_refused_and_one_that_waits_is_taken(venue: SimulatedBybit, broker: BybitSpotBroker) -> None:
     venue.set_price("BTCUSDT", 60_000)
-    sell = {"symbol": SYMBOL, "side": Side.SELL, "quantity": D("0.001")}
+    sell: dict[str, Any] = {"symbol": SYMBOL, "side": Side.SELL, "quantity": D("0.001")}
 
     with pytest.raises(InvalidRequestError, match="already crossed"):
         broker.submit(StopOrder(**sell, stop_price=D(60_100)))
@@ -172,9 +181,9 @@ def test_a_crossed_stop_is_refused_and_one_that_waits_is_taken(venue, broker):
     assert broker.wait(ack.client_order_id).status is OrderStatus.FILLED
 
 
-def test_the_race_that_remains_is_told(venue, broker):
+def test_the_race_that_remains_is_told(venue: SimulatedBybit, broker: BybitSpotBroker) -> None:
     """The market moves between the look at the price and the venue's taking the order: nobody can prevent it."""
-    heard = []
+    heard: list[Any] = []
     broker._bus.subscribe(HealthDegraded, heard.append)
     venue.faults.add("slow_request", path="/v5/order/create", delay_ms=150)
     falling = threading.Timer(0.05, venue.set_price, ("BTCUSDT", 58_000))
@@ -189,7 +198,7 @@ def test_the_race_that_remains_is_told(venue, broker):
     assert broker.cancel(ack.client_order_id).accepted
 
 
-def test_a_ticker_that_hangs_holds_a_stop_up_for_a_second_and_no_longer(venue):
+def test_a_ticker_that_hangs_holds_a_stop_up_for_a_second_and_no_longer(venue: SimulatedBybit) -> None:
     with (
         BybitClient("key", "secret", rest_url=venue.rest_url, ws_url=venue.ws_url) as patient,
         BybitSpotBroker(patient, EventBus()) as broker,
@@ -206,7 +215,7 @@ def test_a_ticker_that_hangs_holds_a_stop_up_for_a_second_and_no_longer(venue):
 # -- what spot has beyond limit orders -------------------------------------------------------------------------------
 
 
-def test_a_market_buy_sized_in_quote_is_filled(venue, broker):
+def test_a_market_buy_sized_in_quote_is_filled(venue: SimulatedBybit, broker: BybitSpotBroker) -> None:
     ack = broker.submit(MarketOrder(symbol=SYMBOL, side=Side.BUY, quantity=D(100), quote_sized=True))
 
     view = broker.wait(ack.client_order_id)
@@ -215,7 +224,9 @@ def test_a_market_buy_sized_in_quote_is_filled(venue, broker):
     assert 0 < view.cum_quantity * D(60_000) <= 100
 
 
-def test_attached_exits_become_an_order_of_the_venues_own_that_can_be_cancelled(venue, broker):
+def test_attached_exits_become_an_order_of_the_venues_own_that_can_be_cancelled(
+    venue: SimulatedBybit, broker: BybitSpotBroker
+) -> None:
     order = limit("c1", take_profit=D(56_000), stop_loss=D(54_000))
     broker.submit(order)
     broker.wait("c1", until="accepted")

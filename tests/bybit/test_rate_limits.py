@@ -1,7 +1,10 @@
 """Inside the venue's limits, orders before reads, cancels before everything."""
 
+from __future__ import annotations
+
 import threading
 import time
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,17 +26,17 @@ NEVER = threading.Event()
 
 
 class HandClock:
-    def __init__(self):
+    def __init__(self) -> None:
         self.ms = 0
 
-    def now_ms(self):
+    def now_ms(self) -> Any:
         return self.ms
 
-    def monotonic_ms(self):
+    def monotonic_ms(self) -> Any:
         return self.ms
 
 
-def take_all(budget, priority, **more):
+def take_all(budget: Any, priority: Any, **more: Any) -> Any:
     """How many requests pass at once."""
     for number in range(1_000):
         try:
@@ -44,7 +47,7 @@ def take_all(budget, priority, **more):
 
 
 @given(st.lists(st.integers(0, 400), max_size=80), st.integers(1, 10), st.integers(1, 1_000))
-def test_no_window_ever_holds_more_than_its_limit(pauses, limit, span):
+def test_no_window_ever_holds_more_than_its_limit(pauses: Any, limit: Any, span: Any) -> None:
     window, now, taken = Window(limit, span), 0, []
     for pause in pauses:
         now += pause
@@ -55,27 +58,27 @@ def test_no_window_ever_holds_more_than_its_limit(pauses, limit, span):
     assert all(sum(moment - span < other <= moment for other in taken) <= limit for moment in taken)
 
 
-def test_the_venues_word_on_its_own_window_counts():
+def test_the_venues_word_on_its_own_window_counts() -> None:
     window = Window(10, 1_000)
     window.learn(0, limit=20, remaining=1)
     window.take(0)
     assert window.wait_ms(0) == 1_000
 
 
-def test_a_window_the_venue_closed_stays_closed_until_then():
+def test_a_window_the_venue_closed_stays_closed_until_then() -> None:
     window = Window(10, 1_000)
     window.close_for(0, 400)
     assert (window.wait_ms(100), window.wait_ms(400)) == (300, 0)
 
 
-def test_S35_reads_yield_to_orders_and_cancels_keep_a_reserve():
+def test_S35_reads_yield_to_orders_and_cancels_keep_a_reserve() -> None:
     budget = AddressBudget(HandClock(), requests=100)
     assert take_all(budget, Priority.READ) == 70
     assert take_all(budget, Priority.ORDER) == 20
     assert take_all(budget, Priority.CANCEL) == 10
 
 
-def test_an_exhausted_budget_says_when_there_is_room():
+def test_an_exhausted_budget_says_when_there_is_room() -> None:
     clock = HandClock()
     budget = AddressBudget(clock, requests=10)
     take_all(budget, Priority.CANCEL)
@@ -85,7 +88,7 @@ def test_an_exhausted_budget_says_when_there_is_room():
     assert caught.value.retry_after_ms == 3_000
 
 
-def test_S20_a_banned_address_sends_nothing_and_says_so():
+def test_S20_a_banned_address_sends_nothing_and_says_so() -> None:
     clock = HandClock()
     budget = AddressBudget(clock)
     budget.shut_out(600_000, "banned by the venue")
@@ -96,7 +99,7 @@ def test_S20_a_banned_address_sends_nothing_and_says_so():
     assert budget.acquire(Priority.READ, max_wait_ms=0, stopping=NEVER) == 0
 
 
-def test_waiting_is_bounded_and_real():
+def test_waiting_is_bounded_and_real() -> None:
     budget = AccountBudget()
     budget.close_for(CREATE, "spot", 60)
     began = time.monotonic()
@@ -104,14 +107,14 @@ def test_waiting_is_bounded_and_real():
     assert time.monotonic() - began < 1.0
 
 
-def test_categories_and_endpoints_have_budgets_of_their_own():
+def test_categories_and_endpoints_have_budgets_of_their_own() -> None:
     budget = AccountBudget(HandClock())
     budget.close_for(CREATE, "spot", 1_000)
     assert budget.acquire(CREATE, "linear", max_wait_ms=0, stopping=NEVER) == 0
     assert budget.acquire("/v5/order/cancel", "spot", max_wait_ms=0, stopping=NEVER) == 0
 
 
-def test_a_batch_spends_a_unit_per_item():
+def test_a_batch_spends_a_unit_per_item() -> None:
     clock = HandClock()
     budget, batch = AccountBudget(clock), "/v5/order/create-batch"
     budget.acquire(batch, "spot", max_wait_ms=0, stopping=NEVER, units=8)
@@ -123,13 +126,13 @@ def test_a_batch_spends_a_unit_per_item():
     assert budget.acquire(batch, "spot", max_wait_ms=0, stopping=NEVER, units=15) == 0
 
 
-def test_market_data_has_no_account_limit():
+def test_market_data_has_no_account_limit() -> None:
     budget = AccountBudget(HandClock())
     for _ in range(200):
         budget.acquire("/v5/market/time", "", max_wait_ms=0, stopping=NEVER)
 
 
-def test_closing_ends_the_wait():
+def test_closing_ends_the_wait() -> None:
     budget, stopping = AccountBudget(), threading.Event()
     budget.close_for(CREATE, "spot", 30_000)
     threading.Timer(0.05, stopping.set).start()
@@ -138,11 +141,11 @@ def test_closing_ends_the_wait():
     assert time.monotonic() - began < 5
 
 
-def test_many_threads_do_not_overdraw():
+def test_many_threads_do_not_overdraw() -> None:
     budget = AccountBudget(HandClock())
     passed = []
 
-    def ask():
+    def ask() -> None:
         for _ in range(20):
             try:
                 budget.acquire(CREATE, "spot", max_wait_ms=0, stopping=NEVER)
@@ -158,7 +161,7 @@ def test_many_threads_do_not_overdraw():
     assert len(passed) == 10
 
 
-def test_connections_stay_below_500_in_5_minutes():
+def test_connections_stay_below_500_in_5_minutes() -> None:
     clock = HandClock()
     budget = AddressBudget(clock)
     made = sum(budget.connection_wait_ms() == 0 for _ in range(600))
@@ -168,7 +171,7 @@ def test_connections_stay_below_500_in_5_minutes():
     assert budget.connection_wait_ms() == 0
 
 
-def test_all_clients_of_the_process_share_one_budget_per_venue():
+def test_all_clients_of_the_process_share_one_budget_per_venue() -> None:
     assert (
         domain_of("https://api.bybit.com") == domain_of("https://api.bybit.kz") == domain_of("https://api.bytick.com")
     )
@@ -178,7 +181,7 @@ def test_all_clients_of_the_process_share_one_budget_per_venue():
     assert account_budget("https://api.bybit.com", "k") is not account_budget("https://api.bybit.com", "other")
 
 
-def test_venues_on_other_hosts_have_their_own():
+def test_venues_on_other_hosts_have_their_own() -> None:
     one, other = address_budget("http://127.0.0.1:1111"), address_budget("http://127.0.0.1:2222")
     assert one is not other
     assert address_budget("http://127.0.0.1:1111") is one

@@ -1,6 +1,9 @@
 """The signatures of docs v5/guide, with the reference's test vectors."""
 
+from __future__ import annotations
+
 import base64
+from typing import Any
 
 import pytest
 
@@ -28,16 +31,16 @@ BODY = (
     ],
     ids=["query", "no query", "body"],
 )
-def test_the_reference_requests_are_signed_as_the_reference_says(payload, signature):
+def test_the_reference_requests_are_signed_as_the_reference_says(payload: Any, signature: str) -> None:
     assert BybitSigner(KEY, SECRET).sign(1767225600123, 5000, payload) == signature
 
 
-def test_the_reference_login_is_signed_as_the_reference_says():
+def test_the_reference_login_is_signed_as_the_reference_says() -> None:
     expected = "0445a4cc09a397f5060dfc79f1271a24247e9c42a54b8c384d98323f6a950a70"
     assert BybitSigner(KEY, SECRET).sign_login(1767225610000) == expected
 
 
-def test_the_headers_repeat_what_was_signed():
+def test_the_headers_repeat_what_was_signed() -> None:
     headers = BybitSigner(Secret(KEY), Secret(SECRET)).headers(1767225600123, 5000, "")
     assert headers == {
         "X-BAPI-API-KEY": KEY,
@@ -47,19 +50,19 @@ def test_the_headers_repeat_what_was_signed():
     }
 
 
-def test_a_signer_shows_neither_key_nor_secret():
+def test_a_signer_shows_neither_key_nor_secret() -> None:
     signer = BybitSigner(KEY, SECRET)
     assert KEY not in f"{signer!r}{signer.api_key}{signer.secrets}"
     assert SECRET not in f"{signer!r}{signer.secrets}{vars(signer)}"
 
 
 @pytest.mark.parametrize(("key", "secret"), [("", "s"), ("k", ""), ("  ", "s")])
-def test_an_empty_key_is_refused(key, secret):
+def test_an_empty_key_is_refused(key: str, secret: str) -> None:
     with pytest.raises(InvalidRequestError, match="is empty"):
         BybitSigner(key, secret)
 
 
-def test_an_rsa_key_signs_pkcs1_v15_in_base64():
+def test_an_rsa_key_signs_pkcs1_v15_in_base64() -> None:
     pytest.importorskip("cryptography")
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -75,7 +78,7 @@ def test_an_rsa_key_signs_pkcs1_v15_in_base64():
     assert repr(signer) == "<BybitSigner RSA>"
 
 
-def test_an_unreadable_rsa_key_is_refused_without_being_quoted():
+def test_an_unreadable_rsa_key_is_refused_without_being_quoted() -> None:
     with pytest.raises(InvalidRequestError) as caught:
         BybitSigner(KEY, "-----BEGIN PRIVATE KEY-----\nnonsense-canary\n-----END PRIVATE KEY-----")
     assert "canary" not in str(caught.value)

@@ -6,6 +6,7 @@ import gc
 import threading
 import weakref
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -35,6 +36,7 @@ from qkt.testing.builders import (
     refusal,
     wallet_envelope,
 )
+from tests.bybit.conftest import Desk
 
 WALLET = "/v5/account/wallet-balance"
 
@@ -42,7 +44,7 @@ WALLET = "/v5/account/wallet-balance"
 # -- construction and rounds -----------------------------------------------------------------------------------------
 
 
-def test_construction_reads_orders_executions_and_balances_before_it_returns(desk):
+def test_construction_reads_orders_executions_and_balances_before_it_returns(desk: Desk) -> None:
     desk.client.responses[WALLET] = wallet_envelope(USDT="1000.5")
 
     BybitSpotBroker(desk.client, desk.bus, desk.clock, poll_scheduler=desk.scheduler).close()
@@ -56,7 +58,7 @@ def test_construction_reads_orders_executions_and_balances_before_it_returns(des
     assert desk.client.balances == {"USDT": Decimal("1000.5")}
 
 
-def test_construction_fails_loud_when_a_path_cannot_be_read(desk):
+def test_construction_fails_loud_when_a_path_cannot_be_read(desk: Desk) -> None:
     desk.client.responses["/v5/order/realtime"] = refusal(10016, "Server error")
 
     with pytest.raises(ReconcileError, match="orders") as caught:
@@ -67,7 +69,7 @@ def test_construction_fails_loud_when_a_path_cannot_be_read(desk):
     assert desk.scheduler.schedules == ()
 
 
-def test_a_broker_that_failed_to_open_leaves_no_thread_behind(desk):
+def test_a_broker_that_failed_to_open_leaves_no_thread_behind(desk: Desk) -> None:
     desk.client.responses[WALLET] = refusal(10003, "invalid key")
 
     with pytest.raises(ReconcileError):
@@ -76,14 +78,14 @@ def test_a_broker_that_failed_to_open_leaves_no_thread_behind(desk):
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("qkt")]
 
 
-def test_one_schedule_at_the_poll_interval_is_started(desk):
+def test_one_schedule_at_the_poll_interval_is_started(desk: Desk) -> None:
     desk.open(poll_interval_ms=5_000)
 
     (schedule,) = desk.scheduler.schedules
     assert (schedule.initial_delay_ms, schedule.interval_ms) == (5_000, 5_000)
 
 
-def test_every_tick_reads_and_publishes_balances_with_their_source(desk, broker):
+def test_every_tick_reads_and_publishes_balances_with_their_source(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.heard.clear()
     desk.client.responses[WALLET] = wallet_envelope(USDT="7")
 
@@ -98,7 +100,7 @@ def test_every_tick_reads_and_publishes_balances_with_their_source(desk, broker)
     )
 
 
-def test_the_first_execution_window_reaches_back_by_the_recovery_window(desk):
+def test_the_first_execution_window_reaches_back_by_the_recovery_window(desk: Desk) -> None:
     BybitSpotBroker(
         desk.client, desk.bus, desk.clock, poll_scheduler=desk.scheduler, recovery_window_ms=300_000
     ).close()
@@ -107,7 +109,7 @@ def test_the_first_execution_window_reaches_back_by_the_recovery_window(desk):
     assert (asked["startTime"], asked["endTime"]) == (700_000, 1_000_000)
 
 
-def test_a_tick_that_fails_is_followed_by_one_that_succeeds(desk, broker):
+def test_a_tick_that_fails_is_followed_by_one_that_succeeds(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.responses[WALLET] = refusal(10016)
     desk.scheduler.fire_tick()
     assert not broker.reports[-1].ok
@@ -118,14 +120,14 @@ def test_a_tick_that_fails_is_followed_by_one_that_succeeds(desk, broker):
     assert broker.reports[-1].ok
 
 
-def test_no_read_is_posted(desk, broker):
+def test_no_read_is_posted(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.scheduler.fire_tick()
 
     assert desk.client.posts == []
 
 
 @pytest.mark.parametrize("bad", [0, -1, 1.5, "30000", True])
-def test_an_interval_that_is_no_positive_number_of_milliseconds_is_refused(desk, bad):
+def test_an_interval_that_is_no_positive_number_of_milliseconds_is_refused(desk: Desk, bad: Any) -> None:
     with pytest.raises(InvalidRequestError, match="poll_interval_ms"):
         desk.open(poll_interval_ms=bad)
 
@@ -133,7 +135,7 @@ def test_an_interval_that_is_no_positive_number_of_milliseconds_is_refused(desk,
 # -- submit ----------------------------------------------------------------------------------------------------------
 
 
-def test_submit_posts_only_the_create_call(desk, broker):
+def test_submit_posts_only_the_create_call(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.responses["/v5/order/create"] = '{"retCode":0,"result":{"orderId":"abc","orderLinkId":"c1"}}'
 
     ack = broker.submit(a_limit_order(client_order_id="c1"))
@@ -154,14 +156,14 @@ def test_submit_posts_only_the_create_call(desk, broker):
     assert desk.client.gets == []
 
 
-def test_retcode_zero_alone_is_no_acceptance(desk, broker):
+def test_retcode_zero_alone_is_no_acceptance(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.submit(a_limit_order(client_order_id="c1"))
 
     assert desk.told() == []
     assert broker.order("c1").status is OrderStatus.ACKNOWLEDGED
 
 
-def test_a_refused_create_gives_a_rejection_alone(desk, broker):
+def test_a_refused_create_gives_a_rejection_alone(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.responses["/v5/order/create"] = refusal(170131, "Insufficient balance.")
 
     ack = broker.submit(a_limit_order(client_order_id="c1"))
@@ -172,14 +174,14 @@ def test_a_refused_create_gives_a_rejection_alone(desk, broker):
     assert desk.client.gets == []
 
 
-def test_an_order_gets_an_id_when_it_has_none(desk, broker):
+def test_an_order_gets_an_id_when_it_has_none(desk: Desk, broker: BybitSpotBroker) -> None:
     ack = broker.submit(a_limit_order())
 
     assert desk.client.posts[0].body["orderLinkId"] == ack.client_order_id != ""
 
 
-def test_a_spent_rate_budget_raises_and_the_id_is_free_again(desk, broker):
-    def spent():
+def test_a_spent_rate_budget_raises_and_the_id_is_free_again(desk: Desk, broker: BybitSpotBroker) -> None:
+    def spent() -> None:
         raise BybitRateLimitError("spent", retry_after_ms=10)
 
     desk.client.responses["/v5/order/create"] = spent
@@ -191,8 +193,10 @@ def test_a_spent_rate_budget_raises_and_the_id_is_free_again(desk, broker):
     assert desk.told() == []
 
 
-def test_a_transport_that_breaks_in_an_unknown_way_leaves_the_order_unresolved(desk, broker):
-    def broken():
+def test_a_transport_that_breaks_in_an_unknown_way_leaves_the_order_unresolved(
+    desk: Desk, broker: BybitSpotBroker
+) -> None:
+    def broken() -> None:
         raise RuntimeError("a custom transport")
 
     desk.client.responses["/v5/order/create"] = broken
@@ -201,8 +205,10 @@ def test_a_transport_that_breaks_in_an_unknown_way_leaves_the_order_unresolved(d
     assert broker.health.unresolved == ("c1",)
 
 
-def test_a_submit_whose_broker_is_closed_before_the_reply_is_lost_is_unknown(desk, broker):
-    def closing():
+def test_a_submit_whose_broker_is_closed_before_the_reply_is_lost_is_unknown(
+    desk: Desk, broker: BybitSpotBroker
+) -> None:
+    def closing() -> None:
         broker.close()
         raise TimeoutError("read timed out")
 
@@ -211,8 +217,8 @@ def test_a_submit_whose_broker_is_closed_before_the_reply_is_lost_is_unknown(des
     assert broker.submit(a_limit_order(client_order_id="c1")).outcome is SubmitOutcome.UNKNOWN
 
 
-def test_an_interrupt_in_the_middle_of_a_submit_does_not_forget_the_order(desk, broker):
-    def interrupted():
+def test_an_interrupt_in_the_middle_of_a_submit_does_not_forget_the_order(desk: Desk, broker: BybitSpotBroker) -> None:
+    def interrupted() -> None:
         raise KeyboardInterrupt
 
     desk.client.responses["/v5/order/create"] = interrupted
@@ -253,7 +259,9 @@ def test_an_interrupt_in_the_middle_of_a_submit_does_not_forget_the_order(desk, 
         (a_limit_order(quantity=Decimal("1E-8")), {"qty": "0.00000001"}),
     ],
 )
-def test_each_kind_of_order_has_its_own_body(desk, broker, request_, expected):
+def test_each_kind_of_order_has_its_own_body(
+    desk: Desk, broker: BybitSpotBroker, request_: Any, expected: dict[str, Any]
+) -> None:
     broker.submit(request_)
 
     body = desk.client.posts[0].body
@@ -272,7 +280,9 @@ def test_each_kind_of_order_has_its_own_body(desk, broker, request_, expected):
         ("buy one", "submit takes an order"),
     ],
 )
-def test_what_cannot_be_right_is_refused_before_anything_is_sent(desk, broker, request_, told):
+def test_what_cannot_be_right_is_refused_before_anything_is_sent(
+    desk: Desk, broker: BybitSpotBroker, request_: Any, told: str
+) -> None:
     with pytest.raises(InvalidRequestError, match=told):
         broker.submit(request_)
 
@@ -280,7 +290,7 @@ def test_what_cannot_be_right_is_refused_before_anything_is_sent(desk, broker, r
     assert broker.open_orders() == []
 
 
-def test_a_reused_client_order_id_is_refused_before_anything_is_sent(desk, broker):
+def test_a_reused_client_order_id_is_refused_before_anything_is_sent(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.submit(a_limit_order(client_order_id="c1"))
 
     with pytest.raises(InvalidRequestError, match="used before"):
@@ -289,7 +299,7 @@ def test_a_reused_client_order_id_is_refused_before_anything_is_sent(desk, broke
     assert len(desk.client.posts) == 1
 
 
-def test_a_submit_can_be_gated_on_the_age_of_the_state(desk):
+def test_a_submit_can_be_gated_on_the_age_of_the_state(desk: Desk) -> None:
     broker = desk.open(max_staleness_ms=10_000)
     desk.clock.advance_ms(10_001)
 
@@ -302,7 +312,7 @@ def test_a_submit_can_be_gated_on_the_age_of_the_state(desk):
 # -- frames ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_fill_on_the_stream_is_told_once_with_its_fee(desk, broker):
+def test_a_fill_on_the_stream_is_told_once_with_its_fee(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.submit(a_limit_order(client_order_id="c1"))
     row = execution_row(orderId="fake-1", execQty="0.4", leavesQty="0.6", execFee="0.0004", feeCurrency="BTC")
 
@@ -315,25 +325,25 @@ def test_a_fill_on_the_stream_is_told_once_with_its_fee(desk, broker):
     assert (fill.fee, fill.fee_currency, fill.origin) == (Decimal("0.0004"), "BTC", "stream")
 
 
-def test_frames_of_another_category_are_not_ours(desk, broker):
+def test_frames_of_another_category_are_not_ours(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.emit_ws_frame("order", frame("order", order_row(category="linear")))
 
     assert desk.told() == []
 
 
-def test_the_row_decides_the_category_whatever_the_topic_says(desk, broker):
+def test_the_row_decides_the_category_whatever_the_topic_says(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.emit_ws_frame("order.spot", frame("order.spot", order_row(category="linear"), order_row(orderId="b2")))
 
     assert [event.broker_order_id for event in desk.heard if isinstance(event, OrderAccepted)] == ["b2"]
 
 
-def test_a_funding_row_is_no_fill(desk, broker):
+def test_a_funding_row_is_no_fill(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.emit_ws_frame("execution", frame("execution", execution_row(execType="Funding")))
 
     assert desk.told() == []
 
 
-def test_a_broken_row_costs_neither_its_neighbours_nor_the_stream(desk, broker):
+def test_a_broken_row_costs_neither_its_neighbours_nor_the_stream(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.emit_ws_frame("order", frame("order", {"category": "spot", "orderId": "bad"}, order_row()))
 
     assert desk.told() == ["OrderAccepted"]
@@ -342,7 +352,7 @@ def test_a_broken_row_costs_neither_its_neighbours_nor_the_stream(desk, broker):
 # -- cancel and modify -----------------------------------------------------------------------------------------------
 
 
-def rest(desk, broker, client_order_id="c1"):
+def rest(desk: Desk, broker: BybitSpotBroker, client_order_id: str = "c1") -> Any:
     """An order of ours that stands at the venue."""
     ack = broker.submit(a_limit_order(client_order_id=client_order_id))
     desk.client.emit_ws_frame(
@@ -353,7 +363,7 @@ def rest(desk, broker, client_order_id="c1"):
     return ack
 
 
-def test_ids_that_come_as_numbers_name_the_same_order(desk, broker):
+def test_ids_that_come_as_numbers_name_the_same_order(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.responses["/v5/order/create"] = {"retCode": 0, "retMsg": "OK", "result": {"orderId": 2093441180027}}
     ack = broker.submit(a_limit_order())
 
@@ -364,7 +374,9 @@ def test_ids_that_come_as_numbers_name_the_same_order(desk, broker):
 
 
 @pytest.mark.parametrize("made", ["", "0.00", "soon", None])
-def test_a_frame_that_does_not_say_when_it_was_made_still_counts(desk, broker, made):
+def test_a_frame_that_does_not_say_when_it_was_made_still_counts(
+    desk: Desk, broker: BybitSpotBroker, made: str | None
+) -> None:
     ack = broker.submit(a_limit_order())
 
     for topic, rows in (
@@ -376,7 +388,7 @@ def test_a_frame_that_does_not_say_when_it_was_made_still_counts(desk, broker, m
     assert broker.wait(ack.client_order_id, until="accepted", timeout_ms=0).is_open
 
 
-def test_cancel_names_the_order_by_the_venues_id_alone(desk, broker):
+def test_cancel_names_the_order_by_the_venues_id_alone(desk: Desk, broker: BybitSpotBroker) -> None:
     ack = rest(desk, broker)
 
     assert broker.cancel("c1").outcome is SubmitOutcome.ACCEPTED
@@ -386,21 +398,21 @@ def test_cancel_names_the_order_by_the_venues_id_alone(desk, broker):
     assert desk.told() == []
 
 
-def test_cancelling_an_unknown_id_raises_and_sends_nothing(desk, broker):
+def test_cancelling_an_unknown_id_raises_and_sends_nothing(desk: Desk, broker: BybitSpotBroker) -> None:
     with pytest.raises(InvalidRequestError, match="nosuch"):
         broker.cancel("nosuch")
 
     assert desk.client.posts == []
 
 
-def test_cancelling_without_an_id_or_with_both_is_refused(desk, broker):
+def test_cancelling_without_an_id_or_with_both_is_refused(desk: Desk, broker: BybitSpotBroker) -> None:
     with pytest.raises(InvalidRequestError, match="exactly one"):
         broker.cancel()
     with pytest.raises(InvalidRequestError, match="exactly one"):
         broker.cancel("c1", broker_order_id="b1")
 
 
-def test_cancelling_a_closed_order_sends_nothing_and_says_that_it_failed(desk, broker):
+def test_cancelling_a_closed_order_sends_nothing_and_says_that_it_failed(desk: Desk, broker: BybitSpotBroker) -> None:
     rest(desk, broker)
     desk.client.emit_ws_frame("order", frame("order", order_row(orderId="fake-1", orderStatus="Cancelled")))
     desk.heard.clear()
@@ -412,7 +424,7 @@ def test_cancelling_a_closed_order_sends_nothing_and_says_that_it_failed(desk, b
     assert desk.client.posts == []
 
 
-def test_a_conditional_order_is_cancelled_in_its_own_drawer(desk, broker):
+def test_a_conditional_order_is_cancelled_in_its_own_drawer(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.submit(
         StopOrder(symbol=SYMBOL, side=Side.SELL, quantity=Decimal(1), stop_price=Decimal(90), client_order_id="s1")
     )
@@ -423,21 +435,21 @@ def test_a_conditional_order_is_cancelled_in_its_own_drawer(desk, broker):
     assert desk.client.posts[0].body["orderFilter"] == "StopOrder"
 
 
-def test_an_outside_order_is_cancelled_by_its_venue_id(desk, broker):
+def test_an_outside_order_is_cancelled_by_its_venue_id(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.emit_ws_frame("order", frame("order", order_row(orderId="ui-1", orderLinkId="")))
 
     assert broker.cancel(broker_order_id="ui-1").accepted
     assert desk.client.posts[0].body["orderId"] == "ui-1"
 
 
-def test_an_order_without_a_client_id_named_by_it_is_told_how_to_be_named(desk, broker):
+def test_an_order_without_a_client_id_named_by_it_is_told_how_to_be_named(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.emit_ws_frame("order", frame("order", order_row(orderId="b9", orderLinkId="")))
     (outside,) = broker.open_orders()
     with pytest.raises(InvalidRequestError, match="broker_order_id="):
         broker.cancel(outside.client_order_id)
 
 
-def test_modify_sends_only_what_changes_in_plain_digits(desk, broker):
+def test_modify_sends_only_what_changes_in_plain_digits(desk: Desk, broker: BybitSpotBroker) -> None:
     ack = rest(desk, broker)
 
     assert broker.modify("c1", OrderModification(new_limit_price=Decimal("5.9E+4"))).accepted
@@ -450,14 +462,14 @@ def test_modify_sends_only_what_changes_in_plain_digits(desk, broker):
     }
 
 
-def test_a_modification_the_order_has_no_field_for_is_refused(desk, broker):
+def test_a_modification_the_order_has_no_field_for_is_refused(desk: Desk, broker: BybitSpotBroker) -> None:
     rest(desk, broker)
 
     with pytest.raises(InvalidRequestError, match="no stop price"):
         broker.modify("c1", OrderModification(new_stop_price=Decimal(1)))
 
 
-def test_a_refused_amend_tells_that_it_failed_and_the_order_stands(desk, broker):
+def test_a_refused_amend_tells_that_it_failed_and_the_order_stands(desk: Desk, broker: BybitSpotBroker) -> None:
     rest(desk, broker)
     desk.client.responses["/v5/order/amend"] = refusal(170313, "qty below filled")
 
@@ -468,7 +480,7 @@ def test_a_refused_amend_tells_that_it_failed_and_the_order_stands(desk, broker)
     assert broker.order("c1").is_open
 
 
-def test_cancel_all_cancels_ours_and_leaves_the_others(desk, broker):
+def test_cancel_all_cancels_ours_and_leaves_the_others(desk: Desk, broker: BybitSpotBroker) -> None:
     rest(desk, broker, "c1")
     rest(desk, broker, "c2")
     desk.client.emit_ws_frame("order", frame("order", order_row(orderId="ui-1", orderLinkId="")))
@@ -481,7 +493,7 @@ def test_cancel_all_cancels_ours_and_leaves_the_others(desk, broker):
 # -- for blocking scripts --------------------------------------------------------------------------------------------
 
 
-def test_wait_returns_the_view_of_the_state_it_waited_for(desk, broker):
+def test_wait_returns_the_view_of_the_state_it_waited_for(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.submit(a_limit_order(client_order_id="c1"))
     desk.client.emit_ws_frame("execution", frame("execution", execution_row(orderId="fake-1")))
 
@@ -490,7 +502,7 @@ def test_wait_returns_the_view_of_the_state_it_waited_for(desk, broker):
     assert (view.status, view.cum_quantity, view.avg_price) == (OrderStatus.FILLED, Decimal(1), Decimal(100))
 
 
-def test_wait_that_takes_too_long_raises_with_the_view(desk, broker):
+def test_wait_that_takes_too_long_raises_with_the_view(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.submit(a_limit_order(client_order_id="c1"))
 
     with pytest.raises(WaitTimeoutError, match="ACKNOWLEDGED") as caught:
@@ -499,24 +511,24 @@ def test_wait_that_takes_too_long_raises_with_the_view(desk, broker):
     assert caught.value.view.client_order_id == "c1"
 
 
-def test_wait_for_a_word_it_does_not_know_is_refused(desk, broker):
+def test_wait_for_a_word_it_does_not_know_is_refused(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.submit(a_limit_order(client_order_id="c1"))
 
     with pytest.raises(InvalidRequestError, match="'accepted', 'resolved', 'closed'"):
-        broker.wait("c1", until="done")
+        broker.wait("c1", until="done")  # type: ignore[arg-type]
 
 
-def test_wait_takes_a_function_of_the_view(desk, broker):
+def test_wait_takes_a_function_of_the_view(desk: Desk, broker: BybitSpotBroker) -> None:
     rest(desk, broker)
 
     assert broker.wait("c1", until=lambda view: view.status is OrderStatus.NEW, timeout_ms=0).is_open
 
 
-def test_the_function_one_waits_with_runs_under_no_lock(desk, broker):
+def test_the_function_one_waits_with_runs_under_no_lock(desk: Desk, broker: BybitSpotBroker) -> None:
     ack = broker.submit(a_limit_order())
     row = order_row(orderId=ack.broker_order_id, orderLinkId=ack.client_order_id)
 
-    def frame_came_through(_view):
+    def frame_came_through(_view: Any) -> bool:
         reader = threading.Thread(target=desk.client.emit_ws_frame, args=("order", frame("order", row)), daemon=True)
         reader.start()
         reader.join(5)
@@ -525,7 +537,7 @@ def test_the_function_one_waits_with_runs_under_no_lock(desk, broker):
     assert broker.wait(ack.client_order_id, until=frame_came_through, timeout_ms=0).is_open
 
 
-def test_explain_tells_when_each_fact_came_from_where_and_what_it_changed(desk, broker):
+def test_explain_tells_when_each_fact_came_from_where_and_what_it_changed(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.submit(a_limit_order(client_order_id="c1"))
     desk.client.emit_ws_frame("execution", frame("execution", execution_row(orderId="fake-1")))
 
@@ -535,7 +547,7 @@ def test_explain_tells_when_each_fact_came_from_where_and_what_it_changed(desk, 
     assert "stream    execution e1 1 @ 100: ACKNOWLEDGED -> FILLED; told OrderAccepted, OrderFilled" in story
 
 
-def test_fills_are_listed_oldest_first(desk, broker):
+def test_fills_are_listed_oldest_first(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.submit(a_limit_order(client_order_id="c1"))
     for exec_id, time_ms in (("e2", "2000"), ("e1", "1000")):
         row = execution_row(orderId="fake-1", execId=exec_id, execQty="0.1", leavesQty="0.5", execTime=time_ms)
@@ -544,7 +556,7 @@ def test_fills_are_listed_oldest_first(desk, broker):
     assert [fill.exec_id for fill in broker.fills("c1")] == ["e1", "e2"]
 
 
-def test_health_is_a_number_per_domain(desk, broker):
+def test_health_is_a_number_per_domain(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.clock.advance_ms(750)
 
     health = broker.health
@@ -553,7 +565,7 @@ def test_health_is_a_number_per_domain(desk, broker):
     assert (health.stream, health.unresolved, health.ok) == ("live", (), True)
 
 
-def test_what_a_broker_can_do_is_told_per_symbol(broker):
+def test_what_a_broker_can_do_is_told_per_symbol(broker: BybitSpotBroker) -> None:
     assert OrderTypeCapability.STOP_LIMIT in broker.capabilities_for(SYMBOL)
     assert broker.capabilities_for("PAPER:BTCUSDT") == frozenset()
     assert not broker.supports("BYBIT_LINEAR:BTCUSDT")
@@ -562,7 +574,7 @@ def test_what_a_broker_can_do_is_told_per_symbol(broker):
 # -- the end ---------------------------------------------------------------------------------------------------------
 
 
-def test_close_stops_the_timer_and_is_idempotent(desk, broker):
+def test_close_stops_the_timer_and_is_idempotent(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.close()
     broker.close()
 
@@ -570,7 +582,7 @@ def test_close_stops_the_timer_and_is_idempotent(desk, broker):
     assert repr(broker) == "<BybitSpotBroker BYBIT_SPOT closed>"
 
 
-def test_a_closed_broker_takes_no_orders(desk, broker):
+def test_a_closed_broker_takes_no_orders(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.close()
 
     with pytest.raises(InvalidRequestError, match="closed"):
@@ -578,7 +590,7 @@ def test_a_closed_broker_takes_no_orders(desk, broker):
     assert desk.client.posts == []
 
 
-def test_frames_after_close_reach_no_handler(desk, broker):
+def test_frames_after_close_reach_no_handler(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.close()
     desk.heard.clear()
 
@@ -587,7 +599,7 @@ def test_frames_after_close_reach_no_handler(desk, broker):
     assert desk.heard == []
 
 
-def test_a_closed_broker_is_forgotten_by_the_client_that_outlives_it(desk):
+def test_a_closed_broker_is_forgotten_by_the_client_that_outlives_it(desk: Desk) -> None:
     broker = BybitSpotBroker(desk.client, desk.bus, desk.clock, poll_scheduler=desk.scheduler)
     remembered = weakref.ref(broker)
     broker.close()
@@ -597,7 +609,7 @@ def test_a_closed_broker_is_forgotten_by_the_client_that_outlives_it(desk):
     assert remembered() is None
 
 
-def test_close_leaves_the_client_and_a_given_scheduler_open(desk, broker):
+def test_close_leaves_the_client_and_a_given_scheduler_open(desk: Desk, broker: BybitSpotBroker) -> None:
     broker.close()
 
     assert desk.client.is_connected
@@ -605,10 +617,10 @@ def test_close_leaves_the_client_and_a_given_scheduler_open(desk, broker):
     assert len(desk.scheduler.schedules) == 1
 
 
-def test_a_handler_may_submit_cancel_reconcile_wait_and_close(desk, broker):
+def test_a_handler_may_submit_cancel_reconcile_wait_and_close(desk: Desk, broker: BybitSpotBroker) -> None:
     done = []
 
-    def handler(event):
+    def handler(event: Any) -> None:
         if event.client_order_id != "c1":
             return
         broker.submit(a_limit_order(client_order_id="c2"))
@@ -625,7 +637,7 @@ def test_a_handler_may_submit_cancel_reconcile_wait_and_close(desk, broker):
     assert done == [True]
 
 
-def test_a_broker_test_needs_no_thread():
+def test_a_broker_test_needs_no_thread() -> None:
     before = threading.active_count()
     client, scheduler = FakeBybitClient(), TickScheduler()
 
@@ -635,7 +647,7 @@ def test_a_broker_test_needs_no_thread():
         assert threading.active_count() == before
 
 
-def test_by_default_the_broker_polls_on_qkts_shared_threads_and_takes_them_along():
+def test_by_default_the_broker_polls_on_qkts_shared_threads_and_takes_them_along() -> None:
     client = FakeBybitClient()
     client.responses["/v5/order/realtime"] = envelope()
 
@@ -648,7 +660,7 @@ def test_by_default_the_broker_polls_on_qkts_shared_threads_and_takes_them_along
 # -- cadence ---------------------------------------------------------------------------------------------------------
 
 
-def test_while_the_stream_is_dark_rounds_come_more_often(desk, broker):
+def test_while_the_stream_is_dark_rounds_come_more_often(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.emit_disconnect("cut")
     desk.scheduler.fire_tick()
     rounds = len(broker.reports)
@@ -658,7 +670,7 @@ def test_while_the_stream_is_dark_rounds_come_more_often(desk, broker):
     assert len(broker.reports) - rounds >= 5
 
 
-def test_once_the_stream_is_back_rounds_come_at_the_interval_again(desk, broker):
+def test_once_the_stream_is_back_rounds_come_at_the_interval_again(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.emit_disconnect("cut")
     desk.scheduler.fire_tick()
     desk.client.fire_on_reconnect()
@@ -670,7 +682,7 @@ def test_once_the_stream_is_back_rounds_come_at_the_interval_again(desk, broker)
     assert len(broker.reports) == rounds
 
 
-def test_a_venue_that_fails_is_not_asked_more_often(desk, broker):
+def test_a_venue_that_fails_is_not_asked_more_often(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.client.emit_disconnect("cut")
     desk.client.responses[WALLET] = refusal(10016)
     desk.scheduler.fire_tick()
@@ -684,11 +696,11 @@ def test_a_venue_that_fails_is_not_asked_more_often(desk, broker):
 # -- wallet frames ---------------------------------------------------------------------------------------------------
 
 
-def wallet_row(total, account_type="UNIFIED"):
+def wallet_row(total: Any, account_type: str = "UNIFIED") -> dict[str, Any]:
     return {"accountType": account_type, "coin": [{"coin": "USDT", "walletBalance": total, "locked": "0"}]}
 
 
-def test_a_wallet_frame_without_a_date_is_as_old_as_its_arrival(desk, broker):
+def test_a_wallet_frame_without_a_date_is_as_old_as_its_arrival(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.clock.advance_ms(10)
 
     desk.client.emit_ws_frame("wallet", [wallet_row("7")])
@@ -696,7 +708,7 @@ def test_a_wallet_frame_without_a_date_is_as_old_as_its_arrival(desk, broker):
     assert desk.client.balances["USDT"] == Decimal(7)
 
 
-def test_the_row_of_another_account_in_a_wallet_frame_is_not_ours(desk, broker):
+def test_the_row_of_another_account_in_a_wallet_frame_is_not_ours(desk: Desk, broker: BybitSpotBroker) -> None:
     desk.clock.advance_ms(10)
 
     desk.client.emit_ws_frame("wallet", [wallet_row("7"), wallet_row("9", "FUND")])

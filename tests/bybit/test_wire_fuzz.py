@@ -1,7 +1,10 @@
 """Whatever arrives, the rooms at the wire answer with a verdict, never with an accident."""
 
+from __future__ import annotations
+
 import contextlib
 import json
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -35,7 +38,7 @@ FRAMES = st.dictionaries(st.sampled_from(KEYS), WORDS | SCALARS | JSON, max_size
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(FRAMES, st.integers(0, 3_000), st.booleans()), max_size=25))
-def test_no_frame_breaks_the_session(events):
+def test_no_frame_breaks_the_session(events: Any) -> None:
     session, now = StreamSession(["order.spot", "wallet"], Timing()), 0
     session.opened(now)
     ended = False
@@ -52,20 +55,20 @@ def test_no_frame_breaks_the_session(events):
 
 
 @given(FRAMES, st.sampled_from(["order", "order.spot", "order.linear", "wallet", "execution.fast"]))
-def test_no_frame_breaks_the_routing_and_no_row_is_invented(frame, topic):
+def test_no_frame_breaks_the_routing_and_no_row_is_invented(frame: Any, topic: Any) -> None:
     share = share_of(topic, frame)
     if share is not None and isinstance(frame.get("data"), list):
         assert all(row in frame["data"] for row in share["data"])
 
 
 @given(st.one_of(st.text(), st.binary(), JSON.map(json.dumps)))
-def test_decoding_gives_an_object_or_a_protocol_error(text):
+def test_decoding_gives_an_object_or_a_protocol_error(text: Any) -> None:
     with contextlib.suppress(VenueProtocolError):
         assert isinstance(decode(text), dict)
 
 
 @given(JSON | st.fixed_dictionaries({"retCode": st.integers(-3000, 600_000)}), st.booleans())
-def test_an_envelope_is_passed_or_refused_in_our_own_words(envelope, is_write):
+def test_an_envelope_is_passed_or_refused_in_our_own_words(envelope: Any, is_write: Any) -> None:
     try:
         passed = check_envelope("/v5/order/create" if is_write else "/v5/order/realtime", envelope, is_write=is_write)
     except QktError:
@@ -74,7 +77,7 @@ def test_an_envelope_is_passed_or_refused_in_our_own_words(envelope, is_write):
 
 
 @given(st.integers(), st.sampled_from(Operation))
-def test_every_code_has_a_verdict_and_only_success_needs_no_advice(code, operation):
+def test_every_code_has_a_verdict_and_only_success_needs_no_advice(code: Any, operation: Any) -> None:
     found = verdict(code, operation)
     assert isinstance(found, Verdict)
     if found is not Verdict.OK:

@@ -89,9 +89,7 @@ def test_types_ship_with_the_wheel(bare: Path, tmp_path: Path) -> None:
     assert said.strip() == "True"
 
 
-def test_the_readmes_first_block_and_the_tutorial_run_where_only_the_venue_extra_is_installed(
-    wheel: Path, tmp_path: Path
-) -> None:
+def test_the_readmes_first_block_and_the_tutorial_run_with_only_the_venue_extra(wheel: Path, tmp_path: Path) -> None:
     bin_ = an_environment(tmp_path / "venv", f"{wheel}[venue]")
     pages = {page: (ROOT / page).read_text() for page in ("README.md", "docs/tutorial/first-order.md")}
     for page, text in pages.items():

@@ -73,7 +73,7 @@ def test_a_compressed_body_is_unpacked(coding: str) -> None:
     assert read([compressed(packed, coding)]).body == b"{}"
 
 
-def test_bytes_behind_a_response_close_the_connection_instead_of_answering_the_next_request() -> None:
+def test_bytes_behind_a_response_close_the_connection_and_answer_no_next_request() -> None:
     reader = read([PLAIN + b"HTTP/1.1 200 OK\r\n\r\n"])
 
     assert (reader.body, reader.keep_alive) == (b"{}", False)

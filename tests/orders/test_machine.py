@@ -278,7 +278,7 @@ def test_an_adopted_buy_sized_in_quote_tells_no_leaves_in_the_wrong_unit() -> No
     )
 
 
-def test_an_external_order_that_fills_at_once_gets_its_terms_from_the_row_that_follows() -> None:
+def test_an_external_order_filled_at_once_gets_its_terms_from_the_row_that_follows() -> None:
     book = Book(fill("e1", 2, leaves=0, order_price=None, client_order_id="x", order_type=OrderType.UNKNOWN))
     book.learn(row("Filled", 2, client_order_id="x", limit_price=D(101), updated_ms=T0 + 30))
     view = book.order("x").view()

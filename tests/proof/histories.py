@@ -226,7 +226,7 @@ class Desk:
             recovery.limits,
         )
         self.heard: list[BrokerEvent] = []
-        self.state.bus.subscribe(BrokerEvent, self.heard.append)
+        self.state.bus.subscribe(BrokerEvent, self.heard.append)  # type: ignore[attr-defined]
 
     def submit(self, request: OrderRequest, answer: Any) -> tuple[AnyFact, tuple[AnyFact, ...]]:
         """The intent, and what the answer proved."""

@@ -198,7 +198,7 @@ class ProtectionWalk:
                 client_order_id="c1", symbol=SYMBOL, position_idx=0, is_long=True, exits={STOP: Decimal(90)},
                 is_partial=self.history.is_partial, filled=Decimal(filled), filled_ms=filled_ms,
             )  # fmt: skip
-            carriers = (carrier,)
+            carriers = (carrier,)  # type: ignore[assignment]
         judgement = there.book.judged(
             Evidence(
                 positions=there.positions.held, exits=there.exits, carriers=carriers, now_ms=there.clock_ms,

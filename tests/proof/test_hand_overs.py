@@ -21,7 +21,7 @@ from qkt.errors import QktError
 from qkt.journal.ownership import OwnershipRules
 from qkt.testing import FixedClock
 from qkt.testing.builders import a_limit_order
-from tests.bybit.test_journal import CREATE, NOW_MS, Run, Venue
+from tests.bybit.test_journal import CREATE, NOW_MS, Run, Venue  # type: ignore[attr-defined]
 
 HAND_OVERS = int(os.environ.get("QKT_HAND_OVERS", "40"))
 PER_JOURNAL = 20

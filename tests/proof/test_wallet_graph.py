@@ -7,7 +7,7 @@ from typing import Any
 from tests.proof.wallet_graph import checked
 
 
-def test_any_order_of_wallet_frames_and_reads_ends_in_the_same_wallet_and_a_failed_read_changes_nothing(
+def test_wallet_frames_and_reads_in_any_order_end_in_one_wallet(
     say: Any,
 ) -> None:
     count = checked()

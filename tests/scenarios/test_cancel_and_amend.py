@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -16,10 +17,10 @@ ARRIVAL_MS = 15_000
 CHEAPER = OrderModification(new_limit_price=Decimal(99))
 
 
-def done_and_lost(stage: Stage, path: str, *happenings) -> None:
+def done_and_lost(stage: Stage, path: str, *happenings: Any) -> None:
     """The next request of this kind is carried out, and its reply never comes."""
 
-    def answer(_body):
+    def answer(_body: Any) -> None:
         for happening in happenings:
             happening()
         raise LOST
@@ -33,7 +34,7 @@ def done_and_lost(stage: Stage, path: str, *happenings) -> None:
 @pytest.mark.parametrize(
     "tellers", [["frame"], ["lookup"], ["round"], ["frame", "lookup", "round"], ["round", "frame"]]
 )
-def test_S10_a_cancel_whose_reply_is_lost_is_told_once_whoever_tells_it(stage: Stage, tellers: list[str]):
+def test_S10_a_cancel_whose_reply_is_lost_is_told_once_whoever_tells_it(stage: Stage, tellers: list[str]) -> None:
     stage.has_open_order()
     done_and_lost(stage, CANCEL, lambda: stage.venue.ends("b1"))
     ack = stage.broker.cancel("c1")
@@ -41,7 +42,7 @@ def test_S10_a_cancel_whose_reply_is_lost_is_told_once_whoever_tells_it(stage: S
     assert stage.story() == [], "nobody knows yet"
     assert stage.broker.order("c1").is_open
     for teller in tellers:
-        {"frame": stage.venue.push_order, "lookup": lambda: stage.pass_ms(1_000), "round": stage.round}[teller]()
+        {"frame": stage.venue.push_order, "lookup": lambda: stage.pass_ms(1_000), "round": stage.round}[teller]()  # type: ignore[operator]
     assert stage.story() == ["cancelled"]
     assert stage.said(OrderCancelled).reason == "CancelByUser"
     stage.pass_ms(60_000)
@@ -50,7 +51,7 @@ def test_S10_a_cancel_whose_reply_is_lost_is_told_once_whoever_tells_it(stage: S
     stage.assert_settled()
 
 
-def test_S10_fills_before_the_lost_cancel_are_told_before_its_end(stage: Stage):
+def test_S10_fills_before_the_lost_cancel_are_told_before_its_end(stage: Stage) -> None:
     stage.has_open_order()
     done_and_lost(stage, CANCEL, lambda: stage.venue.trades("e1", "0.3"), lambda: stage.venue.ends("b1"))
     stage.broker.cancel("c1")
@@ -61,10 +62,10 @@ def test_S10_fills_before_the_lost_cancel_are_told_before_its_end(stage: Stage):
 
 
 @pytest.mark.parametrize("ret_code", [10000, 10016, 170007, 170147, 987654])
-def test_S10_an_ambiguous_code_on_a_cancel_proves_nothing_either(stage: Stage, ret_code: int):
+def test_S10_an_ambiguous_code_on_a_cancel_proves_nothing_either(stage: Stage, ret_code: int) -> None:
     stage.has_open_order()
 
-    def cancel(_body):
+    def cancel(_body: Any) -> Any:
         stage.venue.ends("b1")
         return refusal(ret_code, "timeout")
 
@@ -76,7 +77,7 @@ def test_S10_an_ambiguous_code_on_a_cancel_proves_nothing_either(stage: Stage, r
     stage.assert_settled()
 
 
-def test_S10_acknowledged_is_not_cancelled(stage: Stage):
+def test_S10_acknowledged_is_not_cancelled(stage: Stage) -> None:
     stage.has_open_order()
     assert stage.broker.cancel("c1").outcome is SubmitOutcome.ACCEPTED
     stage.pass_ms(60_000)
@@ -90,7 +91,7 @@ def test_S10_acknowledged_is_not_cancelled(stage: Stage):
 # -- S11: the cancel never arrived -------------------------------------------------------------------------------------
 
 
-def test_S11_a_cancel_that_never_arrived_leaves_the_order_open_and_says_so_once(stage: Stage):
+def test_S11_a_cancel_that_never_arrived_leaves_the_order_open_and_says_so_once(stage: Stage) -> None:
     stage.has_open_order()
     stage.answers(CANCEL, LOST)
     assert stage.broker.cancel("c1").outcome is SubmitOutcome.UNKNOWN
@@ -107,7 +108,7 @@ def test_S11_a_cancel_that_never_arrived_leaves_the_order_open_and_says_so_once(
     stage.assert_settled()
 
 
-def test_S11_it_may_be_tried_again_at_once(stage: Stage):
+def test_S11_it_may_be_tried_again_at_once(stage: Stage) -> None:
     stage.has_open_order()
     stage.answers(CANCEL, LOST)
     stage.broker.cancel("c1")
@@ -120,7 +121,7 @@ def test_S11_it_may_be_tried_again_at_once(stage: Stage):
     assert [(post.path, post["orderId"]) for post in stage.client.posts] == [(CANCEL, "b1")] * 2
 
 
-def test_S11_it_may_be_tried_again_after_it_failed(stage: Stage):
+def test_S11_it_may_be_tried_again_after_it_failed(stage: Stage) -> None:
     stage.has_open_order()
     stage.answers(CANCEL, LOST)
     stage.broker.cancel("c1")
@@ -131,7 +132,7 @@ def test_S11_it_may_be_tried_again_after_it_failed(stage: Stage):
     assert stage.story() == ["cancel failed", "cancelled"]
 
 
-def test_S11_a_partial_list_proves_no_failure_and_a_listed_order_does(stage: Stage):
+def test_S11_a_partial_list_proves_no_failure_and_a_listed_order_does(stage: Stage) -> None:
     stage.has_open_order()
     stage.answers(CANCEL, LOST)
     stage.broker.cancel("c1")
@@ -143,13 +144,13 @@ def test_S11_a_partial_list_proves_no_failure_and_a_listed_order_does(stage: Sta
     assert stage.story() == ["cancel failed"]
 
 
-def test_S11_a_list_begun_before_the_deadline_proves_nothing(stage: Stage):
+def test_S11_a_list_begun_before_the_deadline_proves_nothing(stage: Stage) -> None:
     stage.has_open_order()
     stage.answers(CANCEL, LOST)
     stage.broker.cancel("c1")
     stage.clock.advance_ms(ARRIVAL_MS - 1_000)
 
-    def slow(query):
+    def slow(query: Any) -> Any:
         answer = stage.venue.answer_realtime(query)
         stage.clock.advance_ms(2_000)
         return answer
@@ -163,10 +164,10 @@ def test_S11_a_list_begun_before_the_deadline_proves_nothing(stage: Stage):
 
 
 @pytest.mark.parametrize("ret_code", [170213, 110001])
-def test_S21_an_amend_refused_because_the_order_filled_tells_the_fill_and_the_failure(stage: Stage, ret_code: int):
+def test_S21_an_amend_refused_as_the_order_filled_tells_the_fill_and_the_failure(stage: Stage, ret_code: int) -> None:
     stage.has_open_order()
 
-    def amend(_body):
+    def amend(_body: Any) -> Any:
         stage.venue.trades("e1", "1")
         return refusal(ret_code, "Order does not exist.")
 
@@ -182,12 +183,12 @@ def test_S21_an_amend_refused_because_the_order_filled_tells_the_fill_and_the_fa
     stage.assert_settled()
 
 
-def test_S21_fills_before_the_refusal_come_through_the_stream_and_are_told_once(stage: Stage):
+def test_S21_fills_before_the_refusal_come_through_the_stream_and_are_told_once(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
     stage.venue.push_execution("e1")
 
-    def amend(_body):
+    def amend(_body: Any) -> Any:
         stage.venue.trades("e2", "0.6")
         stage.venue.push_execution("e2")
         stage.venue.push_order()
@@ -199,7 +200,7 @@ def test_S21_fills_before_the_refusal_come_through_the_stream_and_are_told_once(
     stage.assert_settled()
 
 
-def test_S21_an_amend_the_venue_took_and_then_refused_is_told_by_the_frame(stage: Stage):
+def test_S21_an_amend_the_venue_took_and_then_refused_is_told_by_the_frame(stage: Stage) -> None:
     stage.has_open_order()
     assert stage.broker.modify("c1", CHEAPER).outcome is SubmitOutcome.ACCEPTED
     stage.venue.trades("e1", "1")
@@ -209,7 +210,7 @@ def test_S21_an_amend_the_venue_took_and_then_refused_is_told_by_the_frame(stage
     stage.assert_settled()
 
 
-def test_S21_an_amend_without_an_answer_fails_once_when_the_order_fills_first(stage: Stage):
+def test_S21_an_amend_without_an_answer_fails_once_when_the_order_fills_first(stage: Stage) -> None:
     stage.has_open_order()
     stage.answers(AMEND, LOST)
     stage.broker.modify("c1", CHEAPER)
@@ -221,7 +222,7 @@ def test_S21_an_amend_without_an_answer_fails_once_when_the_order_fills_first(st
     stage.assert_settled()
 
 
-def test_S21_an_amend_and_a_cancel_that_both_lost_fail_once_each(stage: Stage):
+def test_S21_an_amend_and_a_cancel_that_both_lost_fail_once_each(stage: Stage) -> None:
     stage.has_open_order()
     stage.broker.modify("c1", CHEAPER)
     stage.broker.cancel("c1")
@@ -235,7 +236,7 @@ def test_S21_an_amend_and_a_cancel_that_both_lost_fail_once_each(stage: Stage):
     stage.assert_settled()
 
 
-def test_S21_the_order_is_not_resurrected_by_a_row_from_before_its_end(stage: Stage):
+def test_S21_the_order_is_not_resurrected_by_a_row_from_before_its_end(stage: Stage) -> None:
     stage.has_open_order()
     before = dict(stage.venue.orders["b1"])
     stage.venue.trades("e1", "1")
@@ -249,7 +250,7 @@ def test_S21_the_order_is_not_resurrected_by_a_row_from_before_its_end(stage: St
     assert stage.broker.order("c1").status is OrderStatus.FILLED
 
 
-def test_S21_refused_while_it_stands_is_a_failure_and_nothing_else(stage: Stage):
+def test_S21_refused_while_it_stands_is_a_failure_and_nothing_else(stage: Stage) -> None:
     stage.has_open_order()
     stage.answers(AMEND, refusal(170312, "not amendable"))
     assert stage.broker.modify("c1", CHEAPER).outcome is SubmitOutcome.REJECTED
@@ -273,13 +274,15 @@ def test_S21_refused_while_it_stands_is_a_failure_and_nothing_else(stage: Stage)
 @pytest.mark.parametrize(
     "tellers", [["frame"], ["lookup"], ["round"], ["lookup", "frame", "round"], ["round", "frame"]]
 )
-def test_S22_an_amend_whose_reply_is_lost_is_told_once_by_what_differs(stage: Stage, changes, row, tellers: list[str]):
+def test_S22_an_amend_whose_reply_is_lost_is_told_once_by_what_differs(
+    stage: Stage, changes: Any, row: dict[str, Any], tellers: list[str]
+) -> None:
     stage.has_open_order()
     done_and_lost(stage, AMEND, lambda: stage.venue.amends("b1", **row))
     assert stage.broker.modify("c1", changes).outcome is SubmitOutcome.UNKNOWN
     assert stage.story() == []
     for teller in tellers:
-        {"frame": stage.venue.push_order, "lookup": lambda: stage.pass_ms(1_000), "round": stage.round}[teller]()
+        {"frame": stage.venue.push_order, "lookup": lambda: stage.pass_ms(1_000), "round": stage.round}[teller]()  # type: ignore[operator]
     assert stage.story() == ["modified"]
     modified = stage.said(OrderModified)
     assert (str(modified.new_quantity), str(modified.new_limit_price)) == (row.get("qty", "1"), row.get("price", "100"))
@@ -290,7 +293,7 @@ def test_S22_an_amend_whose_reply_is_lost_is_told_once_by_what_differs(stage: St
     stage.assert_settled()
 
 
-def test_S22_an_amend_that_never_arrived_fails_once_and_changes_nothing(stage: Stage):
+def test_S22_an_amend_that_never_arrived_fails_once_and_changes_nothing(stage: Stage) -> None:
     stage.has_open_order()
     stage.answers(AMEND, LOST)
     stage.broker.modify("c1", CHEAPER)
@@ -303,7 +306,7 @@ def test_S22_an_amend_that_never_arrived_fails_once_and_changes_nothing(stage: S
     stage.assert_settled()
 
 
-def test_S22_a_fill_and_the_new_terms_in_one_row_are_both_told(stage: Stage):
+def test_S22_a_fill_and_the_new_terms_in_one_row_are_both_told(stage: Stage) -> None:
     stage.has_open_order()
     done_and_lost(
         stage,
@@ -320,10 +323,10 @@ def test_S22_a_fill_and_the_new_terms_in_one_row_are_both_told(stage: Stage):
 
 @pytest.mark.parametrize("body", ["<html>", "", '{"retCode":0,"res', "[]"])
 @pytest.mark.parametrize("path", [CANCEL, AMEND])
-def test_S37_a_cancel_or_amend_with_a_broken_reply_is_unknown_and_looked_up(stage: Stage, path: str, body: str):
+def test_S37_a_cancel_or_amend_with_a_broken_reply_is_unknown_and_looked_up(stage: Stage, path: str, body: str) -> None:
     stage.has_open_order()
 
-    def answer(_body):
+    def answer(_body: Any) -> Any:
         if path == CANCEL:
             stage.venue.ends("b1")
         else:
@@ -340,7 +343,7 @@ def test_S37_a_cancel_or_amend_with_a_broken_reply_is_unknown_and_looked_up(stag
     stage.assert_settled()
 
 
-def test_S22_a_change_somebody_else_made_is_not_taken_for_ours(stage: Stage):
+def test_S22_a_change_somebody_else_made_is_not_taken_for_ours(stage: Stage) -> None:
     stage.has_open_order()
     stage.answers(AMEND, LOST)
     stage.broker.modify("c1", CHEAPER)
@@ -354,7 +357,7 @@ def test_S22_a_change_somebody_else_made_is_not_taken_for_ours(stage: Stage):
     assert stage.broker.order("c1").limit_price == 98
 
 
-def test_S22_an_amend_without_a_frame_is_healed_and_named(stage: Stage):
+def test_S22_an_amend_without_a_frame_is_healed_and_named(stage: Stage) -> None:
     stage.has_open_order()
     assert stage.broker.modify("c1", CHEAPER).accepted
     stage.venue.amends("b1", price="99")
@@ -364,7 +367,7 @@ def test_S22_an_amend_without_a_frame_is_healed_and_named(stage: Stage):
     stage.assert_settled()
 
 
-def test_S22_a_row_from_before_the_amend_does_not_take_it_back(stage: Stage):
+def test_S22_a_row_from_before_the_amend_does_not_take_it_back(stage: Stage) -> None:
     stage.has_open_order()
     before = dict(stage.venue.orders["b1"])
     stage.broker.modify("c1", CHEAPER)
@@ -376,7 +379,7 @@ def test_S22_a_row_from_before_the_amend_does_not_take_it_back(stage: Stage):
     stage.assert_settled()
 
 
-def test_S22_two_terms_with_one_update_time_are_a_question_and_the_venue_answers_it(stage: Stage):
+def test_S22_two_terms_with_one_update_time_are_a_question_and_the_venue_answers_it(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.orders["b1"]["price"] = "99"  # the venue moved it and did not say when
     stage.venue.push_order(updatedTime=stage.venue.orders["b1"]["updatedTime"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 from itertools import permutations
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ from tests.support.stage import CANCEL, DAY_MS, EXECUTIONS, REALTIME, Stage, ass
 # -- S1, S2: one execution, two tellers --------------------------------------------------------------------------------
 
 
-def test_S01_a_fill_that_a_round_saw_first_is_told_once_and_its_frame_is_silent(stage: Stage):
+def test_S01_a_fill_that_a_round_saw_first_is_told_once_and_its_frame_is_silent(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "1")
     stage.round()
@@ -39,7 +40,7 @@ def test_S01_a_fill_that_a_round_saw_first_is_told_once_and_its_frame_is_silent(
     stage.assert_settled()
 
 
-def test_S01_a_partial_fill_that_a_round_saw_first_leaves_the_order_open(stage: Stage):
+def test_S01_a_partial_fill_that_a_round_saw_first_leaves_the_order_open(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
     report = stage.round()
@@ -59,7 +60,7 @@ def test_S01_a_partial_fill_that_a_round_saw_first_leaves_the_order_open(stage: 
     stage.assert_settled()
 
 
-def test_S02_a_fill_the_stream_told_is_not_told_again_by_the_round_that_still_lists_it(stage: Stage):
+def test_S02_a_fill_told_by_the_stream_is_not_told_again_by_a_round_that_lists_it(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "1")
     stage.venue.push_execution("e1")
@@ -75,10 +76,10 @@ def test_S02_a_fill_the_stream_told_is_not_told_again_by_the_round_that_still_li
 # -- S3, S4: the stream is faster than the answer ----------------------------------------------------------------------
 
 
-def during_the_submit(stage: Stage, *happenings) -> None:
+def during_the_submit(stage: Stage, *happenings: Any) -> None:
     """The order is taken, and these happen before the answer to the submit is out."""
 
-    def create(body):
+    def create(body: Any) -> Any:
         answer = stage.venue.create(body)
         for happening in happenings:
             happening()
@@ -88,7 +89,7 @@ def during_the_submit(stage: Stage, *happenings) -> None:
 
 
 @pytest.mark.parametrize("link_id", ["c1", ""])
-def test_S03_an_execution_before_the_create_response_is_accepted_then_filled(stage: Stage, link_id: str):
+def test_S03_an_execution_before_the_create_response_is_accepted_then_filled(stage: Stage, link_id: str) -> None:
     during_the_submit(
         stage,
         lambda: stage.venue.trades("e1", "1"),
@@ -104,7 +105,7 @@ def test_S03_an_execution_before_the_create_response_is_accepted_then_filled(sta
     stage.assert_settled()
 
 
-def test_S03_the_response_adds_nothing(stage: Stage):
+def test_S03_the_response_adds_nothing(stage: Stage) -> None:
     heard_before_the_answer = []
     during_the_submit(
         stage,
@@ -116,7 +117,7 @@ def test_S03_the_response_adds_nothing(stage: Stage):
     assert stage.story() == heard_before_the_answer == ["accepted", "part e1"]
 
 
-def test_S04_a_filled_frame_then_its_execution_then_the_ack_end_once(stage: Stage):
+def test_S04_a_filled_frame_then_its_execution_then_the_ack_end_once(stage: Stage) -> None:
     during_the_submit(
         stage,
         lambda: stage.venue.trades("e1", "1"),
@@ -130,7 +131,7 @@ def test_S04_a_filled_frame_then_its_execution_then_the_ack_end_once(stage: Stag
     stage.assert_settled()
 
 
-def test_S04_until_its_execution_comes_a_filled_order_is_closed_in_the_view_and_untold(stage: Stage):
+def test_S04_until_its_execution_comes_a_filled_order_is_closed_and_its_end_untold(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "1")
     stage.venue.push_order()
@@ -152,7 +153,7 @@ FACTS_OF_A_FILLED_ORDER = [
 
 
 @pytest.mark.parametrize("arrival", list(permutations(FACTS_OF_A_FILLED_ORDER)), ids=lambda _: "")
-def test_S04_any_order_of_arrival_tells_the_same_events_and_ends_in_the_same_view(arrival):
+def test_S04_any_order_of_arrival_tells_the_same_events_and_ends_in_the_same_view(arrival: Any) -> None:
     ledger = Ledger()
     changes = ledger.apply_all([submit_intended(), *arrival, *arrival])
     events = [event for change in changes for event in change.events]
@@ -164,13 +165,13 @@ def test_S04_any_order_of_arrival_tells_the_same_events_and_ends_in_the_same_vie
     assert told[-1].startswith("filled")
     order = ledger.get("c1")
     assert order is not None
-    assert (order.view().status, order.cum_quantity, order.leaves_quantity) == (OrderStatus.FILLED, 1, 0)
+    assert (order.view().status, order.cum_quantity, order.leaves_quantity) == (OrderStatus.FILLED, 1, 0)  # type: ignore[comparison-overlap]
 
 
 # -- S5, S6, S7: ends that the stream did not tell ---------------------------------------------------------------------
 
 
-def test_S05_a_cancel_at_the_venue_without_a_frame_is_told_within_one_interval(stage: Stage):
+def test_S05_a_cancel_at_the_venue_without_a_frame_is_told_within_one_interval(stage: Stage) -> None:
     stage.has_open_order()
     stage.pass_ms(1_000)
     stage.venue.ends("b1")
@@ -182,7 +183,7 @@ def test_S05_a_cancel_at_the_venue_without_a_frame_is_told_within_one_interval(s
     stage.assert_settled()
 
 
-def test_S05_the_report_says_what_was_wrong_and_for_how_long(stage: Stage):
+def test_S05_the_report_says_what_was_wrong_and_for_how_long(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.ends("b1")
     report = stage.round(after_ms=20_000)
@@ -193,7 +194,7 @@ def test_S05_the_report_says_what_was_wrong_and_for_how_long(stage: Stage):
     assert "ws_drop" in healed.likely_cause
 
 
-def test_S05_absence_alone_cancels_nothing(stage: Stage):
+def test_S05_absence_alone_cancels_nothing(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.hidden.add("b1")
     stage.round()
@@ -206,7 +207,7 @@ def test_S05_absence_alone_cancels_nothing(stage: Stage):
     stage.assert_settled()
 
 
-def test_S05_two_rounds_without_an_answer_say_that_nobody_knows_and_the_true_event_follows(stage: Stage):
+def test_S05_two_rounds_without_an_answer_say_unknown_and_the_true_event_follows(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.hidden.add("b1")
     for _ in range(4):
@@ -218,11 +219,11 @@ def test_S05_two_rounds_without_an_answer_say_that_nobody_knows_and_the_true_eve
     stage.venue.ends("b1")
     stage.round()
     assert stage.story() == ["unknown", "cancelled"]
-    assert stage.broker.health.unresolved == ()
+    assert stage.broker.health.unresolved == ()  # type: ignore[comparison-overlap]
     stage.assert_settled()
 
 
-def test_S05_when_the_open_list_could_not_be_read_nobody_is_asked_and_nothing_ends(stage: Stage):
+def test_S05_when_the_open_list_could_not_be_read_nobody_is_asked_and_nothing_ends(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.ends("b1")
     stage.answers(REALTIME, VenueUnavailableError("502"), VenueUnavailableError("502"), VenueUnavailableError("502"))
@@ -234,7 +235,7 @@ def test_S05_when_the_open_list_could_not_be_read_nobody_is_asked_and_nothing_en
     assert stage.story() == ["cancelled"]
 
 
-def test_S06_a_partial_fill_and_a_cancel_both_lost_are_told_fills_first(stage: Stage):
+def test_S06_a_partial_fill_and_a_cancel_both_lost_are_told_fills_first(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.2")
     stage.venue.trades("e2", "0.3")
@@ -244,7 +245,7 @@ def test_S06_a_partial_fill_and_a_cancel_both_lost_are_told_fills_first(stage: S
     assert stage.said(OrderCancelled).cum_quantity == Decimal("0.5")
     assert sorted(kinds_of(report)) == ["missed_end", "missed_fill", "missed_fill"]
     view = stage.broker.order("c1")
-    assert (view.venue_status, view.cum_quantity, view.leaves_quantity) == (
+    assert (view.venue_status, view.cum_quantity, view.leaves_quantity) == (  # type: ignore[comparison-overlap]
         "PartiallyFilledCanceled",
         Decimal("0.5"),
         0,
@@ -252,7 +253,7 @@ def test_S06_a_partial_fill_and_a_cancel_both_lost_are_told_fills_first(stage: S
     stage.assert_settled()
 
 
-def test_S06_fills_older_than_every_window_are_asked_for_by_order_before_the_cancel(stage: Stage):
+def test_S06_fills_older_than_every_window_are_asked_for_by_order_before_the_cancel(stage: Stage) -> None:
     stage.has_open_order()
     stage.round()
     stage.clock.advance_ms(3_600_000)
@@ -265,7 +266,7 @@ def test_S06_fills_older_than_every_window_are_asked_for_by_order_before_the_can
     assert words(stage.ever_heard)[-3:-1] == ["part e1", "cancelled"]
 
 
-def test_S06_never_the_cancel_alone_while_the_executions_cannot_be_read(stage: Stage):
+def test_S06_never_the_cancel_alone_while_the_executions_cannot_be_read(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.2")
     stage.venue.ends("b1")
@@ -297,17 +298,17 @@ PERP = "BYBIT_LINEAR:BTCUSDT"
     ),
     ids=lambda _: "",
 )
-def test_S07_a_perp_order_cancelled_with_a_quantity_has_fills_and_they_come_first(arrival):
+def test_S07_a_perp_order_cancelled_with_a_quantity_has_fills_and_they_come_first(arrival: Any) -> None:
     ledger = Ledger()
     changes = ledger.apply_all([submit_intended(symbol=PERP), acknowledged(), *arrival])
     events = [event for change in changes for event in change.events]
     told = words(events)
     assert (told[0], told[-1]) == ("accepted", "cancelled")
     assert sorted(told[1:-1]) == ["part e1", "part e2"]
-    assert events[-1].cum_quantity == Decimal("0.5")
+    assert events[-1].cum_quantity == Decimal("0.5")  # type: ignore[attr-defined]
 
 
-def test_S07_a_perp_cancel_with_a_quantity_is_not_told_before_its_fills():
+def test_S07_a_perp_cancel_with_a_quantity_is_not_told_before_its_fills() -> None:
     ledger = Ledger()
     ledger.apply_all([submit_intended(symbol=PERP), acknowledged()])
     changes = ledger.apply(order_reported("Cancelled", "0.5", symbol=PERP, updated_ms=5))
@@ -319,7 +320,7 @@ def test_S07_a_perp_cancel_with_a_quantity_is_not_told_before_its_fills():
 # -- S8: the end before its own execution ------------------------------------------------------------------------------
 
 
-def test_S08_a_cancelled_frame_waits_for_the_execution_frame_behind_it(stage: Stage):
+def test_S08_a_cancelled_frame_waits_for_the_execution_frame_behind_it(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
     stage.venue.ends("b1")
@@ -337,7 +338,7 @@ def test_S08_a_cancelled_frame_waits_for_the_execution_frame_behind_it(stage: St
     stage.assert_settled()
 
 
-def test_S08_the_end_waits_for_all_of_them(stage: Stage):
+def test_S08_the_end_waits_for_all_of_them(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.1")
     stage.venue.trades("e2", "0.2")
@@ -352,7 +353,7 @@ def test_S08_the_end_waits_for_all_of_them(stage: Stage):
     assert stage.said(OrderCancelled).cum_quantity == Decimal("0.6")
 
 
-def test_S08_an_execution_that_is_late_is_fetched_by_the_next_round(stage: Stage):
+def test_S08_an_execution_that_is_late_is_fetched_by_the_next_round(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4", execTime=str(stage.clock.now_ms() - 2 * DAY_MS))
     stage.venue.ends("b1")
@@ -368,7 +369,7 @@ def test_S08_an_execution_that_is_late_is_fetched_by_the_next_round(stage: Stage
 REFUSED_CANCEL = {"cancelType": "CancelByUser", "rejectReason": "EC_OrigClOrdIDDoesNotExist"}
 
 
-def test_S09_a_cancel_that_lost_to_a_fill_tells_fill_end_and_failure_once(stage: Stage):
+def test_S09_a_cancel_that_lost_to_a_fill_tells_fill_end_and_failure_once(stage: Stage) -> None:
     """The HTTP reply tells it first, then both Filled frames."""
     stage.has_open_order()
     stage.venue.trades("e1", "1")
@@ -382,10 +383,10 @@ def test_S09_a_cancel_that_lost_to_a_fill_tells_fill_end_and_failure_once(stage:
     stage.assert_settled()
 
 
-def test_S09_two_filled_frames_before_the_http_reply_say_it_once(stage: Stage):
+def test_S09_two_filled_frames_before_the_http_reply_say_it_once(stage: Stage) -> None:
     stage.has_open_order()
 
-    def cancel(_body):
+    def cancel(_body: Any) -> Any:
         stage.venue.trades("e1", "1")
         stage.venue.push_order()
         stage.venue.push_execution("e1")
@@ -399,7 +400,7 @@ def test_S09_two_filled_frames_before_the_http_reply_say_it_once(stage: Stage):
     stage.assert_settled()
 
 
-def test_S09_when_the_reply_said_yes_the_second_filled_frame_tells_the_failure(stage: Stage):
+def test_S09_when_the_reply_said_yes_the_second_filled_frame_tells_the_failure(stage: Stage) -> None:
     stage.has_open_order()
     assert stage.broker.cancel("c1").outcome is SubmitOutcome.ACCEPTED
     stage.venue.trades("e1", "1")
@@ -410,7 +411,7 @@ def test_S09_when_the_reply_said_yes_the_second_filled_frame_tells_the_failure(s
     stage.assert_settled()
 
 
-def test_S09_a_cancel_refused_while_the_reads_lag_fails_once_and_the_fill_still_ends_it(stage: Stage):
+def test_S09_a_cancel_refused_while_reads_lag_fails_once_and_the_fill_still_ends_it(stage: Stage) -> None:
     stage.has_open_order()
     stage.answers(CANCEL, refusal(170213, "Order does not exist."))
     stage.broker.cancel("c1")
@@ -446,8 +447,8 @@ def test_S09_a_cancel_refused_while_the_reads_lag_fails_once_and_the_fill_still_
 )
 @pytest.mark.parametrize("teller", ["stream", "reconcile"])
 def test_S19_acknowledged_then_ended_by_the_venue_is_accepted_first_and_says_why(
-    stage: Stage, row, told, reason, teller: str
-):
+    stage: Stage, row: dict[str, Any], told: Any, reason: str, teller: str
+) -> None:
     ack = stage.submit()
     assert ack.accepted
     assert stage.story() == [], "retCode 0 alone is no acceptance"
@@ -463,7 +464,7 @@ def test_S19_acknowledged_then_ended_by_the_venue_is_accepted_first_and_says_why
     stage.assert_settled()
 
 
-def test_S19_a_rejected_order_that_traded_tells_its_fills(stage: Stage):
+def test_S19_a_rejected_order_that_traded_tells_its_fills(stage: Stage) -> None:
     stage.submit()
     stage.venue.trades("e1", "0.4")
     stage.venue.ends("b1", "Rejected", rejectReason="EC_Others", cancelType="UNKNOWN")
@@ -477,7 +478,7 @@ def test_S19_a_rejected_order_that_traded_tells_its_fills(stage: Stage):
 # -- S23: complete is what the venue says is complete ------------------------------------------------------------------
 
 
-def test_S23_amended_down_to_what_is_filled_ends_by_the_venues_word(stage: Stage):
+def test_S23_amended_down_to_what_is_filled_ends_by_the_venues_word(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
     stage.venue.push_execution("e1")
@@ -492,7 +493,7 @@ def test_S23_amended_down_to_what_is_filled_ends_by_the_venues_word(stage: Stage
 
 
 @pytest.mark.parametrize("leaves", ["1", ""])
-def test_S23_amended_up_elsewhere_before_the_next_fill_is_not_falsely_filled(stage: Stage, leaves: str):
+def test_S23_amended_up_elsewhere_before_the_next_fill_is_not_falsely_filled(stage: Stage, leaves: str) -> None:
     """The fills reach the remembered quantity of 1; the order is one of 2 by now, and only the execution says so."""
     stage.has_open_order()
     stage.venue.trades("e1", "0.4", leavesQty="0.6" if leaves else "")
@@ -511,7 +512,7 @@ def test_S23_amended_up_elsewhere_before_the_next_fill_is_not_falsely_filled(sta
     stage.assert_settled()
 
 
-def test_S23_amended_down_elsewhere_completes_by_the_executions_own_order_quantity(stage: Stage):
+def test_S23_amended_down_elsewhere_completes_by_the_executions_own_order_quantity(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
     stage.venue.push_execution("e1")
@@ -523,7 +524,7 @@ def test_S23_amended_down_elsewhere_completes_by_the_executions_own_order_quanti
     stage.assert_settled()
 
 
-def test_S23_the_fills_of_an_amended_order_complete_it_in_either_order_of_arrival(stage: Stage):
+def test_S23_the_fills_of_an_amended_order_complete_it_in_either_order_of_arrival(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
     stage.pass_ms(5)

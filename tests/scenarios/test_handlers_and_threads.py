@@ -56,7 +56,7 @@ class Gate:
     def __init__(self, stage: Stage, path: str) -> None:
         self.entered, self.opened = threading.Event(), threading.Event()
         self.inside = self.most_inside = 0
-        self._truthful = stage.client.responses[path]
+        self._truthful: Any = stage.client.responses[path]
         self._lock = threading.Lock()
         stage.client.responses[path] = self._answer
 
@@ -94,7 +94,7 @@ def joined(thread: threading.Thread) -> None:
 # -- S69: close in the middle of a round -------------------------------------------------------------------------------
 
 
-def test_S69_nothing_is_heard_after_close_returned_although_a_round_was_reading(stage):
+def test_S69_nothing_is_heard_after_close_returned_although_a_round_was_reading(stage: Stage) -> None:
     stage.has_open_order()
     gate = Gate(stage, WALLET)
     stage.venue.trades("e1", "1")
@@ -111,7 +111,7 @@ def test_S69_nothing_is_heard_after_close_returned_although_a_round_was_reading(
     assert not isinstance(outcome[0], BaseException)
 
 
-def test_S69_close_during_a_round_of_the_timer_leaves_no_thread(stage):
+def test_S69_close_during_a_round_of_the_timer_leaves_no_thread(stage: Stage) -> None:
     before = library_threads()
     broker = BybitSpotBroker(stage.client, stage.bus, stage.clock, poll_interval_ms=10)
     gate = Gate(stage, WALLET)
@@ -124,7 +124,7 @@ def test_S69_close_during_a_round_of_the_timer_leaves_no_thread(stage):
     assert library_threads() - before == set()
 
 
-def test_S69_close_is_idempotent_and_a_closed_broker_refuses_politely(stage):
+def test_S69_close_is_idempotent_and_a_closed_broker_refuses_politely(stage: Stage) -> None:
     stage.has_open_order()
     stage.broker.close()
     stage.broker.close()
@@ -135,7 +135,7 @@ def test_S69_close_is_idempotent_and_a_closed_broker_refuses_politely(stage):
     assert stage.broker.order("c1").is_open, "what was believed can still be read"
 
 
-def test_S69_whoever_waits_is_let_go(stage):
+def test_S69_whoever_waits_is_let_go(stage: Stage) -> None:
     stage.has_open_order()
     waiting, outcome = run(lambda: stage.broker.wait("c1", timeout_ms=60_000))
     stage.broker.close()
@@ -144,7 +144,7 @@ def test_S69_whoever_waits_is_let_go(stage):
     assert "closed" in str(outcome[0])
 
 
-def test_S69_a_handler_may_close(stage):
+def test_S69_a_handler_may_close(stage: Stage) -> None:
     stage.has_open_order()
     stage.bus.subscribe(FillEvent, lambda _event: stage.broker.close())
     stage.venue.trades("e1", "0.4")
@@ -154,12 +154,13 @@ def test_S69_a_handler_may_close(stage):
     assert stage.story() == ["part e1"]
 
 
-def test_S69_a_submit_under_way_while_the_client_closes_is_unknown_and_not_rejected():
+def test_S69_a_submit_under_way_while_the_client_closes_is_unknown_and_not_rejected() -> None:
     with SimulatedBybit(seed=1) as venue:
         before = library_threads()
         client = BybitClient("key", "secret", rest_url=venue.rest_url, ws_url=venue.ws_url)
         client.connect()
-        bus, heard = EventBus(), []
+        bus = EventBus()
+        heard: list[Any] = []
         bus.subscribe(BrokerEvent, heard.append)
         broker = BybitSpotBroker(client, bus, poll_interval_ms=600_000)
         struck = threading.Event()
@@ -179,7 +180,7 @@ def test_S69_a_submit_under_way_while_the_client_closes_is_unknown_and_not_rejec
 # -- S70: rounds on top of each other ----------------------------------------------------------------------------------
 
 
-def test_S70_a_tick_during_a_reconnect_pass_waits_for_it_and_tells_nothing_twice(stage):
+def test_S70_a_tick_during_a_reconnect_pass_waits_for_it_and_tells_nothing_twice(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "1")
     gate = Gate(stage, EXECUTIONS)
@@ -194,7 +195,7 @@ def test_S70_a_tick_during_a_reconnect_pass_waits_for_it_and_tells_nothing_twice
     assert stage.story() == ["filled e1"]
 
 
-def test_S70_rounds_from_many_threads_share_and_never_overlap(stage):
+def test_S70_rounds_from_many_threads_share_and_never_overlap(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "1")
     rounds = len(stage.broker.reports)
@@ -211,7 +212,7 @@ def test_S70_rounds_from_many_threads_share_and_never_overlap(stage):
     assert stage.story() == ["filled e1"]
 
 
-def test_S70_a_caller_never_joins_a_round_that_has_begun(stage):
+def test_S70_a_caller_never_joins_a_round_that_has_begun(stage: Stage) -> None:
     """That one may have read before the caller's cause."""
     stage.has_open_order()
     gate = Gate(stage, WALLET)
@@ -230,10 +231,13 @@ def test_S70_a_caller_never_joins_a_round_that_has_begun(stage):
 # -- S71: a handler raises ---------------------------------------------------------------------------------------------
 
 
-def test_S71_a_raising_handler_costs_neither_the_others_nor_the_next_event_and_is_not_called_again(stage):
+def test_S71_a_raising_handler_costs_no_other_handler_no_event_and_is_not_retried(
+    stage: Stage,
+) -> None:
     surfaced: list[Any] = []
     stage.bus = EventBus(
-        stage.clock, on_handler_error=lambda error, event, _handler: surfaced.append((str(error), event.exec_id))
+        stage.clock,
+        on_handler_error=lambda error, event, _handler: surfaced.append((str(error), event.exec_id)),  # type: ignore[attr-defined]
     )
     stage.bus.subscribe(BrokerEvent, stage._hear)
     stage.has_open_order()
@@ -255,7 +259,9 @@ def test_S71_a_raising_handler_costs_neither_the_others_nor_the_next_event_and_i
     assert stage.story() == ["part e1", "filled e2"]
 
 
-def test_S71_by_default_the_failure_is_logged_as_an_error_with_its_event(stage, caplog):
+def test_S71_by_default_the_failure_is_logged_as_an_error_with_its_event(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.has_open_order()
     stage.bus.subscribe(FillEvent, lambda event: 1 / 0)
     stage.venue.trades("e1", "1")
@@ -268,7 +274,7 @@ def test_S71_by_default_the_failure_is_logged_as_an_error_with_its_event(stage, 
 # -- S72: a handler re-enters ------------------------------------------------------------------------------------------
 
 
-def test_S72_a_handler_may_submit_cancel_reconcile_and_ask_and_its_events_follow_the_current_one(stage):
+def test_S72_a_handler_may_submit_cancel_reconcile_and_ask_and_its_events_follow(stage: Stage) -> None:
     stage.has_open_order("c1")
     seen: list[tuple[str, str]] = []
 
@@ -292,7 +298,7 @@ def test_S72_a_handler_may_submit_cancel_reconcile_and_ask_and_its_events_follow
     assert numbers == sorted(numbers)
 
 
-def test_S72_handlers_that_react_to_their_own_orders_do_not_recurse(stage):
+def test_S72_handlers_that_react_to_their_own_orders_do_not_recurse(stage: Stage) -> None:
     _ = stage.broker
     depth, deepest = 0, 0
 
@@ -338,7 +344,7 @@ def live(venue: SimulatedBybit) -> Iterator[BybitSpotBroker]:
     heard: list[BrokerEvent] = []
     bus.subscribe(BrokerEvent, heard.append)
     broker = BybitSpotBroker(client, bus, poll_interval_ms=600_000)
-    broker.heard = heard
+    broker.heard = heard  # type: ignore[attr-defined]
     yield broker
     broker.close()
     client.close()
@@ -350,7 +356,9 @@ def a_resting_order(**changes: Any) -> LimitOrder:
     return LimitOrder(**{**told, **changes})
 
 
-def test_S72_a_handler_on_the_events_thread_may_do_all_of_it_over_sockets(venue, live):
+def test_S72_a_handler_on_the_events_thread_may_do_all_of_it_over_sockets(
+    venue: SimulatedBybit, live: BybitSpotBroker
+) -> None:
     done: list[Any] = []
     over = threading.Event()
 
@@ -376,7 +384,9 @@ def test_S72_a_handler_on_the_events_thread_may_do_all_of_it_over_sockets(venue,
 # -- S73: a slow handler -----------------------------------------------------------------------------------------------
 
 
-def test_S73_a_handler_that_blocks_costs_neither_stream_nor_rounds_nor_submits(venue, live):
+def test_S73_a_handler_that_blocks_costs_neither_stream_nor_rounds_nor_submits(
+    venue: SimulatedBybit, live: BybitSpotBroker
+) -> None:
     blocked, go_on = threading.Event(), threading.Event()
 
     def dawdles(_event: FillEvent) -> None:
@@ -396,15 +406,17 @@ def test_S73_a_handler_that_blocks_costs_neither_stream_nor_rounds_nor_submits(v
         assert live.reconcile().ok
         assert live.health.stream == "live"
         assert live.health.queue_depth > 0
-        assert not any(isinstance(event, OrderCancelled) for event in live.heard)
+        assert not any(isinstance(event, OrderCancelled) for event in live.heard)  # type: ignore[attr-defined]
     finally:
         go_on.set()
     live.close()
-    assert any(isinstance(event, OrderCancelled) for event in live.heard)
-    assert not any(isinstance(event, HealthDegraded) for event in live.heard)
+    assert any(isinstance(event, OrderCancelled) for event in live.heard)  # type: ignore[attr-defined]
+    assert not any(isinstance(event, HealthDegraded) for event in live.heard)  # type: ignore[attr-defined]
 
 
-def test_S73_the_pongs_of_many_pings_are_seen_while_a_handler_blocks(venue, live):
+def test_S73_the_pongs_of_many_pings_are_seen_while_a_handler_blocks(
+    venue: SimulatedBybit, live: BybitSpotBroker
+) -> None:
     blocked, go_on = threading.Event(), threading.Event()
 
     def dawdles(_event: FillEvent) -> None:
@@ -419,12 +431,12 @@ def test_S73_the_pongs_of_many_pings_are_seen_while_a_handler_blocks(venue, live
     try:
         assert not threading.Event().wait(1.5)  # seven pings; one pong missed would be a lost connection
         assert live.health.stream == "live"
-        assert live._client.stats.losses == 0
+        assert live._client.stats.losses == 0  # type: ignore[attr-defined]
     finally:
         go_on.set()
 
 
-def test_S73_a_queue_that_grows_is_an_alarm_that_ends_when_it_is_drained(stage):
+def test_S73_a_queue_that_grows_is_an_alarm_that_ends_when_it_is_drained(stage: Stage) -> None:
     stage.has_open_order()
     blocked, go_on = threading.Event(), threading.Event()
 
@@ -456,11 +468,11 @@ def test_S73_a_queue_that_grows_is_an_alarm_that_ends_when_it_is_drained(stage):
 # -- S74: an hour of failure -------------------------------------------------------------------------------------------
 
 
-def test_S74_an_hour_of_failing_rounds_is_one_alarm_per_domain_and_a_growing_number(stage):
+def test_S74_an_hour_of_failing_rounds_is_one_alarm_per_domain_and_a_growing_number(stage: Stage) -> None:
     stage.open(poll_interval_ms=30_000)
     stage.has_open_order()
     heal = [stage.always(path, LOST) for path in (REALTIME, HISTORY, EXECUTIONS, WALLET)]
-    ages = []
+    ages: list[Any] = []
     for _ in range(60):
         stage.pass_ms(60_000)
         ages.append(stage.broker.health.staleness_ms)
@@ -481,12 +493,12 @@ def test_S74_an_hour_of_failing_rounds_is_one_alarm_per_domain_and_a_growing_num
     assert sorted(restored) == ["restored balances", "restored executions", "restored orders"]
     assert stage.story("c1") == ["part e1", "cancelled"]
     assert kinds_of(stage.broker.reports[-1]) == ["missed_fill", "missed_end"]
-    assert stage.broker.health.staleness_ms < 30_000
+    assert stage.broker.health.staleness_ms < 30_000  # type: ignore[operator]
     assert stage.broker.health.ok
     stage.assert_settled()
 
 
-def test_S74_a_failing_venue_is_not_asked_more_often_than_a_healthy_one(stage):
+def test_S74_a_failing_venue_is_not_asked_more_often_than_a_healthy_one(stage: Stage) -> None:
     stage.open(poll_interval_ms=30_000)
     stage.has_open_order()
     for path in (REALTIME, HISTORY, EXECUTIONS, WALLET):
@@ -498,7 +510,7 @@ def test_S74_a_failing_venue_is_not_asked_more_often_than_a_healthy_one(stage):
     assert len(asked) <= 20 * 5
 
 
-def test_S74_the_alarm_says_since_when_and_why_and_so_does_its_end(stage):
+def test_S74_the_alarm_says_since_when_and_why_and_so_does_its_end(stage: Stage) -> None:
     _ = stage.broker
     began_ms = stage.clock.now_ms()
     stage.answers(WALLET, LOST, LOST, LOST)
@@ -511,7 +523,7 @@ def test_S74_the_alarm_says_since_when_and_why_and_so_does_its_end(stage):
     assert degraded.source == "BYBIT_SPOT"
 
 
-def test_S74_one_path_that_fails_costs_the_others_nothing(stage):
+def test_S74_one_path_that_fails_costs_the_others_nothing(stage: Stage) -> None:
     stage.has_open_order()
     stage.always(REALTIME, LOST)
     stage.venue.trades("e1", "0.4")
@@ -525,7 +537,7 @@ def test_S74_one_path_that_fails_costs_the_others_nothing(stage):
 # -- S75: a tick raises ------------------------------------------------------------------------------------------------
 
 
-def test_S75_the_round_after_one_whose_transport_raised_is_run_and_tells_what_it_missed(stage):
+def test_S75_the_round_after_one_whose_transport_raised_tells_what_it_missed(stage: Stage) -> None:
     stage.open(poll_interval_ms=30_000)
     stage.has_open_order()
     stage.venue.trades("e1", "1")
@@ -536,7 +548,7 @@ def test_S75_the_round_after_one_whose_transport_raised_is_run_and_tells_what_it
     assert stage.story() == ["filled e1"]
 
 
-def test_S75_a_tick_that_raises_on_its_own_thread_does_not_end_the_beat(stage):
+def test_S75_a_tick_that_raises_on_its_own_thread_does_not_end_the_beat(stage: Stage) -> None:
     told = threading.Event()
     stage.bus.subscribe(FillEvent, lambda _event: told.set())
     stage.venue.rests("b7", "somebody")
@@ -549,7 +561,9 @@ def test_S75_a_tick_that_raises_on_its_own_thread_does_not_end_the_beat(stage):
 # -- S93: an idle connection -------------------------------------------------------------------------------------------
 
 
-def test_S93_a_submit_after_the_far_side_closed_the_idle_connection_is_accepted_and_sent_once(venue, live):
+def test_S93_a_submit_on_an_idle_connection_the_far_side_closed_is_sent_once(
+    venue: SimulatedBybit, live: BybitSpotBroker
+) -> None:
     closing = venue.faults.add("stale_keep_alive", count=1)
     live.reconcile()
     assert closing.hits == 1

@@ -27,7 +27,7 @@ def push_row(stage: Stage, row: dict[str, Any], topic: str = "order.spot") -> No
 # -- S49: rows that lag behind the stream ------------------------------------------------------------------------------
 
 
-def test_S49_a_row_older_than_the_end_is_ignored_by_round_and_lookup(stage):
+def test_S49_a_row_older_than_the_end_is_ignored_by_round_and_lookup(stage: Stage) -> None:
     stage.has_open_order()
     stale = dict(stage.venue.orders["b1"])
     stage.clock.advance_ms(300)
@@ -41,7 +41,7 @@ def test_S49_a_row_older_than_the_end_is_ignored_by_round_and_lookup(stage):
     assert stage.broker.open_orders() == []
 
 
-def test_S49_an_open_row_with_the_very_time_of_the_end_does_not_reopen_it(stage):
+def test_S49_an_open_row_with_the_very_time_of_the_end_does_not_reopen_it(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.ends()
     stage.venue.push_order()
@@ -50,7 +50,7 @@ def test_S49_an_open_row_with_the_very_time_of_the_end_does_not_reopen_it(stage)
     assert stage.broker.order("c1").status is OrderStatus.CANCELLED
 
 
-def test_S49_what_a_row_says_after_the_end_changes_no_terms(stage):
+def test_S49_what_a_row_says_after_the_end_changes_no_terms(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.ends()
     stage.venue.push_order()
@@ -63,7 +63,7 @@ def test_S49_what_a_row_says_after_the_end_changes_no_terms(stage):
 # -- S50: not found is provisional -------------------------------------------------------------------------------------
 
 
-def test_S50_an_order_in_no_read_is_neither_cancelled_nor_forgotten(stage):
+def test_S50_an_order_in_no_read_is_neither_cancelled_nor_forgotten(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "1")
     stage.venue.hidden.add("b1")
@@ -75,7 +75,7 @@ def test_S50_an_order_in_no_read_is_neither_cancelled_nor_forgotten(stage):
     assert all(request["symbol"] == "BTCUSDT" for request in stage.lookups())
 
 
-def test_S50_two_rounds_without_an_answer_say_so_once_and_the_true_event_follows(stage):
+def test_S50_two_rounds_without_an_answer_say_so_once_and_the_true_event_follows(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "1")
     stage.venue.hidden.add("b1")
@@ -91,7 +91,7 @@ def test_S50_two_rounds_without_an_answer_say_so_once_and_the_true_event_follows
     stage.assert_settled()
 
 
-def test_S50_executions_alone_decide_when_neither_realtime_nor_history_knows_the_order(stage):
+def test_S50_executions_alone_decide_when_realtime_and_history_do_not_know_the_order(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "1")
     stage.always(REALTIME, envelope())
@@ -105,12 +105,12 @@ def test_S50_executions_alone_decide_when_neither_realtime_nor_history_knows_the
 
 
 @pytest.mark.parametrize("filled", ["", "0.4"])
-def test_S51_history_gives_the_verdict_when_realtime_was_wiped(stage, filled):
+def test_S51_history_gives_the_verdict_when_realtime_was_wiped(stage: Stage, filled: str) -> None:
     stage.has_open_order()
     if filled:
         stage.venue.trades("e1", filled)
     stage.venue.ends()
-    truthful = stage.client.responses[REALTIME]
+    truthful: Any = stage.client.responses[REALTIME]
 
     def wiped(query: Any) -> Any:
         answer = truthful(query)
@@ -134,7 +134,7 @@ def offline(stage: Stage, for_ms: int) -> None:
     stage.clock.advance_ms(for_ms)
 
 
-def test_S52_an_unfilled_order_gone_for_a_day_ends_as_aged_out_once(stage):
+def test_S52_an_unfilled_order_gone_for_a_day_ends_as_aged_out_once(stage: Stage) -> None:
     stage.has_open_order()
     offline(stage, DAY_MS + MINUTE_MS)
     stage.venue.forgets("b1")
@@ -146,7 +146,7 @@ def test_S52_an_unfilled_order_gone_for_a_day_ends_as_aged_out_once(stage):
     stage.assert_settled()
 
 
-def test_S52_one_round_alone_never_ages_an_order_out(stage):
+def test_S52_one_round_alone_never_ages_an_order_out(stage: Stage) -> None:
     stage.has_open_order()
     offline(stage, DAY_MS + MINUTE_MS)
     stage.venue.forgets("b1")
@@ -154,7 +154,7 @@ def test_S52_one_round_alone_never_ages_an_order_out(stage):
     assert stage.story() == []
 
 
-def test_S52_before_its_day_has_passed_it_is_unknown_and_not_over(stage):
+def test_S52_before_its_day_has_passed_it_is_unknown_and_not_over(stage: Stage) -> None:
     stage.has_open_order()
     offline(stage, DAY_MS - HOUR_MS)
     stage.venue.forgets("b1")
@@ -164,7 +164,7 @@ def test_S52_before_its_day_has_passed_it_is_unknown_and_not_over(stage):
     assert stage.broker.order("c1").is_open
 
 
-def test_S52_an_order_with_fills_never_ages_out(stage):
+def test_S52_an_order_with_fills_never_ages_out(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
     stage.venue.push_execution("e1")
@@ -176,7 +176,7 @@ def test_S52_an_order_with_fills_never_ages_out(stage):
     assert stage.broker.order("c1").is_open
 
 
-def test_S52_a_failed_question_is_no_evidence_of_age(stage):
+def test_S52_a_failed_question_is_no_evidence_of_age(stage: Stage) -> None:
     stage.has_open_order()
     offline(stage, DAY_MS + MINUTE_MS)
     stage.venue.forgets("b1")
@@ -212,7 +212,7 @@ def has_stop_order(stage: Stage) -> None:
     stage.forget()
 
 
-def test_S53_a_waiting_stop_is_open_and_no_absent_order(stage):
+def test_S53_a_waiting_stop_is_open_and_no_absent_order(stage: Stage) -> None:
     has_stop_order(stage)
     stage.round()
     assert stage.story() == []
@@ -220,7 +220,7 @@ def test_S53_a_waiting_stop_is_open_and_no_absent_order(stage):
     assert stage.broker.order("c1").status is OrderStatus.UNTRIGGERED
 
 
-def test_S53_untriggered_triggered_new_filled_is_one_order_with_one_end(stage):
+def test_S53_untriggered_triggered_new_filled_is_one_order_with_one_end(stage: Stage) -> None:
     has_stop_order(stage)
     for status in ("Triggered", "New"):
         stage.clock.advance_ms(5)
@@ -238,7 +238,7 @@ def test_S53_untriggered_triggered_new_filled_is_one_order_with_one_end(stage):
 
 @pytest.mark.parametrize("status", ["Deactivated", "Cancelled"])
 @pytest.mark.parametrize("is_told", [True, False])
-def test_S53_a_stop_removed_before_its_trigger_is_cancelled(stage, status, is_told):
+def test_S53_a_stop_removed_before_its_trigger_is_cancelled(stage: Stage, status: str, is_told: bool) -> None:
     has_stop_order(stage)
     stage.clock.advance_ms(5)
     stage.venue.ends(status=status)
@@ -250,7 +250,7 @@ def test_S53_a_stop_removed_before_its_trigger_is_cancelled(stage, status, is_to
     stage.assert_settled()
 
 
-def test_S53_triggered_is_not_an_end_although_the_venue_lists_it_as_closed(stage):
+def test_S53_triggered_is_not_an_end_although_the_venue_lists_it_as_closed(stage: Stage) -> None:
     has_stop_order(stage)
     stage.clock.advance_ms(5)
     stage.venue.orders["b1"] |= {"orderStatus": "Triggered", "updatedTime": stage.venue.now}
@@ -262,7 +262,9 @@ def test_S53_triggered_is_not_an_end_although_the_venue_lists_it_as_closed(stage
 # -- S77: words nobody has taught us -----------------------------------------------------------------------------------
 
 
-def test_S77_an_unknown_status_is_kept_raw_concludes_nothing_and_is_asked_about(stage, caplog):
+def test_S77_an_unknown_status_is_kept_raw_concludes_nothing_and_is_asked_about(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.has_open_order()
     stage.clock.advance_ms(5)
     row = stage.venue.orders["b1"]
@@ -282,7 +284,7 @@ def test_S77_an_unknown_status_is_kept_raw_concludes_nothing_and_is_asked_about(
     assert stage.broker.order("c1").is_open
 
 
-def test_S77_an_unknown_status_ends_when_the_venue_says_a_known_word(stage):
+def test_S77_an_unknown_status_ends_when_the_venue_says_a_known_word(stage: Stage) -> None:
     stage.has_open_order()
     stage.clock.advance_ms(5)
     stage.venue.orders["b1"] |= {"updatedTime": stage.venue.now}
@@ -294,7 +296,7 @@ def test_S77_an_unknown_status_ends_when_the_venue_says_a_known_word(stage):
     stage.assert_settled()
 
 
-def test_S77_an_outside_order_with_an_unknown_status_crashes_nothing(stage):
+def test_S77_an_outside_order_with_an_unknown_status_crashes_nothing(stage: Stage) -> None:
     stage.has_open_order()
     push_row(stage, order_row(orderId="x1", orderLinkId="", orderStatus="Whatever", createdTime=stage.venue.now))
     assert stage.broker.order(broker_order_id="x1").venue_status == "Whatever"
@@ -303,7 +305,7 @@ def test_S77_an_outside_order_with_an_unknown_status_crashes_nothing(stage):
     assert stage.story("c1") == ["filled e1"]
 
 
-def test_S77_a_row_nobody_can_read_is_reported_and_its_neighbours_stand(stage):
+def test_S77_a_row_nobody_can_read_is_reported_and_its_neighbours_stand(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "1")
     bad = execution_row(execId="e9", side="Sideways", execTime=stage.venue.now)
@@ -313,7 +315,7 @@ def test_S77_a_row_nobody_can_read_is_reported_and_its_neighbours_stand(stage):
     assert stage.story() == ["filled e1"]
 
 
-def test_S77_an_exec_type_that_is_no_trade_fills_nothing(stage):
+def test_S77_an_exec_type_that_is_no_trade_fills_nothing(stage: Stage) -> None:
     stage.has_open_order()
     row = execution_row(execId="e9", execType="SomethingNew", execTime=stage.venue.now)
     push_row(stage, row, "execution.spot")
@@ -356,7 +358,9 @@ def quote_execution(stage: Stage, exec_id: str, quantity: str) -> dict[str, Any]
 @pytest.mark.parametrize(
     "status", [("PartiallyFilledCanceled", "EC_CancelForNoFullFill", "UNKNOWN"), ("Filled", "EC_NoError", "UNKNOWN")]
 )
-def test_S78_a_market_buy_by_quote_that_spent_what_it_could_is_filled(stage, order_first, status):
+def test_S78_a_market_buy_by_quote_that_spent_what_it_could_is_filled(
+    stage: Stage, order_first: bool, status: tuple[Any, ...]
+) -> None:
     buys_for_quote(stage)
     quote_execution(stage, "e1", "1.4")
     quote_execution(stage, "e2", "0.059")
@@ -370,7 +374,7 @@ def test_S78_a_market_buy_by_quote_that_spent_what_it_could_is_filled(stage, ord
     }
     steps = [stage.venue.push_order, lambda: stage.venue.push_execution("e1", "e2")]
     for step in steps if order_first else steps[::-1]:
-        step()
+        step()  # type: ignore[no-untyped-call]
     told = stage.story()
     assert told[0] == "accepted"
     assert told[1:] in (["part e1", "filled e2"], ["part e1", "part e2", "filled"])
@@ -378,11 +382,11 @@ def test_S78_a_market_buy_by_quote_that_spent_what_it_could_is_filled(stage, ord
     assert (end.cum_quantity, end.leaves_quantity) == (D("1.459"), None)
     assert all(event.leaves_quantity is None for event in stage.heard if isinstance(event, FillEvent))
     view = stage.broker.order("c1")
-    assert (view.status, view.cum_quantity, view.missing_quantity) == (OrderStatus.FILLED, D("1.459"), 0)
+    assert (view.status, view.cum_quantity, view.missing_quantity) == (OrderStatus.FILLED, D("1.459"), 0)  # type: ignore[comparison-overlap]
     stage.assert_settled()
 
 
-def test_S78_a_lot_the_venue_trimmed_is_filled_with_less_than_was_asked(stage):
+def test_S78_a_lot_the_venue_trimmed_is_filled_with_less_than_was_asked(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.9", orderQty="0.9", leavesQty="0")
     stage.venue.orders["b1"] |= {"orderStatus": "Filled", "leavesQty": "0"}
@@ -393,7 +397,7 @@ def test_S78_a_lot_the_venue_trimmed_is_filled_with_less_than_was_asked(stage):
     stage.assert_settled()
 
 
-def test_S78_a_user_cancel_of_a_limit_buy_with_fills_is_a_cancel(stage):
+def test_S78_a_user_cancel_of_a_limit_buy_with_fills_is_a_cancel(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
     stage.venue.ends(rejectReason="EC_PerCancelRequest")
@@ -410,7 +414,7 @@ def test_S78_a_user_cancel_of_a_limit_buy_with_fills_is_a_cancel(stage):
     ["CancelBySmp", "CancelByDCP", "CancelByReduceOnly", "CancelByPrepareLiq", "CancelByAdmin", "CancelNewWord"],
 )
 @pytest.mark.parametrize("is_told", [True, False])
-def test_S80_a_cancel_by_the_venue_is_told_once_with_its_cause(stage, cause, is_told):
+def test_S80_a_cancel_by_the_venue_is_told_once_with_its_cause(stage: Stage, cause: str, is_told: bool) -> None:
     stage.has_open_order()
     stage.clock.advance_ms(5)
     stage.venue.ends(cancelType=cause)
@@ -425,7 +429,7 @@ def test_S80_a_cancel_by_the_venue_is_told_once_with_its_cause(stage, cause, is_
 # -- S84: cancel-all races a submit ------------------------------------------------------------------------------------
 
 
-def test_S84_an_order_under_way_during_cancel_all_is_cancelled_when_it_appears(stage):
+def test_S84_an_order_under_way_during_cancel_all_is_cancelled_when_it_appears(stage: Stage) -> None:
     stage.has_open_order("c1")
 
     def cancel_all_meanwhile(body: Any) -> Any:
@@ -450,7 +454,7 @@ def test_S84_an_order_under_way_during_cancel_all_is_cancelled_when_it_appears(s
     stage.assert_settled()
 
 
-def test_S84_each_order_of_a_cancel_all_ends_on_its_own_evidence(stage):
+def test_S84_each_order_of_a_cancel_all_ends_on_its_own_evidence(stage: Stage) -> None:
     stage.has_open_order("c1")
     stage.has_open_order("c2")
     stage.has_open_order("c3")
@@ -468,7 +472,7 @@ def test_S84_each_order_of_a_cancel_all_ends_on_its_own_evidence(stage):
     stage.assert_settled()
 
 
-def test_S84_cancel_all_leaves_outside_orders_alone_unless_told(stage):
+def test_S84_cancel_all_leaves_outside_orders_alone_unless_told(stage: Stage) -> None:
     stage.has_open_order("c1")
     push_row(stage, stage.venue.rests("x1", "from-the-app"))
     assert [ack.client_order_id for ack in stage.broker.cancel_all()] == ["c1"]
@@ -479,7 +483,7 @@ def test_S84_cancel_all_leaves_outside_orders_alone_unless_told(stage):
 
 
 @pytest.mark.parametrize("by_frame", [True, False])
-def test_S87_an_execution_shown_after_the_end_is_told_once_as_late(stage, by_frame):
+def test_S87_an_execution_shown_after_the_end_is_told_once_as_late(stage: Stage, by_frame: bool) -> None:
     stage.has_open_order()
     stage.venue.ends(status="Cancelled")
     stage.venue.push_order()
@@ -497,7 +501,7 @@ def test_S87_an_execution_shown_after_the_end_is_told_once_as_late(stage, by_fra
     stage.assert_settled()
 
 
-def test_S87_a_malformed_row_that_is_repaired_is_told_late(stage):
+def test_S87_a_malformed_row_that_is_repaired_is_told_late(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "1")
     whole = stage.venue.executions["e1"]
@@ -526,7 +530,7 @@ def ends_with_missing_fills(stage: Stage, status: str = "Filled") -> None:
     stage.venue.push_order()
 
 
-def test_S88_the_view_shows_the_end_and_what_is_missing_at_once(stage):
+def test_S88_the_view_shows_the_end_and_what_is_missing_at_once(stage: Stage) -> None:
     ends_with_missing_fills(stage)
     view = stage.broker.order("c1")
     assert (view.is_open, view.venue_status, view.missing_quantity) == (False, "Filled", D(2))
@@ -536,7 +540,9 @@ def test_S88_the_view_shows_the_end_and_what_is_missing_at_once(stage):
 @pytest.mark.parametrize(
     ("status", "end", "kind"), [("Filled", "filled", OrderFilled), ("Cancelled", "cancelled", OrderCancelled)]
 )
-def test_S88_after_the_hold_the_end_is_told_once_with_the_venues_quantity_and_an_alarm(stage, status, end, kind):
+def test_S88_after_the_hold_the_end_is_told_once_with_venue_quantity_and_an_alarm(
+    stage: Stage, status: str, end: str, kind: Any
+) -> None:
     ends_with_missing_fills(stage, status)
     stage.pass_ms(59_000)
     assert stage.story("c1") == ["part e1"]
@@ -550,9 +556,9 @@ def test_S88_after_the_hold_the_end_is_told_once_with_the_venues_quantity_and_an
     assert stage.broker.order("c1").missing_quantity == D(2)
 
 
-def test_S88_without_a_complete_read_by_id_the_end_waits_on(stage):
+def test_S88_without_a_complete_read_by_id_the_end_waits_on(stage: Stage) -> None:
     ends_with_missing_fills(stage)
-    truthful = stage.client.responses[EXECUTIONS]
+    truthful: Any = stage.client.responses[EXECUTIONS]
 
     def fails_by_id(query: Any) -> Any:
         return LOST if "orderId" in query else truthful(query)
@@ -565,7 +571,7 @@ def test_S88_without_a_complete_read_by_id_the_end_waits_on(stage):
     assert stage.story("c1") == ["part e1", "filled"]
 
 
-def test_S88_executions_that_come_within_the_hold_are_told_before_the_end(stage):
+def test_S88_executions_that_come_within_the_hold_are_told_before_the_end(stage: Stage) -> None:
     ends_with_missing_fills(stage)
     stage.venue.executions["e2"] = execution_row(
         execId="e2", execQty="2", orderQty="5", leavesQty="0", execTime=stage.venue.now
@@ -576,7 +582,7 @@ def test_S88_executions_that_come_within_the_hold_are_told_before_the_end(stage)
     stage.assert_settled()
 
 
-def test_S88_executions_that_come_after_the_hold_are_late(stage):
+def test_S88_executions_that_come_after_the_hold_are_late(stage: Stage) -> None:
     ends_with_missing_fills(stage)
     stage.pass_ms(150_000)
     stage.venue.executions["e2"] = execution_row(
@@ -593,7 +599,7 @@ def test_S88_executions_that_come_after_the_hold_are_late(stage):
 # -- S89: a cancel of an order nobody can see --------------------------------------------------------------------------
 
 
-def test_S89_the_cancel_of_an_unresolved_order_is_sent_when_the_order_appears(stage):
+def test_S89_the_cancel_of_an_unresolved_order_is_sent_when_the_order_appears(stage: Stage) -> None:
     stage.answers(CREATE, LOST)
     assert stage.submit("c1").outcome is SubmitOutcome.UNKNOWN
     assert stage.broker.cancel("c1").outcome is SubmitOutcome.UNKNOWN
@@ -609,7 +615,7 @@ def test_S89_the_cancel_of_an_unresolved_order_is_sent_when_the_order_appears(st
     assert len(stage.asked(CANCEL)) == 1
 
 
-def test_S89_the_cancel_is_sent_once_when_a_frame_shows_the_order_first(stage):
+def test_S89_the_cancel_is_sent_once_when_a_frame_shows_the_order_first(stage: Stage) -> None:
     stage.answers(CREATE, LOST)
     stage.submit("c1")
     stage.broker.cancel("c1")
@@ -620,7 +626,9 @@ def test_S89_the_cancel_is_sent_once_when_a_frame_shows_the_order_first(stage):
     assert len(stage.asked(CANCEL)) == 1
 
 
-def test_S89_two_threads_that_find_the_order_at_once_send_one_cancel(stage, monkeypatch):
+def test_S89_two_threads_that_find_the_order_at_once_send_one_cancel(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stage.answers(CREATE, LOST)
     stage.submit("c1")
     stage.broker.cancel("c1")
@@ -645,7 +653,7 @@ def test_S89_two_threads_that_find_the_order_at_once_send_one_cancel(stage, monk
     assert len(stage.asked(CANCEL)) == 1
 
 
-def test_S89_an_order_that_appears_filled_fails_the_cancel_and_nothing_is_sent(stage):
+def test_S89_an_order_that_appears_filled_fails_the_cancel_and_nothing_is_sent(stage: Stage) -> None:
     stage.answers(CREATE, LOST)
     stage.submit("c1")
     stage.broker.cancel("c1")
@@ -657,7 +665,7 @@ def test_S89_an_order_that_appears_filled_fails_the_cancel_and_nothing_is_sent(s
     stage.assert_settled()
 
 
-def test_S89_an_order_that_never_arrived_fails_the_cancel_and_is_rejected(stage):
+def test_S89_an_order_that_never_arrived_fails_the_cancel_and_is_rejected(stage: Stage) -> None:
     stage.answers(CREATE, LOST)
     stage.submit("c1")
     stage.broker.cancel("c1")
@@ -666,7 +674,7 @@ def test_S89_an_order_that_never_arrived_fails_the_cancel_and_is_rejected(stage)
     assert stage.asked(CANCEL) == []
 
 
-def test_S89_not_found_about_an_acknowledged_order_means_not_visible_yet(stage):
+def test_S89_not_found_about_an_acknowledged_order_means_not_visible_yet(stage: Stage) -> None:
     _ = stage.broker
     stage.answers(CREATE, ids("b1", "c1"))
     stage.submit("c1")
@@ -682,7 +690,7 @@ def test_S89_not_found_about_an_acknowledged_order_means_not_visible_yet(stage):
     assert stage.story() == ["accepted", "cancelled"]
 
 
-def test_S89_a_remembered_cancel_that_cannot_be_sent_is_remembered_on(stage):
+def test_S89_a_remembered_cancel_that_cannot_be_sent_is_remembered_on(stage: Stage) -> None:
     from qkt.errors import VenueUnavailableError
 
     stage.answers(CREATE, LOST)
@@ -706,7 +714,7 @@ def never_arrives(stage: Stage) -> None:
     assert stage.said(OrderRejected).reason == "never_arrived"
 
 
-def test_S90_an_order_that_appears_after_all_is_accepted_alarmed_and_managed(stage):
+def test_S90_an_order_that_appears_after_all_is_accepted_alarmed_and_managed(stage: Stage) -> None:
     never_arrives(stage)
     stage.clock.advance_ms(HOUR_MS)
     stage.forget()
@@ -722,7 +730,7 @@ def test_S90_an_order_that_appears_after_all_is_accepted_alarmed_and_managed(sta
 
 
 @pytest.mark.parametrize("by_frame", [True, False])
-def test_S90_its_fills_count(stage, by_frame):
+def test_S90_its_fills_count(stage: Stage, by_frame: bool) -> None:
     never_arrives(stage)
     stage.clock.advance_ms(HOUR_MS)
     stage.forget()
@@ -743,7 +751,7 @@ def test_S90_its_fills_count(stage, by_frame):
 # -- S91: the protective price of a triggered market order -------------------------------------------------------------
 
 
-def test_S91_a_triggered_market_order_is_not_modified_by_its_protective_price(stage):
+def test_S91_a_triggered_market_order_is_not_modified_by_its_protective_price(stage: Stage) -> None:
     has_stop_order(stage)
     for status in ("Triggered", "New"):
         stage.clock.advance_ms(5)
@@ -754,7 +762,7 @@ def test_S91_a_triggered_market_order_is_not_modified_by_its_protective_price(st
     assert stage.broker.order("c1").limit_price is None
 
 
-def test_S91_nor_when_the_trigger_price_is_no_longer_printed(stage):
+def test_S91_nor_when_the_trigger_price_is_no_longer_printed(stage: Stage) -> None:
     has_stop_order(stage)
     stage.clock.advance_ms(5)
     stage.venue.orders["b1"] |= {
@@ -772,7 +780,7 @@ def test_S91_nor_when_the_trigger_price_is_no_longer_printed(stage):
 # -- S94: a round a moment ahead of the stream -------------------------------------------------------------------------
 
 
-def test_S94_a_fill_a_round_sees_before_its_frame_is_told_once_and_is_no_discrepancy(stage):
+def test_S94_a_fill_a_round_sees_before_its_frame_is_told_once_and_is_no_discrepancy(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
     report = stage.round(after_ms=30)
@@ -783,7 +791,7 @@ def test_S94_a_fill_a_round_sees_before_its_frame_is_told_once_and_is_no_discrep
     stage.assert_settled()
 
 
-def test_S94_an_end_a_round_sees_before_its_frame_is_no_discrepancy(stage):
+def test_S94_an_end_a_round_sees_before_its_frame_is_no_discrepancy(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.ends()
     report = stage.round(after_ms=30)
@@ -792,7 +800,7 @@ def test_S94_an_end_a_round_sees_before_its_frame_is_no_discrepancy(stage):
     assert report.discrepancies == ()
 
 
-def test_S94_what_the_stream_owed_for_longer_is_a_discrepancy(stage):
+def test_S94_what_the_stream_owed_for_longer_is_a_discrepancy(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
     report = stage.round(after_ms=2_000)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ CROSSING, RESTING = Decimal(61_000), Decimal(50_000)
 class Bot:
     """A client, a broker and what it said."""
 
-    def __init__(self, venue: SimulatedBybit, **client_options: int) -> None:
+    def __init__(self, venue: SimulatedBybit, **client_options: Any) -> None:
         self.venue = venue
         self.heard: list[BrokerEvent] = []
         self.bus = EventBus()
@@ -82,7 +83,7 @@ def bot(venue: SimulatedBybit) -> Iterator[Bot]:
     assert_lawful(event for event in made.heard if isinstance(event, OrderEvent))
 
 
-def test_S03_frames_overtake_a_slow_create_response(venue: SimulatedBybit, bot: Bot):
+def test_S03_frames_overtake_a_slow_create_response(venue: SimulatedBybit, bot: Bot) -> None:
     venue.faults.add("slow_response", path=CREATE, delay_ms=300)
     submitting = threading.Thread(target=bot.submit, args=("c1", CROSSING))
     submitting.start()
@@ -107,9 +108,9 @@ LOST_REPLIES = [
 
 
 @pytest.mark.parametrize(("fault", "options"), LOST_REPLIES)
-def test_S12_S17_S36_S37_a_submit_whose_reply_is_lost_rests_once_and_is_found_without_any_frame(
-    venue: SimulatedBybit, bot: Bot, fault: str, options: dict
-):
+def test_S12_S17_S36_S37_a_submit_whose_reply_is_lost_is_found_without_any_frame(
+    venue: SimulatedBybit, bot: Bot, fault: str, options: dict[str, Any]
+) -> None:
     venue.faults.add("stream_mute")
     venue.faults.add(fault, path=CREATE, count=1, **options)
     assert bot.submit().outcome is SubmitOutcome.UNKNOWN
@@ -120,7 +121,7 @@ def test_S12_S17_S36_S37_a_submit_whose_reply_is_lost_rests_once_and_is_found_wi
     assert bot.orders_there() == 1
 
 
-def test_S12_a_frame_may_find_it_before_the_lookup_does(venue: SimulatedBybit, bot: Bot):
+def test_S12_a_frame_may_find_it_before_the_lookup_does(venue: SimulatedBybit, bot: Bot) -> None:
     venue.faults.add("reply_lost", path=CREATE, count=1, mode="hang")
     bot.submit()
     bot.broker.wait("c1", until="accepted", timeout_ms=100)
@@ -129,17 +130,17 @@ def test_S12_a_frame_may_find_it_before_the_lookup_does(venue: SimulatedBybit, b
     assert bot.orders_there() == 1
 
 
-def test_S13_a_submit_whose_reply_is_lost_fills_at_once_and_is_told_whole(venue: SimulatedBybit, bot: Bot):
+def test_S13_a_submit_whose_reply_is_lost_fills_at_once_and_is_told_whole(venue: SimulatedBybit, bot: Bot) -> None:
     venue.faults.add("stream_mute")
     venue.faults.add("reply_lost", path=CREATE, count=1, mode="reset")
     assert bot.submit(price=CROSSING).outcome is SubmitOutcome.UNKNOWN
     view = bot.broker.wait("c1", timeout_ms=3_000)
-    assert (view.cum_quantity, view.missing_quantity) == (Decimal("0.01"), 0)
+    assert (view.cum_quantity, view.missing_quantity) == (Decimal("0.01"), 0)  # type: ignore[comparison-overlap]
     bot.hears("accepted", "filled")
     assert bot.orders_there() == 1
 
 
-def test_S14_a_submit_that_cannot_leave_raises_and_its_id_stays_free(venue: SimulatedBybit):
+def test_S14_a_submit_that_cannot_leave_raises_and_its_id_stays_free(venue: SimulatedBybit) -> None:
     bot = Bot(venue)
     refused = venue.faults.add("connection_refused")
     with pytest.raises(VenueUnavailableError):
@@ -153,7 +154,7 @@ def test_S14_a_submit_that_cannot_leave_raises_and_its_id_stays_free(venue: Simu
     bot.close()
 
 
-def test_S14_a_submit_lost_on_its_way_is_unresolved_and_not_rejected_early(venue: SimulatedBybit, bot: Bot):
+def test_S14_a_submit_lost_on_its_way_is_unresolved_and_not_rejected_early(venue: SimulatedBybit, bot: Bot) -> None:
     venue.faults.add("connection_reset_before_request", path=CREATE, count=1)
     assert bot.submit().outcome is SubmitOutcome.UNKNOWN
     bot.broker.reconcile()
@@ -163,7 +164,7 @@ def test_S14_a_submit_lost_on_its_way_is_unresolved_and_not_rejected_early(venue
     assert bot.orders_there() == 0
 
 
-def test_S20_an_address_ban_freezes_every_request_and_degrades_health(venue: SimulatedBybit, bot: Bot):
+def test_S20_an_address_ban_freezes_every_request_and_degrades_health(venue: SimulatedBybit, bot: Bot) -> None:
     ban = venue.faults.add("ip_ban")
     with pytest.raises(BybitRateLimitError):
         bot.submit()
@@ -175,7 +176,7 @@ def test_S20_an_address_ban_freezes_every_request_and_degrades_health(venue: Sim
     assert bot.orders_there() == 0
 
 
-def test_S20_a_429_on_a_submit_leaves_the_outcome_open_and_sends_nothing_twice(venue: SimulatedBybit, bot: Bot):
+def test_S20_a_429_on_a_submit_leaves_the_outcome_open_and_sends_nothing_twice(venue: SimulatedBybit, bot: Bot) -> None:
     fault = venue.faults.add("http_429", path=CREATE)
     assert bot.submit().outcome is SubmitOutcome.UNKNOWN
     assert fault.hits == 1
@@ -185,7 +186,7 @@ def test_S20_a_429_on_a_submit_leaves_the_outcome_open_and_sends_nothing_twice(v
 @pytest.mark.parametrize("skew_ms", [8_000, -8_000])
 def test_S34_a_clock_that_is_eight_seconds_off_is_measured_and_everything_goes_on(
     venue: SimulatedBybit, bot: Bot, skew_ms: int
-):
+) -> None:
     venue.faults.add("clock_skew", ms=skew_ms)
     report = bot.broker.reconcile()
     assert report.ok
@@ -195,14 +196,14 @@ def test_S34_a_clock_that_is_eight_seconds_off_is_measured_and_everything_goes_o
     assert bot.orders_there() == 1
 
 
-def test_S34_a_submit_refused_for_its_timestamp_goes_out_again_once(venue: SimulatedBybit, bot: Bot):
+def test_S34_a_submit_refused_for_its_timestamp_goes_out_again_once(venue: SimulatedBybit, bot: Bot) -> None:
     venue.faults.add("clock_skew", ms=8_000)
     assert bot.submit().accepted
     bot.hears("accepted")
     assert bot.orders_there() == 1
 
 
-def test_S35_a_read_turned_away_waits_for_the_reset_and_goes_on(venue: SimulatedBybit, bot: Bot):
+def test_S35_a_read_turned_away_waits_for_the_reset_and_goes_on(venue: SimulatedBybit, bot: Bot) -> None:
     fault = venue.faults.add("rate_limited", path=REALTIME, count=1, reset_ms=200)
     began = time.monotonic()
     assert bot.broker.reconcile().ok
@@ -216,9 +217,9 @@ def test_S35_a_read_turned_away_waits_for_the_reset_and_goes_on(venue: Simulated
     ("fault", "options"),
     [("http_status", {"status": 502}), ("http_status", {"status": 504}), ("html_body", {}), ("truncated_json", {})],
 )
-def test_S36_S37_a_broken_answer_is_asked_for_again_and_never_taken_for_an_empty_list(
-    venue: SimulatedBybit, bot: Bot, path: str, fault: str, options: dict
-):
+def test_S36_S37_a_broken_answer_is_asked_for_again_and_never_read_as_an_empty_list(
+    venue: SimulatedBybit, bot: Bot, path: str, fault: str, options: dict[str, Any]
+) -> None:
     bot.submit()
     bot.hears("accepted")
     armed = venue.faults.add(fault, path=path, count=1, **options)
@@ -232,7 +233,7 @@ def test_S36_S37_a_broken_answer_is_asked_for_again_and_never_taken_for_an_empty
 
 @pytest.mark.parametrize("fault", ["empty_result", "null_result", "missing_list"])
 @pytest.mark.parametrize("path", [REALTIME, EXECUTIONS])
-def test_S38_success_without_content_is_a_failed_read(venue: SimulatedBybit, bot: Bot, path: str, fault: str):
+def test_S38_success_without_content_is_a_failed_read(venue: SimulatedBybit, bot: Bot, path: str, fault: str) -> None:
     bot.submit()
     bot.hears("accepted")
     armed = venue.faults.add(fault, path=path)

@@ -50,7 +50,7 @@ def alarms(stage: Stage) -> list[str]:
 
 
 @pytest.mark.parametrize("by_frame", [True, False])
-def test_S54_several_blank_link_ids_do_not_clash(stage, by_frame):
+def test_S54_several_blank_link_ids_do_not_clash(stage: Stage, by_frame: bool) -> None:
     _ = stage.broker
     for order_id in ("x1", "x2", "x3"):
         stage.venue.rests(order_id, "")
@@ -72,7 +72,7 @@ def test_S54_several_blank_link_ids_do_not_clash(stage, by_frame):
     stage.assert_settled()
 
 
-def test_S54_two_blank_orders_that_fill_in_one_frame_are_two_orders(stage):
+def test_S54_two_blank_orders_that_fill_in_one_frame_are_two_orders(stage: Stage) -> None:
     _ = stage.broker
     rows = []
     for order_id, exec_id in (("x1", "e1"), ("x2", "e2")):
@@ -84,7 +84,7 @@ def test_S54_two_blank_orders_that_fill_in_one_frame_are_two_orders(stage):
     stage.assert_settled()
 
 
-def test_S54_a_link_id_the_venue_generated_is_an_outside_order_and_answers_to_both_ids(stage):
+def test_S54_a_link_id_of_the_venues_making_is_an_outside_order_known_by_both_ids(stage: Stage) -> None:
     stage.has_open_order("c1")
     stage.venue.rests("x1", "spot-web-17")
     stage.venue.push_order("x1")
@@ -94,7 +94,7 @@ def test_S54_a_link_id_the_venue_generated_is_an_outside_order_and_answers_to_bo
     assert alarms(stage) == []
 
 
-def test_S54_an_outside_order_can_be_cancelled_by_the_venues_id(stage):
+def test_S54_an_outside_order_can_be_cancelled_by_the_venues_id(stage: Stage) -> None:
     _ = stage.broker
     stage.venue.rests("x1", "")
     stage.venue.push_order("x1")
@@ -106,7 +106,7 @@ def test_S54_an_outside_order_can_be_cancelled_by_the_venues_id(stage):
     assert about(stage, "x1") == ["accepted", "cancelled"]
 
 
-def test_S54_an_outside_order_with_a_link_id_of_ours_is_not_taken_for_ours(stage):
+def test_S54_an_outside_order_with_a_link_id_of_ours_is_not_taken_for_ours(stage: Stage) -> None:
     stage.has_open_order("c1")
     stage.venue.rests("x1", "c1", qty="7")
     stage.venue.push_order("x1")
@@ -116,10 +116,10 @@ def test_S54_an_outside_order_with_a_link_id_of_ours_is_not_taken_for_ours(stage
     assert about(stage, "b1") == []
     assert all(event.external for event in stage.heard if isinstance(event, OrderEvent))
     view = stage.broker.order("c1")
-    assert (view.broker_order_id, view.is_open, view.cum_quantity) == ("b1", True, 0)
+    assert (view.broker_order_id, view.is_open, view.cum_quantity) == ("b1", True, 0)  # type: ignore[comparison-overlap]
 
 
-def test_S54_an_outside_order_that_came_and_went_between_two_rounds_tells_its_fill(stage):
+def test_S54_an_outside_order_that_came_and_went_between_two_rounds_tells_its_fill(stage: Stage) -> None:
     _ = stage.broker
     stage.venue.rests("x1", "")
     stage.venue.trades("e1", "1", order_id="x1")
@@ -129,7 +129,7 @@ def test_S54_an_outside_order_that_came_and_went_between_two_rounds_tells_its_fi
     stage.assert_settled()
 
 
-def test_S54_an_outside_order_a_round_finds_is_a_discrepancy_of_its_own(stage):
+def test_S54_an_outside_order_a_round_finds_is_a_discrepancy_of_its_own(stage: Stage) -> None:
     _ = stage.broker
     stage.venue.rests("x1", "")
     report = stage.round()
@@ -140,7 +140,7 @@ def test_S54_an_outside_order_a_round_finds_is_a_discrepancy_of_its_own(stage):
 # -- S55: our order cancelled by hand ----------------------------------------------------------------------------------
 
 
-def test_S55_our_order_cancelled_by_hand_is_told_with_who_did_it(stage):
+def test_S55_our_order_cancelled_by_hand_is_told_with_who_did_it(stage: Stage) -> None:
     stage.open(poll_interval_ms=30_000)
     stage.has_open_order()
     stage.venue.ends(cancelType="CancelByUser", rejectReason="EC_PerCancelRequest")
@@ -156,7 +156,7 @@ def test_S55_our_order_cancelled_by_hand_is_told_with_who_did_it(stage):
 # -- S56: a trade by hand ----------------------------------------------------------------------------------------------
 
 
-def test_S56_a_fill_of_an_order_nobody_saw_is_external_and_touches_no_order_of_ours(stage):
+def test_S56_a_fill_of_an_order_nobody_saw_is_external_and_touches_no_order_of_ours(stage: Stage) -> None:
     stage.has_open_order("c1")
     stage.venue.rests("x1", "")
     stage.venue.trades("e1", "1", order_id="x1")
@@ -168,7 +168,7 @@ def test_S56_a_fill_of_an_order_nobody_saw_is_external_and_touches_no_order_of_o
     stage.assert_settled()
 
 
-def test_S56_its_effect_on_the_balances_is_told(stage):
+def test_S56_its_effect_on_the_balances_is_told(stage: Stage) -> None:
     stage.has_open_order("c1")
     stage.venue.wallet = {"USDT": "900", "BTC": "1"}
     stage.round()
@@ -177,7 +177,7 @@ def test_S56_its_effect_on_the_balances_is_told(stage):
     assert update.balances["BTC"] == D(1)
 
 
-def test_S56_a_partial_fill_of_an_unseen_order_is_asked_about_and_ends_by_the_venues_word(stage):
+def test_S56_a_partly_filled_unseen_order_is_asked_about_and_ends_by_the_venues_word(stage: Stage) -> None:
     stage.has_open_order("c1")
     stage.venue.rests("x1", "", qty="5")
     stage.venue.trades("e1", "2", order_id="x1")
@@ -187,7 +187,7 @@ def test_S56_a_partial_fill_of_an_unseen_order_is_asked_about_and_ends_by_the_ve
     stage.round()
     assert about(stage, "x1") == ["accepted", "part e1", "cancelled"]
     view = stage.broker.order(broker_order_id="x1")
-    assert (view.quantity, view.limit_price, view.leaves_quantity) == (D(5), D(100), 0)
+    assert (view.quantity, view.limit_price, view.leaves_quantity) == (D(5), D(100), 0)  # type: ignore[comparison-overlap]
     stage.assert_settled()
 
 
@@ -196,7 +196,9 @@ def test_S56_a_partial_fill_of_an_unseen_order_is_asked_about_and_ends_by_the_ve
 
 @pytest.mark.parametrize("by_frame", [True, False])
 @pytest.mark.parametrize("mine", [True, False])
-def test_S57_another_process_of_ours_is_alarmed_once_and_its_order_is_external(stage, by_frame, mine):
+def test_S57_another_process_of_ours_is_alarmed_once_and_its_order_is_external(
+    stage: Stage, by_frame: bool, mine: bool
+) -> None:
     _ = stage.broker
     stage.clock.advance_ms(60_000)
     link_id = f"qkt-{run_nonce()}-999999" if mine else FOREIGN
@@ -216,7 +218,7 @@ def test_S57_another_process_of_ours_is_alarmed_once_and_its_order_is_external(s
     stage.assert_settled()
 
 
-def test_S57_a_fill_alone_betrays_the_other_process(stage):
+def test_S57_a_fill_alone_betrays_the_other_process(stage: Stage) -> None:
     _ = stage.broker
     stage.clock.advance_ms(60_000)
     stage.venue.rests("x1", FOREIGN)
@@ -225,7 +227,7 @@ def test_S57_a_fill_alone_betrays_the_other_process(stage):
     assert alarms(stage) == ["split_brain"]
 
 
-def test_S57_an_order_of_an_earlier_run_is_no_alarm(stage):
+def test_S57_an_order_of_an_earlier_run_is_no_alarm(stage: Stage) -> None:
     stage.venue.rests("x1", FOREIGN)
     stage.clock.advance_ms(60_000)
     stage.open()
@@ -234,7 +236,7 @@ def test_S57_an_order_of_an_earlier_run_is_no_alarm(stage):
     assert not [event for event in stage.ever_heard if isinstance(event, HealthDegraded)]
 
 
-def test_S57_an_order_another_broker_of_this_process_sent_is_no_alarm(stage):
+def test_S57_an_order_another_broker_of_this_process_sent_is_no_alarm(stage: Stage) -> None:
     _ = stage.broker
     stage.clock.advance_ms(60_000)
     stage.venue.rests("x1", new_client_order_id())
@@ -251,7 +253,7 @@ def restarted(stage: Stage, **options: Any) -> list[str]:
     return [word(event) for event in stage.ever_heard if isinstance(event, OrderEvent)]
 
 
-def test_S58_an_order_of_the_last_process_is_adopted_with_view_and_events(stage):
+def test_S58_an_order_of_the_last_process_is_adopted_with_view_and_events(stage: Stage) -> None:
     stage.venue.rests("b7", FOREIGN)
     stage.clock.advance_ms(60_000)
     assert restarted(stage) == ["accepted"]
@@ -263,7 +265,7 @@ def test_S58_an_order_of_the_last_process_is_adopted_with_view_and_events(stage)
     assert report.discrepancies == ()
 
 
-def test_S58_an_adopted_order_fills_and_ends_like_any_other(stage):
+def test_S58_an_adopted_order_fills_and_ends_like_any_other(stage: Stage) -> None:
     stage.venue.rests("b7", FOREIGN)
     stage.clock.advance_ms(60_000)
     restarted(stage)
@@ -277,7 +279,7 @@ def test_S58_an_adopted_order_fills_and_ends_like_any_other(stage):
     stage.assert_settled()
 
 
-def test_S58_an_adopted_order_can_be_cancelled_by_either_id(stage):
+def test_S58_an_adopted_order_can_be_cancelled_by_either_id(stage: Stage) -> None:
     stage.venue.rests("b7", FOREIGN)
     stage.venue.rests("b8", "qkt-0123456789-8")
     stage.clock.advance_ms(60_000)
@@ -287,7 +289,7 @@ def test_S58_an_adopted_order_can_be_cancelled_by_either_id(stage):
     assert [request["orderId"] for request in stage.asked(CANCEL)] == ["b7", "b8"]
 
 
-def test_S58_an_adopted_stop_is_cancelled_in_the_drawer_it_lies_in(stage):
+def test_S58_an_adopted_stop_is_cancelled_in_the_drawer_it_lies_in(stage: Stage) -> None:
     stage.venue.rests(
         "b7", FOREIGN, stopOrderType="Stop", triggerPrice="90", orderStatus="Untriggered", orderType="Market", price="0"
     )
@@ -298,13 +300,13 @@ def test_S58_an_adopted_stop_is_cancelled_in_the_drawer_it_lies_in(stage):
     assert (request["orderId"], request["orderFilter"]) == ("b7", "StopOrder")
 
 
-def test_S58_an_order_partly_filled_before_the_window_is_adopted_with_its_whole_sum(stage):
+def test_S58_an_order_partly_filled_before_the_window_is_adopted_with_its_whole_sum(stage: Stage) -> None:
     stage.venue.rests("b7", FOREIGN)
     stage.venue.trades("e1", "0.4", order_id="b7")
     stage.clock.advance_ms(3_600_000)
     assert restarted(stage) == ["accepted"]
     view = stage.broker.order(FOREIGN)
-    assert (view.cum_quantity, view.leaves_quantity, view.missing_quantity) == (D("0.4"), D("0.6"), 0)
+    assert (view.cum_quantity, view.leaves_quantity, view.missing_quantity) == (D("0.4"), D("0.6"), 0)  # type: ignore[comparison-overlap]
     stage.venue.trades("e2", "0.6", order_id="b7")
     stage.venue.push_execution("e2")
     assert about(stage, "b7") == ["filled e2"]
@@ -312,7 +314,7 @@ def test_S58_an_order_partly_filled_before_the_window_is_adopted_with_its_whole_
     stage.assert_settled()
 
 
-def test_S58_an_order_that_filled_while_nobody_ran_tells_its_fill_and_its_end(stage):
+def test_S58_an_order_that_filled_while_nobody_ran_tells_its_fill_and_its_end(stage: Stage) -> None:
     stage.venue.rests("b7", FOREIGN)
     stage.clock.advance_ms(60_000)
     stage.venue.trades("e1", "1", order_id="b7")
@@ -322,7 +324,7 @@ def test_S58_an_order_that_filled_while_nobody_ran_tells_its_fill_and_its_end(st
     stage.assert_settled()
 
 
-def test_S58_its_client_order_id_cannot_be_used_again(stage):
+def test_S58_its_client_order_id_cannot_be_used_again(stage: Stage) -> None:
     stage.venue.rests("b7", "my-own-name")
     restarted(stage)
     with pytest.raises(InvalidRequestError, match="my-own-name"):
@@ -333,7 +335,7 @@ def test_S58_its_client_order_id_cannot_be_used_again(stage):
 # -- S59: executions from before the start -----------------------------------------------------------------------------
 
 
-def test_S59_executions_in_the_recovery_window_are_published_once(stage):
+def test_S59_executions_in_the_recovery_window_are_published_once(stage: Stage) -> None:
     stage.venue.rests("b7", FOREIGN, qty="5")
     stage.venue.trades("e0", "1", order_id="b7")
     stage.clock.advance_ms(200_000)
@@ -349,7 +351,7 @@ def test_S59_executions_in_the_recovery_window_are_published_once(stage):
     stage.assert_settled()
 
 
-def test_S59_without_a_window_only_newer_executions_are_published(stage):
+def test_S59_without_a_window_only_newer_executions_are_published(stage: Stage) -> None:
     stage.venue.rests("b7", FOREIGN, qty="5")
     stage.venue.trades("e1", "1", order_id="b7")
     stage.clock.advance_ms(1_000)
@@ -363,7 +365,7 @@ def test_S59_without_a_window_only_newer_executions_are_published(stage):
     stage.assert_settled()
 
 
-def test_S59_without_a_window_an_order_that_was_over_before_the_start_is_not_told_of_at_all(stage):
+def test_S59_without_a_window_an_order_over_before_the_start_is_not_told_of_at_all(stage: Stage) -> None:
     stage.venue.rests("b7", FOREIGN)
     stage.venue.trades("e1", "1", order_id="b7")
     stage.clock.advance_ms(10_000)
@@ -376,7 +378,7 @@ def test_S59_without_a_window_an_order_that_was_over_before_the_start_is_not_tol
     assert not [event for event in stage.ever_heard if isinstance(event, OrderEvent)]
 
 
-def test_S59_an_execution_of_before_replayed_by_the_stream_is_not_published_without_a_window(stage):
+def test_S59_without_a_window_an_old_execution_the_stream_replays_is_not_published(stage: Stage) -> None:
     stage.venue.rests("b7", FOREIGN, qty="5")
     stage.venue.trades("e1", "1", order_id="b7")
     stage.clock.advance_ms(1_000)
@@ -385,7 +387,7 @@ def test_S59_an_execution_of_before_replayed_by_the_stream_is_not_published_with
     assert stage.story() == []
 
 
-def test_S59_a_new_broker_instance_publishes_them_again(stage):
+def test_S59_a_new_broker_instance_publishes_them_again(stage: Stage) -> None:
     stage.venue.rests("b7", FOREIGN)
     stage.venue.trades("e1", "1", order_id="b7")
     stage.clock.advance_ms(10_000)
@@ -398,7 +400,7 @@ def test_S59_a_new_broker_instance_publishes_them_again(stage):
 # -- S79: the venue splits one order into several ----------------------------------------------------------------------
 
 
-def test_S79_the_pieces_of_a_split_order_are_tracked_beside_it_and_nothing_stays_unresolved():
+def test_S79_the_pieces_of_a_split_order_are_tracked_and_nothing_stays_unresolved() -> None:
     ledger = Ledger()
     linear = "BYBIT_LINEAR:BTCUSDT"
     ledger.apply(submit_intended("c1", symbol=linear, quantity=D(30)))
@@ -436,13 +438,13 @@ import json; print(json.dumps([new_client_order_id() for _ in range(3)]))
 """
 
 
-def test_S83_two_starts_within_one_second_share_no_id():
+def test_S83_two_starts_within_one_second_share_no_id() -> None:
     runs = [subprocess.Popen([sys.executable, "-c", _FIRST_IDS], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     ids = [json.loads(run.communicate(timeout=30)[0]) for run in runs]
     assert len({*ids[0], *ids[1]}) == 6
 
 
-def test_S83_ids_fit_the_venue():
+def test_S83_ids_fit_the_venue() -> None:
     ids = [new_client_order_id() for _ in range(1_000)]
     assert len(set(ids)) == 1_000
     assert all(len(one) <= 36 and one.startswith(f"qkt-{run_nonce()}-") for one in ids)
@@ -453,7 +455,7 @@ def test_S83_ids_fit_the_venue():
 SMALLEST = "0.000000000000000001"
 
 
-def test_S86_eighteen_decimals_survive_from_the_wire_to_event_view_and_sum(stage):
+def test_S86_eighteen_decimals_survive_from_the_wire_to_event_view_and_sum(stage: Stage) -> None:
     stage.has_open_order(quantity=D("0.000000000000000003"), limit_price=D("0.00000001"))
     for number in range(3):
         row = stage.venue.trades(f"e{number}", SMALLEST, execPrice="1e-8", execFee="1E-18")
@@ -468,7 +470,7 @@ def test_S86_eighteen_decimals_survive_from_the_wire_to_event_view_and_sum(stage
     assert stage.story() == ["part e0", "part e1", "filled e2"]
 
 
-def test_S86_json_numbers_are_read_without_a_float(stage):
+def test_S86_json_numbers_are_read_without_a_float(stage: Stage) -> None:
     stage.has_open_order()
     row = json.dumps(execution_row(execTime=stage.venue.now, execId="e1"))
     text = row.replace('"execPrice": "100"', '"execPrice": 0.1').replace('"execQty": "1"', '"execQty": 0.3')
@@ -479,7 +481,7 @@ def test_S86_json_numbers_are_read_without_a_float(stage):
 
 
 @pytest.mark.parametrize("blank", ["", "0", "0.00", None])
-def test_S86_blank_and_zero_prices_are_no_price(stage, blank):
+def test_S86_blank_and_zero_prices_are_no_price(stage: Stage, blank: str | None) -> None:
     _ = stage.broker
     row = order_row(orderId="x1", orderLinkId="", price=blank, triggerPrice=blank, createdTime=stage.venue.now)
     push(stage, "order.spot", row)
@@ -490,7 +492,7 @@ def test_S86_blank_and_zero_prices_are_no_price(stage, blank):
 @pytest.mark.parametrize(
     ("quantity", "wire"), [("1E-8", "0.00000001"), ("1E+3", "1000"), (SMALLEST, SMALLEST), ("0.10", "0.10")]
 )
-def test_S86_quantities_go_out_as_plain_figures(stage, quantity, wire):
+def test_S86_quantities_go_out_as_plain_figures(stage: Stage, quantity: Any, wire: Any) -> None:
     _ = stage.broker
     stage.broker.submit(
         LimitOrder(symbol="BYBIT_SPOT:BTCUSDT", side=Side.BUY, quantity=D(quantity), limit_price=D("1E+4"))
@@ -500,7 +502,7 @@ def test_S86_quantities_go_out_as_plain_figures(stage, quantity, wire):
 
 
 @pytest.mark.parametrize("quantity", ["", "not-a-number", "NaN", "0"])
-def test_S86_a_quantity_that_is_none_fills_nothing_and_hides_nothing(stage, quantity):
+def test_S86_a_quantity_that_is_none_fills_nothing_and_hides_nothing(stage: Stage, quantity: str) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "1")
     push(stage, "execution.spot", execution_row(execId="e9", execQty=quantity), stage.venue.executions["e1"])

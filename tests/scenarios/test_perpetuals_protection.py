@@ -115,7 +115,7 @@ def test_S99_a_stop_removed_by_hand_is_lost_and_restored_when_it_is_set_again(pe
     assert [event.domain for event in perp.said(HealthRestored)] == ["protection"]
 
 
-def test_S100_a_stop_that_vanished_while_the_stream_was_down_is_lost_within_one_interval(perp: PerpStage) -> None:
+def test_S100_a_stop_that_vanished_with_the_stream_down_is_lost_within_one_interval(perp: PerpStage) -> None:
     perp.holds_a_long(stop="90")
     perp.client.emit_disconnect("gone")
 

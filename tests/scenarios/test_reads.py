@@ -40,9 +40,7 @@ def windows_asked(stage: Stage) -> list[Mapping[str, Any]]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_S30_executions_of_one_millisecond_on_several_pages_are_told_once_in_the_orders_own_order(
-    stage: Stage, seed: int
-):
+def test_S30_executions_of_one_millisecond_on_several_pages_are_told_once_in_order(stage: Stage, seed: int) -> None:
     stage.has_open_order(quantity=Decimal("2.5"))
     names = [f"x{n * 77 % 251}" for n in range(250)]  # in no alphabetical order
     for name in names:
@@ -61,7 +59,7 @@ def test_S30_executions_of_one_millisecond_on_several_pages_are_told_once_in_the
     stage.assert_settled()
 
 
-def test_S30_executions_of_two_orders_at_one_time_keep_each_orders_own_order(stage: Stage):
+def test_S30_executions_of_two_orders_at_one_time_keep_each_orders_own_order(stage: Stage) -> None:
     stage.has_open_order("c1")
     stage.has_open_order("c2")
     for n in range(10):
@@ -73,7 +71,7 @@ def test_S30_executions_of_two_orders_at_one_time_keep_each_orders_own_order(sta
         assert stage.story(client_order_id) == told
 
 
-def test_S30_where_the_leaves_do_not_tell_the_execution_id_decides(stage: Stage):
+def test_S30_where_the_leaves_do_not_tell_the_execution_id_decides(stage: Stage) -> None:
     stage.has_open_order()
     for exec_id in ("e3", "e1", "e2"):
         stage.venue.trades(exec_id, "0.2", seq=7, leavesQty="")
@@ -82,7 +80,7 @@ def test_S30_where_the_leaves_do_not_tell_the_execution_id_decides(stage: Stage)
 
 
 @pytest.mark.parametrize("order", list(permutations(["e1", "e2", "e3"])))
-def test_S30_one_frame_with_several_executions_tells_each_once(stage: Stage, order):
+def test_S30_one_frame_with_several_executions_tells_each_once(stage: Stage, order: Any) -> None:
     stage.has_open_order()
     for exec_id in ("e1", "e2", "e3"):
         stage.venue.trades(exec_id, "0.2")
@@ -94,7 +92,7 @@ def test_S30_one_frame_with_several_executions_tells_each_once(stage: Stage, ord
 # -- S31: page one is known already ------------------------------------------------------------------------------------
 
 
-def test_S31_a_page_of_known_executions_does_not_end_the_walk(stage: Stage):
+def test_S31_a_page_of_known_executions_does_not_end_the_walk(stage: Stage) -> None:
     stage.has_open_order(quantity=Decimal(200))
     stage.venue.trades("missed", "1")
     stage.pass_ms(1_000)
@@ -105,7 +103,7 @@ def test_S31_a_page_of_known_executions_does_not_end_the_walk(stage: Stage):
     report = stage.round()
     assert stage.story() == ["part missed"]
     assert kinds_of(report) == ["missed_fill"]
-    assert report.path("executions").pages == 2
+    assert report.path("executions").pages == 2  # type: ignore[union-attr]
     stage.assert_settled()
 
 
@@ -113,7 +111,7 @@ def test_S31_a_page_of_known_executions_does_not_end_the_walk(stage: Stage):
 
 
 @pytest.mark.parametrize("days", [6.9, 8, 15, 40])
-def test_S32_a_long_gap_is_read_in_explicit_windows_up_to_now(stage: Stage, days: float):
+def test_S32_a_long_gap_is_read_in_explicit_windows_up_to_now(stage: Stage, days: float) -> None:
     stage.has_open_order(quantity=Decimal(1000))
     stage.broker.reconcile()
     stage.forget()
@@ -134,7 +132,7 @@ def test_S32_a_long_gap_is_read_in_explicit_windows_up_to_now(stage: Stage, days
     stage.assert_settled()
 
 
-def test_S32_behind_a_window_that_failed_everything_is_read_again(stage: Stage):
+def test_S32_behind_a_window_that_failed_everything_is_read_again(stage: Stage) -> None:
     stage.has_open_order(quantity=Decimal(1000))
     stage.broker.reconcile()
     stage.forget()
@@ -154,7 +152,7 @@ def test_S32_behind_a_window_that_failed_everything_is_read_again(stage: Stage):
 
 
 @pytest.mark.parametrize("options", [{}, {"recovery_window_ms": 0}, {"recovery_window_ms": 3_600_000}])
-def test_S33_an_execution_that_shows_behind_the_watermark_is_told_once(stage: Stage, options: dict[str, int]):
+def test_S33_an_execution_that_shows_behind_the_watermark_is_told_once(stage: Stage, options: dict[str, int]) -> None:
     stage.open(**options)
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
@@ -172,7 +170,7 @@ def test_S33_an_execution_that_shows_behind_the_watermark_is_told_once(stage: St
     stage.assert_settled()
 
 
-def test_S33_later_than_every_overlap_the_orders_own_sum_fetches_it(stage: Stage):
+def test_S33_later_than_every_overlap_the_orders_own_sum_fetches_it(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
     stage.venue.hidden.add("e1")
@@ -187,7 +185,7 @@ def test_S33_later_than_every_overlap_the_orders_own_sum_fetches_it(stage: Stage
     stage.assert_settled()
 
 
-def test_S33_the_watermark_is_the_venues_time_and_follows_complete_windows_only(stage: Stage):
+def test_S33_the_watermark_is_the_venues_time_and_follows_complete_windows_only(stage: Stage) -> None:
     stage.client.clock_offset_ms = 8_000
     stage.has_open_order()
     heal = stage.always(EXECUTIONS, VenueUnavailableError("502"))
@@ -204,7 +202,7 @@ def test_S33_the_watermark_is_the_venues_time_and_follows_complete_windows_only(
 # -- S34: the clock ----------------------------------------------------------------------------------------------------
 
 
-def test_S34_a_submit_refused_for_its_timestamp_is_a_definite_rejection(stage: Stage):
+def test_S34_a_submit_refused_for_its_timestamp_is_a_definite_rejection(stage: Stage) -> None:
     stage.answers(CREATE, refusal(10002, "invalid request, please check your server timestamp"))
     ack = stage.submit()
     assert ack.outcome is SubmitOutcome.REJECTED
@@ -216,7 +214,7 @@ def test_S34_a_submit_refused_for_its_timestamp_is_a_definite_rejection(stage: S
 
 
 @pytest.mark.parametrize("path", [REALTIME, EXECUTIONS, WALLET])
-def test_S34_a_read_refused_for_its_timestamp_is_a_failed_read(stage: Stage, path: str):
+def test_S34_a_read_refused_for_its_timestamp_is_a_failed_read(stage: Stage, path: str) -> None:
     stage.has_open_order()
     stage.always(path, refusal(10002))
     report = stage.round()
@@ -226,7 +224,7 @@ def test_S34_a_read_refused_for_its_timestamp_is_a_failed_read(stage: Stage, pat
 
 
 @pytest.mark.parametrize("offset_ms", [8_000, -8_000])
-def test_S34_non_arrival_is_judged_by_the_venues_clock(stage: Stage, offset_ms: int):
+def test_S34_non_arrival_is_judged_by_the_venues_clock(stage: Stage, offset_ms: int) -> None:
     stage.client.clock_offset_ms = offset_ms
     stage.answers(CREATE, LOST)
     stage.submit()
@@ -240,7 +238,7 @@ def test_S34_non_arrival_is_judged_by_the_venues_clock(stage: Stage, offset_ms: 
 
 
 @pytest.mark.parametrize("path", [REALTIME, EXECUTIONS, WALLET])
-def test_S35_a_read_turned_away_is_a_failed_read_and_the_next_one_heals(stage: Stage, path: str):
+def test_S35_a_read_turned_away_is_a_failed_read_and_the_next_one_heals(stage: Stage, path: str) -> None:
     stage.has_open_order()
     stage.venue.ends("b1")
     heal = stage.always(path, refusal(10006, "Too many visits!"))
@@ -279,7 +277,9 @@ DOMAINS = {REALTIME: "orders", EXECUTIONS: "executions", WALLET: "balances"}
 
 @pytest.mark.parametrize("body", BROKEN)
 @pytest.mark.parametrize("path", DOMAINS)
-def test_S36_S37_S38_a_broken_answer_is_a_failed_read_and_never_an_empty_one(stage: Stage, path: str, body: Any):
+def test_S36_S37_S38_a_broken_answer_is_a_failed_read_and_never_an_empty_one(
+    stage: Stage, path: str, body: Any
+) -> None:
     stage.has_open_order()
     domain = DOMAINS[path]
     stage.broker.reconcile()
@@ -287,7 +287,7 @@ def test_S36_S37_S38_a_broken_answer_is_a_failed_read_and_never_an_empty_one(sta
     heal = stage.always(path, body)
     report = stage.round()
     assert [(failure.path, failure.completeness.value) for failure in report.failures] == [(domain, "failed")]
-    assert report.path(domain).problems
+    assert report.path(domain).problems  # type: ignore[union-attr]
     assert stage.story() == []
     assert stage.lookups() == []
     assert stage.broker.order("c1").is_open
@@ -305,7 +305,7 @@ def test_S36_S37_S38_a_broken_answer_is_a_failed_read_and_never_an_empty_one(sta
 
 @pytest.mark.parametrize("body", BROKEN)
 @pytest.mark.parametrize("path", DOMAINS)
-def test_S36_S37_S38_a_broken_answer_at_the_start_fails_loud(stage: Stage, path: str, body: Any):
+def test_S36_S37_S38_a_broken_answer_at_the_start_fails_loud(stage: Stage, path: str, body: Any) -> None:
     stage.client.responses[path] = body
     with pytest.raises(ReconcileError) as raised:
         BybitSpotBroker(stage.client, EventBus(), stage.clock, poll_scheduler=stage.scheduler)
@@ -316,10 +316,10 @@ def test_S36_S37_S38_a_broken_answer_at_the_start_fails_loud(stage: Stage, path:
 
 @pytest.mark.parametrize("body", BROKEN)
 @pytest.mark.parametrize("path", [REALTIME, HISTORY, EXECUTIONS])
-def test_S36_S37_S38_a_broken_answer_by_id_proves_nothing(stage: Stage, path: str, body: Any):
+def test_S36_S37_S38_a_broken_answer_by_id_proves_nothing(stage: Stage, path: str, body: Any) -> None:
     stage.answers(CREATE, LOST)
     _ = stage.broker
-    truthful = stage.client.responses[path]
+    truthful: Any = stage.client.responses[path]
 
     def answer(query: Mapping[str, Any]) -> Any:
         if "orderLinkId" not in query:
@@ -336,8 +336,8 @@ def test_S36_S37_S38_a_broken_answer_by_id_proves_nothing(stage: Stage, path: st
 
 
 @pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in NOT_JSON.items()])
-def test_S37_a_create_with_a_broken_reply_is_unresolved_and_then_found(stage: Stage, body: str):
-    def create(request):
+def test_S37_a_create_with_a_broken_reply_is_unresolved_and_then_found(stage: Stage, body: str) -> None:
+    def create(request: Any) -> Any:
         stage.venue.create(request)
         return body
 
@@ -352,7 +352,7 @@ def test_S37_a_create_with_a_broken_reply_is_unresolved_and_then_found(stage: St
 
 
 @pytest.mark.parametrize("body", [pytest.param(body, id=name) for name, body in NOT_JSON.items()])
-def test_S37_a_create_with_a_broken_reply_that_was_not_carried_out_is_rejected_when_proved(stage: Stage, body: str):
+def test_S37_a_create_with_a_broken_reply_is_rejected_once_its_absence_is_proved(stage: Stage, body: str) -> None:
     stage.answers(CREATE, body)
     stage.submit()
     stage.pass_ms(15_000)
@@ -362,8 +362,8 @@ def test_S37_a_create_with_a_broken_reply_that_was_not_carried_out_is_rejected_w
     assert stage.said(OrderRejected).reason == "never_arrived"
 
 
-def test_S37_an_answer_without_an_order_id_names_the_order_by_ours(stage: Stage):
-    def create(request):
+def test_S37_an_answer_without_an_order_id_names_the_order_by_ours(stage: Stage) -> None:
+    def create(request: Any) -> dict[str, Any]:
         stage.venue.create(request)
         return {**envelope(), "result": {}}
 
@@ -377,14 +377,14 @@ def test_S37_an_answer_without_an_order_id_names_the_order_by_ours(stage: Stage)
     stage.assert_settled()
 
 
-def test_S38_one_broken_row_is_reported_and_asked_for_and_the_others_stand(stage: Stage):
+def test_S38_one_broken_row_is_reported_and_asked_for_and_the_others_stand(stage: Stage) -> None:
     stage.has_open_order("c1")
     stage.has_open_order("c2")
     stage.venue.amends("b2", price="99")
     healthy = dict(stage.venue.orders["b1"])
     stage.venue.orders["b1"]["cumExecQty"] = "not-a-number"
     report = stage.round()
-    (bad,) = report.path("orders").malformed
+    (bad,) = report.path("orders").malformed  # type: ignore[union-attr]
     assert (bad.broker_order_id, "cumExecQty" in bad.excerpt) == ("b1", True)
     assert stage.story() == ["modified"]
     assert {lookup["orderId"] for lookup in stage.lookups()} == {"b1"}
@@ -395,14 +395,14 @@ def test_S38_one_broken_row_is_reported_and_asked_for_and_the_others_stand(stage
     stage.assert_settled()
 
 
-def test_S38_one_broken_execution_is_reported_and_the_others_are_told(stage: Stage):
+def test_S38_one_broken_execution_is_reported_and_the_others_are_told(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
     stage.venue.trades("e2", "0.3")
     healthy = dict(stage.venue.executions["e1"])
     stage.venue.executions["e1"]["execQty"] = None
     report = stage.round()
-    assert [bad.broker_order_id for bad in report.path("executions").malformed] == ["b1"]
+    assert [bad.broker_order_id for bad in report.path("executions").malformed] == ["b1"]  # type: ignore[union-attr]
     assert stage.story() == ["part e2"]
     assert stage.broker.order("c1").missing_quantity == Decimal("0.4")
     stage.venue.executions["e1"] = healthy
@@ -411,16 +411,16 @@ def test_S38_one_broken_execution_is_reported_and_the_others_are_told(stage: Sta
     stage.assert_settled()
 
 
-def test_S38_a_row_that_is_no_object_is_reported_too(stage: Stage):
+def test_S38_a_row_that_is_no_object_is_reported_too(stage: Stage) -> None:
     stage.has_open_order()
     row = dict(stage.venue.orders["b1"])
     stage.answers(REALTIME, envelope() | {"result": {"list": ["junk", None, 7, row], "nextPageCursor": ""}})
     report = stage.round()
-    assert len(report.path("orders").malformed) == 3
+    assert len(report.path("orders").malformed) == 3  # type: ignore[union-attr]
     assert stage.story() == []
 
 
-def test_S38_an_account_without_coins_is_empty_and_one_without_a_list_is_not(stage: Stage):
+def test_S38_an_account_without_coins_is_empty_and_one_without_a_list_is_not(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.wallet = {}
     stage.round()
@@ -429,7 +429,7 @@ def test_S38_an_account_without_coins_is_empty_and_one_without_a_list_is_not(sta
     assert not stage.round().ok
 
 
-def test_the_stages_rows_are_what_the_venue_sends():
+def test_the_stages_rows_are_what_the_venue_sends() -> None:
     """A guard of this file: a broken builder row would make every test above vacuous."""
     assert {"execId", "orderId", "execQty", "orderQty", "leavesQty", "execTime"} <= set(execution_row())
     assert NOW_MS > 0

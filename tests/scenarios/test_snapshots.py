@@ -15,7 +15,7 @@ from qkt.testing.builders import envelope
 from tests.support.stage import EXECUTIONS, REALTIME, Stage, kinds_of, words
 
 
-def while_listing(stage: Stage, *happenings, takes_ms: int = 0) -> None:
+def while_listing(stage: Stage, *happenings: Any, takes_ms: int = 0) -> None:
     """The next open list shows the venue as it was when asked; these happen before it arrives."""
 
     def answer(query: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def listings(stage: Stage) -> list[Mapping[str, Any]]:
 # -- S24, S25: the fence -----------------------------------------------------------------------------------------------
 
 
-def test_S24_an_order_submitted_after_the_list_was_asked_for_is_not_missed_in_it(stage: Stage):
+def test_S24_an_order_submitted_after_the_list_was_asked_for_is_not_missed_in_it(stage: Stage) -> None:
     stage.has_open_order()
     while_listing(stage, lambda: stage.submit("c2"))
     stage.broker.reconcile()
@@ -53,7 +53,7 @@ def test_S24_an_order_submitted_after_the_list_was_asked_for_is_not_missed_in_it
     stage.assert_settled()
 
 
-def test_S24_an_order_accepted_by_a_frame_while_the_list_was_under_way_is_not_missed_in_it(stage: Stage):
+def test_S24_an_order_accepted_by_a_frame_during_the_list_is_not_missed_in_it(stage: Stage) -> None:
     stage.has_open_order()
     while_listing(stage, lambda: stage.submit("c2"), lambda: stage.venue.push_order("b2"))
     stage.broker.reconcile()
@@ -62,11 +62,11 @@ def test_S24_an_order_accepted_by_a_frame_while_the_list_was_under_way_is_not_mi
 
 
 @pytest.mark.parametrize("rounds", [1, 3])
-def test_S24_an_order_whose_submit_is_still_under_way_is_not_asked_for(stage: Stage, rounds: int):
+def test_S24_an_order_whose_submit_is_still_under_way_is_not_asked_for(stage: Stage, rounds: int) -> None:
     """It was not acknowledged before the fence: the venue need not know it yet."""
     _ = stage.broker
 
-    def create(body):
+    def create(body: Any) -> Any:
         for _ in range(rounds):
             stage.round()
         return stage.venue.create(body)
@@ -82,7 +82,7 @@ def test_S24_an_order_whose_submit_is_still_under_way_is_not_asked_for(stage: St
     stage.assert_settled()
 
 
-def test_S24_an_acknowledged_order_the_list_does_not_show_yet_is_asked_for_and_not_cancelled(stage: Stage):
+def test_S24_an_acknowledged_order_not_listed_yet_is_asked_for_and_not_cancelled(stage: Stage) -> None:
     _ = stage.broker
     stage.venue.hidden.add("b1")
     stage.submit()
@@ -96,7 +96,7 @@ def test_S24_an_acknowledged_order_the_list_does_not_show_yet_is_asked_for_and_n
     stage.assert_settled()
 
 
-def test_S25_a_list_that_takes_twelve_seconds_cancels_no_order_made_meanwhile(stage: Stage):
+def test_S25_a_list_that_takes_twelve_seconds_cancels_no_order_made_meanwhile(stage: Stage) -> None:
     stage.has_open_order()
     while_listing(stage, lambda: stage.submit("c2"), lambda: stage.venue.push_order("b2"), takes_ms=12_000)
     report = stage.broker.reconcile()
@@ -106,7 +106,7 @@ def test_S25_a_list_that_takes_twelve_seconds_cancels_no_order_made_meanwhile(st
     stage.assert_settled()
 
 
-def test_S25_what_the_stream_told_meanwhile_stands_against_the_old_picture(stage: Stage):
+def test_S25_what_the_stream_told_meanwhile_stands_against_the_old_picture(stage: Stage) -> None:
     stage.has_open_order()
 
     def fills_and_ends() -> None:
@@ -123,7 +123,7 @@ def test_S25_what_the_stream_told_meanwhile_stands_against_the_old_picture(stage
     stage.assert_settled()
 
 
-def test_S25_an_amend_told_meanwhile_is_not_taken_back_by_the_old_picture(stage: Stage):
+def test_S25_an_amend_told_meanwhile_is_not_taken_back_by_the_old_picture(stage: Stage) -> None:
     stage.has_open_order()
 
     def amends() -> None:
@@ -137,7 +137,9 @@ def test_S25_an_amend_told_meanwhile_is_not_taken_back_by_the_old_picture(stage:
     stage.assert_settled()
 
 
-def test_S25_an_order_confirmed_by_a_frame_while_the_list_without_it_was_under_way_is_not_asked_for(stage: Stage):
+def test_S25_an_order_a_frame_confirmed_during_the_list_without_it_is_not_asked_for(
+    stage: Stage,
+) -> None:
     stage.has_open_order()
     stage.venue.hidden.add("b1")
     while_listing(stage, lambda: stage.venue.push_order("b1"), takes_ms=12_000)
@@ -150,20 +152,20 @@ def test_S25_an_order_confirmed_by_a_frame_while_the_list_without_it_was_under_w
 
 
 @pytest.mark.parametrize("number", [50, 51, 100, 500])
-def test_S26_every_page_of_open_orders_is_walked_and_none_is_cancelled(stage: Stage, number: int):
+def test_S26_every_page_of_open_orders_is_walked_and_none_is_cancelled(stage: Stage, number: int) -> None:
     has_open_orders(stage, number)
     assert len(stage.broker.open_orders()) == number
     report = stage.round()
     assert stage.story() == []
     assert stage.lookups() == []
-    assert report.path("orders").rows == number
+    assert report.path("orders").rows == number  # type: ignore[union-attr]
     assert [query.get("cursor", "") for query in listings(stage)] == [
         str(at) if at else "" for at in range(0, number, 50)
     ]
     stage.assert_settled()
 
 
-def test_S26_at_the_start_all_pages_are_adopted(stage: Stage):
+def test_S26_at_the_start_all_pages_are_adopted(stage: Stage) -> None:
     has_open_orders(stage, 120)
     _ = stage.broker
     (first,) = stage.broker.reports
@@ -172,7 +174,7 @@ def test_S26_at_the_start_all_pages_are_adopted(stage: Stage):
     assert words(stage.ever_heard) == ["accepted"] * 120 + ["balances"]
 
 
-def test_S26_one_of_hundreds_that_is_gone_is_the_only_one_asked_for(stage: Stage):
+def test_S26_one_of_hundreds_that_is_gone_is_the_only_one_asked_for(stage: Stage) -> None:
     has_open_orders(stage, 300)
     _ = stage.broker
     stage.venue.ends("o177")
@@ -183,7 +185,7 @@ def test_S26_one_of_hundreds_that_is_gone_is_the_only_one_asked_for(stage: Stage
     stage.assert_settled()
 
 
-def test_S26_when_hundreds_are_gone_the_questions_are_spread_over_rounds_and_none_is_forgotten(stage: Stage):
+def test_S26_when_hundreds_are_gone_questions_spread_over_rounds_and_none_is_lost(stage: Stage) -> None:
     has_open_orders(stage, 130)
     _ = stage.broker
     for n in range(130):
@@ -202,7 +204,7 @@ def test_S26_when_hundreds_are_gone_the_questions_are_spread_over_rounds_and_non
 # -- S27: a page that fails --------------------------------------------------------------------------------------------
 
 
-def failing_page(stage: Stage, cursor: str, error: Exception):
+def failing_page(stage: Stage, cursor: str, error: Exception) -> Any:
     """The page behind ``cursor`` fails until healed."""
 
     def answer(query: Mapping[str, Any]) -> dict[str, Any]:
@@ -213,7 +215,7 @@ def failing_page(stage: Stage, cursor: str, error: Exception):
     return stage.always(REALTIME, answer)
 
 
-def test_S27_of_a_walk_that_fails_on_page_two_the_presence_is_used_and_the_absence_is_not(stage: Stage):
+def test_S27_a_walk_that_fails_on_page_two_proves_presence_and_never_absence(stage: Stage) -> None:
     has_open_orders(stage, 130)
     _ = stage.broker
     stage.venue.amends("o3", price="99")
@@ -222,8 +224,8 @@ def test_S27_of_a_walk_that_fails_on_page_two_the_presence_is_used_and_the_absen
     heal = failing_page(stage, "50", VenueUnavailableError("HTTP 502"))
     report = stage.round()
     path = report.path("orders")
-    assert (path.completeness.value, path.rows, report.ok) == ("partial", 50, False)
-    assert "502" in path.problems[0]
+    assert (path.completeness.value, path.rows, report.ok) == ("partial", 50, False)  # type: ignore[union-attr]
+    assert "502" in path.problems[0]  # type: ignore[union-attr]
     assert stage.story() == ["modified"], "page one is knowledge; nobody ended"
     assert stage.lookups() == []
     heal()
@@ -233,7 +235,7 @@ def test_S27_of_a_walk_that_fails_on_page_two_the_presence_is_used_and_the_absen
     stage.assert_settled()
 
 
-def test_S27_health_is_degraded_when_it_happens_again_once_and_restored_once(stage: Stage):
+def test_S27_health_is_degraded_when_it_happens_again_once_and_restored_once(stage: Stage) -> None:
     has_open_orders(stage, 130)
     _ = stage.broker
     heal = failing_page(stage, "50", VenueUnavailableError("HTTP 502"))
@@ -251,7 +253,7 @@ def test_S27_health_is_degraded_when_it_happens_again_once_and_restored_once(sta
     assert stage.broker.health.orders == 0
 
 
-def test_S27_when_one_drawer_fails_nobody_is_missed_in_it(stage: Stage):
+def test_S27_when_one_drawer_fails_nobody_is_missed_in_it(stage: Stage) -> None:
     """Conditionals are listed apart: without their list nobody's absence is known."""
     stage.venue.rests("s1", "cs1", stopOrderType="Stop", orderStatus="Untriggered", triggerPrice="90")
     stage.venue.rests("o1", "m1")
@@ -266,7 +268,7 @@ def test_S27_when_one_drawer_fails_nobody_is_missed_in_it(stage: Stage):
 
     heal = stage.always(REALTIME, answer)
     report = stage.round()
-    assert report.path("orders").completeness.value == "partial"
+    assert report.path("orders").completeness.value == "partial"  # type: ignore[union-attr]
     assert stage.lookups() == []
     assert stage.story() == []
     heal()
@@ -275,7 +277,7 @@ def test_S27_when_one_drawer_fails_nobody_is_missed_in_it(stage: Stage):
     assert [lookup["orderId"] for lookup in stage.lookups()] == ["o1"]
 
 
-def test_S27_of_executions_that_fail_on_page_two_the_first_page_is_told_and_the_rest_later(stage: Stage):
+def test_S27_executions_that_fail_on_page_two_tell_the_first_page_and_the_rest_later(stage: Stage) -> None:
     stage.has_open_order(quantity=Decimal(150))
     for n in range(150):
         stage.pass_ms(1)
@@ -284,13 +286,13 @@ def test_S27_of_executions_that_fail_on_page_two_the_first_page_is_told_and_the_
     stage.round()
     assert stage.story() == [f"part e{n}" for n in range(50, 150)], "the venue lists the newest first"
     view = stage.broker.order("c1")
-    assert (view.is_open, view.venue_status, view.missing_quantity) == (False, "Filled", 50) or view.is_open
+    assert (view.is_open, view.venue_status, view.missing_quantity) == (False, "Filled", 50) or view.is_open  # type: ignore[comparison-overlap]
     stage.round()
     assert stage.story()[100:] == [f"part e{n}" for n in range(49)] + ["filled e49"]
     stage.assert_settled()
 
 
-def test_S28_an_expired_cursor_among_executions_tells_nothing_twice(stage: Stage):
+def test_S28_an_expired_cursor_among_executions_tells_nothing_twice(stage: Stage) -> None:
     stage.has_open_order(quantity=Decimal(150))
     for n in range(150):
         stage.venue.trades(f"e{n}", "1")
@@ -302,7 +304,7 @@ def test_S28_an_expired_cursor_among_executions_tells_nothing_twice(stage: Stage
 # -- S28: cursors ------------------------------------------------------------------------------------------------------
 
 
-def test_S28_an_expired_cursor_restarts_the_walk_once(stage: Stage):
+def test_S28_an_expired_cursor_restarts_the_walk_once(stage: Stage) -> None:
     has_open_orders(stage, 120)
     _ = stage.broker
     stage.answers(REALTIME, stage.venue.answer_realtime, BybitApiError(10001, "cursor expired"))
@@ -313,13 +315,13 @@ def test_S28_an_expired_cursor_restarts_the_walk_once(stage: Stage):
     assert stage.lookups() == []
 
 
-def test_S28_a_cursor_that_always_expires_makes_the_read_partial(stage: Stage):
+def test_S28_a_cursor_that_always_expires_makes_the_read_partial(stage: Stage) -> None:
     has_open_orders(stage, 120)
     _ = stage.broker
     stage.venue.ends("o100")
     heal = failing_page(stage, "50", BybitApiError(10001, "cursor expired"))
     report = stage.round()
-    assert report.path("orders").completeness.value == "partial"
+    assert report.path("orders").completeness.value == "partial"  # type: ignore[union-attr]
     assert [query.get("cursor", "") for query in listings(stage)] == ["", "50", "", "50"]
     assert stage.story() == []
     assert stage.lookups() == []
@@ -329,7 +331,7 @@ def test_S28_a_cursor_that_always_expires_makes_the_read_partial(stage: Stage):
     stage.assert_settled()
 
 
-def test_S28_a_cursor_that_repeats_itself_ends_the_walk_as_partial(stage: Stage):
+def test_S28_a_cursor_that_repeats_itself_ends_the_walk_as_partial(stage: Stage) -> None:
     has_open_orders(stage, 120)
     _ = stage.broker
     stage.venue.ends("o100")
@@ -342,13 +344,13 @@ def test_S28_a_cursor_that_repeats_itself_ends_the_walk_as_partial(stage: Stage)
 
     stage.always(REALTIME, answer)
     report = stage.round()
-    assert report.path("orders").completeness.value == "partial"
+    assert report.path("orders").completeness.value == "partial"  # type: ignore[union-attr]
     assert len(listings(stage)) == 4
     assert stage.story() == []
     assert stage.lookups() == []
 
 
-def test_S28_cursors_in_a_circle_end_too(stage: Stage):
+def test_S28_cursors_in_a_circle_end_too(stage: Stage) -> None:
     has_open_orders(stage, 120)
     _ = stage.broker
     circle = {"": "a", "a": "b", "b": "a"}
@@ -359,12 +361,12 @@ def test_S28_cursors_in_a_circle_end_too(stage: Stage):
 
     stage.always(REALTIME, answer)
     report = stage.round()
-    assert report.path("orders").completeness.value == "partial"
+    assert report.path("orders").completeness.value == "partial"  # type: ignore[union-attr]
     assert len(listings(stage)) <= 6
     assert stage.story() == []
 
 
-def test_S28_a_cursor_behind_the_last_row_is_no_fault(stage: Stage):
+def test_S28_a_cursor_behind_the_last_row_is_no_fault(stage: Stage) -> None:
     """A non-empty cursor does not mean more rows (bybit-v5.md, 5)."""
     stage.has_open_order()
     stage.always(
@@ -381,7 +383,7 @@ def test_S28_a_cursor_behind_the_last_row_is_no_fault(stage: Stage):
 # -- S29: orders that move between pages -------------------------------------------------------------------------------
 
 
-def pages(stage: Stage, *listed: list[dict[str, Any]]):
+def pages(stage: Stage, *listed: list[dict[str, Any]]) -> Any:
     """The open list as told, page by page, whatever is true; by id the truth."""
 
     def answer(query: Mapping[str, Any]) -> dict[str, Any]:
@@ -395,18 +397,18 @@ def pages(stage: Stage, *listed: list[dict[str, Any]]):
     return stage.always(REALTIME, answer)
 
 
-def test_S29_a_row_on_two_pages_is_one_order(stage: Stage):
+def test_S29_a_row_on_two_pages_is_one_order(stage: Stage) -> None:
     stage.has_open_order()
     row = dict(stage.venue.orders["b1"])
     pages(stage, [row], [row])
     report = stage.round()
-    assert report.path("orders").rows == 1
+    assert report.path("orders").rows == 1  # type: ignore[union-attr]
     assert stage.story() == []
     assert len(stage.broker.open_orders()) == 1
 
 
 @pytest.mark.parametrize("newest_first", [True, False])
-def test_S29_of_two_rows_about_one_order_the_one_that_is_further_counts(stage: Stage, newest_first: bool):
+def test_S29_of_two_rows_about_one_order_the_one_that_is_further_counts(stage: Stage, newest_first: bool) -> None:
     stage.has_open_order()
     before = dict(stage.venue.orders["b1"])
     stage.venue.trades("e1", "0.4")
@@ -415,10 +417,10 @@ def test_S29_of_two_rows_about_one_order_the_one_that_is_further_counts(stage: S
     stage.round()
     assert stage.story() == ["part e1"]
     view = stage.broker.order("c1")
-    assert (view.venue_status, view.cum_quantity, view.missing_quantity) == ("PartiallyFilled", Decimal("0.4"), 0)
+    assert (view.venue_status, view.cum_quantity, view.missing_quantity) == ("PartiallyFilled", Decimal("0.4"), 0)  # type: ignore[comparison-overlap]
 
 
-def test_S29_a_row_that_slipped_between_the_pages_is_asked_for_and_stays(stage: Stage):
+def test_S29_a_row_that_slipped_between_the_pages_is_asked_for_and_stays(stage: Stage) -> None:
     has_open_orders(stage, 3)
     _ = stage.broker
     rows = [dict(row) for row in stage.venue.orders.values()]

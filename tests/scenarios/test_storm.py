@@ -151,7 +151,7 @@ class Storm:
             raise LOST  # it never got there
         if fate < 0.25:
             delay_ms = self.weather.randint(100, 11_000)
-            self.stage.scheduler.schedule_once(lambda: self._takes(body), delay_ms)
+            self.stage.scheduler.schedule_once(lambda: self._takes(body), delay_ms)  # type: ignore[arg-type]
             raise LOST  # it lies in the network and may arrive as long as its signature is good
         answer = self._takes(body)
         for _ in range(self.weather.randint(0, 2)):
@@ -243,7 +243,7 @@ class Storm:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_S01_to_S38_after_any_storm_local_is_venue_and_everything_was_told_lawfully(stage: Stage, seed: int):
+def test_S01_to_S38_after_any_storm_local_is_venue_and_everything_was_told_lawfully(stage: Stage, seed: int) -> None:
     storm = Storm(stage, seed)
     for _ in range(45):
         storm.acts()

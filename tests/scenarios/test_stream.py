@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from qkt import BybitClient, BybitLinearBroker, BybitSpotBroker, EventBus, LimitOrder, Side
-from qkt.bybit.transport.stream import StreamFault
+from qkt.bybit.transport.protocol import StreamFault
 from qkt.bybit.transport.stream_session import Timing
 from qkt.errors import BybitApiError
 from qkt.events import BrokerEvent, FillEvent, HealthDegraded, HealthRestored, OrderCancelled
@@ -80,8 +80,8 @@ def live() -> Iterator[Live]:
 def hang_up_faults(stage: Stage) -> dict[str, list[Any]]:
     """Give the fake client the hooks that tell of refused topics, refused logins and gaps."""
     hooks: dict[str, list[Any]] = {"fault": [], "gap": []}
-    stage.client.on_fault = hooks["fault"].append
-    stage.client.on_gap = hooks["gap"].append
+    stage.client.on_fault = hooks["fault"].append  # type: ignore[assignment, method-assign]
+    stage.client.on_gap = hooks["gap"].append  # type: ignore[assignment, method-assign]
     stage.client.topic_faults = {}
     return hooks
 
@@ -89,7 +89,7 @@ def hang_up_faults(stage: Stage) -> dict[str, list[Any]]:
 # -- S39: half open ----------------------------------------------------------------------------------------------------
 
 
-def test_S39_a_fill_behind_a_half_open_stream_is_recovered_once_after_the_reconnect(live):
+def test_S39_a_fill_behind_a_half_open_stream_is_recovered_once_after_the_reconnect(live: Live) -> None:
     order = live.rest_an_order()
     live.venue.faults.add("stream_half_open", count=1)
     live.venue.faults.add("frame_drop", topic="execution", count=1)
@@ -101,7 +101,7 @@ def test_S39_a_fill_behind_a_half_open_stream_is_recovered_once_after_the_reconn
     assert fills[0].origin == "reconcile"
 
 
-def test_S39_a_half_open_stream_is_one_episode_of_ill_health_and_visible_meanwhile(live):
+def test_S39_a_half_open_stream_is_one_episode_of_ill_health_and_visible_meanwhile(live: Live) -> None:
     live.rest_an_order()
     live.venue.faults.add("stream_refused", window_ms=600)
     live.venue.faults.add("stream_half_open", count=1)
@@ -113,12 +113,12 @@ def test_S39_a_half_open_stream_is_one_episode_of_ill_health_and_visible_meanwhi
     assert words(alarms) == ["degraded stream", "restored stream"]
 
 
-def test_S39_staleness_grows_while_nothing_is_heard_and_nothing_can_be_read(stage):
+def test_S39_staleness_grows_while_nothing_is_heard_and_nothing_can_be_read(stage: Stage) -> None:
     stage.has_open_order()
     stage.client.emit_disconnect("no pong")
     for path in (REALTIME, EXECUTIONS, WALLET):
         stage.always(path, LOST)
-    ages = []
+    ages: list[Any] = []
     for _ in range(3):
         stage.round(after_ms=30_000)
         ages.append(stage.broker.health.staleness_ms)
@@ -130,7 +130,7 @@ def test_S39_staleness_grows_while_nothing_is_heard_and_nothing_can_be_read(stag
 # -- S40: a silent topic -----------------------------------------------------------------------------------------------
 
 
-def test_S40_a_dropped_fill_is_told_within_one_interval_and_its_cause_named(stage):
+def test_S40_a_dropped_fill_is_told_within_one_interval_and_its_cause_named(stage: Stage) -> None:
     stage.open(poll_interval_ms=30_000)
     stage.has_open_order()
     stage.venue.trades("e1", "0.4")
@@ -144,7 +144,7 @@ def test_S40_a_dropped_fill_is_told_within_one_interval_and_its_cause_named(stag
     assert stage.broker.health.stream == "live"
 
 
-def test_S40_an_end_whose_frame_was_dropped_is_found_by_asking_and_named(stage):
+def test_S40_an_end_whose_frame_was_dropped_is_found_by_asking_and_named(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.ends()
     report = stage.round()
@@ -155,7 +155,7 @@ def test_S40_an_end_whose_frame_was_dropped_is_found_by_asking_and_named(stage):
     stage.assert_settled()
 
 
-def test_S40_the_heal_is_told_on_a_stream_whose_pings_are_healthy(live):
+def test_S40_the_heal_is_told_on_a_stream_whose_pings_are_healthy(live: Live) -> None:
     order = live.rest_an_order()
     live.venue.faults.add("stream_mute", window_ms=600_000)
     live.venue.fill(order)
@@ -170,10 +170,10 @@ def test_S40_the_heal_is_told_on_a_stream_whose_pings_are_healthy(live):
 # -- S41: a reconnect storm --------------------------------------------------------------------------------------------
 
 
-def test_S41_reconnects_during_a_pass_coalesce_into_one_more(stage):
+def test_S41_reconnects_during_a_pass_coalesce_into_one_more(stage: Stage) -> None:
     stage.has_open_order()
     in_pass, go_on = threading.Event(), threading.Event()
-    truthful = stage.client.responses[WALLET]
+    truthful: Any = stage.client.responses[WALLET]
 
     def slow(request: Any) -> Any:
         in_pass.set()
@@ -206,7 +206,7 @@ def test_S41_reconnects_during_a_pass_coalesce_into_one_more(stage):
     assert set(words(stage.heard)) == {"balances"}
 
 
-def test_S41_twenty_drops_while_orders_fill_tell_every_event_once(live):
+def test_S41_twenty_drops_while_orders_fill_tell_every_event_once(live: Live) -> None:
     order = live.rest_an_order("0.2")
     for _ in range(20):
         live.venue.fill(order, "0.01")
@@ -220,7 +220,7 @@ def test_S41_twenty_drops_while_orders_fill_tell_every_event_once(live):
     )
 
 
-def test_S41_a_storm_of_losses_is_one_alarm_until_the_stream_is_back(stage):
+def test_S41_a_storm_of_losses_is_one_alarm_until_the_stream_is_back(stage: Stage) -> None:
     stage.has_open_order()
     for _ in range(20):
         stage.client.emit_disconnect("cut")
@@ -232,7 +232,7 @@ def test_S41_a_storm_of_losses_is_one_alarm_until_the_stream_is_back(stage):
 # -- S42: the key is refused -------------------------------------------------------------------------------------------
 
 
-def test_S42_a_refused_login_is_a_fatal_alarm_of_its_own_although_the_stream_is_down_already(stage):
+def test_S42_a_refused_login_is_its_own_fatal_alarm_though_the_stream_is_down(stage: Stage) -> None:
     hooks = hang_up_faults(stage)
     stage.has_open_order()
     stage.client.emit_disconnect("closed by the venue")
@@ -244,7 +244,7 @@ def test_S42_a_refused_login_is_a_fatal_alarm_of_its_own_although_the_stream_is_
     assert "10003" in stage.broker.health.degraded["auth"]
 
 
-def test_S42_the_alarm_ends_when_the_stream_is_back(stage):
+def test_S42_the_alarm_ends_when_the_stream_is_back(stage: Stage) -> None:
     hooks = hang_up_faults(stage)
     stage.has_open_order()
     stage.client.emit_disconnect("closed by the venue")
@@ -255,7 +255,7 @@ def test_S42_the_alarm_ends_when_the_stream_is_back(stage):
     assert sorted(stage.story()[2:]) == ["restored auth", "restored stream"]
 
 
-def test_S42_an_expired_key_ends_no_order_and_makes_the_state_visibly_stale(stage):
+def test_S42_an_expired_key_ends_no_order_and_makes_the_state_visibly_stale(stage: Stage) -> None:
     stage.open(poll_interval_ms=30_000)
     stage.has_open_order()
     expired = BybitApiError(33004, "Your api key has expired.")
@@ -267,12 +267,12 @@ def test_S42_an_expired_key_ends_no_order_and_makes_the_state_visibly_stale(stag
     assert sorted(stage.story()) == ["degraded balances", "degraded executions", "degraded orders"]
     health = stage.broker.health
     assert not health.ok
-    assert health.staleness_ms >= 120_000
+    assert health.staleness_ms >= 120_000  # type: ignore[operator]
     assert "33004" in health.degraded["orders"]
     assert not stage.broker.reports[-1].ok
 
 
-def test_S42_an_expired_key_over_sockets_is_fatal_and_nothing_is_cancelled(live):
+def test_S42_an_expired_key_over_sockets_is_fatal_and_nothing_is_cancelled(live: Live) -> None:
     order = live.rest_an_order()
     live.venue.expire_key()
     live.venue.cut_streams()
@@ -296,7 +296,7 @@ def refuse_topic(stage: Stage, hooks: dict[str, list[Any]], topic: str = "execut
     stage.client.fire_on_reconnect()
 
 
-def test_S43_a_stream_without_its_executions_is_not_called_restored(stage):
+def test_S43_a_stream_without_its_executions_is_not_called_restored(stage: Stage) -> None:
     hooks = hang_up_faults(stage)
     stage.has_open_order()
     stage.client.emit_disconnect("cut")
@@ -305,7 +305,7 @@ def test_S43_a_stream_without_its_executions_is_not_called_restored(stage):
     assert any("execution.spot" in reason for reason in stage.broker.health.degraded.values())
 
 
-def test_S43_while_a_topic_is_refused_rounds_come_faster(stage):
+def test_S43_while_a_topic_is_refused_rounds_come_faster(stage: Stage) -> None:
     hooks = hang_up_faults(stage)
     stage.open(poll_interval_ms=30_000)
     stage.has_open_order()
@@ -318,7 +318,7 @@ def test_S43_while_a_topic_is_refused_rounds_come_faster(stage):
     assert stage.story("c1") == ["filled e1"]
 
 
-def test_S43_once_the_topic_is_acknowledged_the_pace_and_the_health_are_as_before(stage):
+def test_S43_once_the_topic_is_acknowledged_the_pace_and_the_health_are_as_before(stage: Stage) -> None:
     hooks = hang_up_faults(stage)
     stage.open(poll_interval_ms=30_000)
     stage.has_open_order()
@@ -333,14 +333,14 @@ def test_S43_once_the_topic_is_acknowledged_the_pace_and_the_health_are_as_befor
     assert [one for one in stage.story() if one.startswith("restored")] == ["restored topics"]
 
 
-def test_S43_a_fault_of_another_brokers_topic_is_not_ours(stage):
+def test_S43_a_fault_of_another_brokers_topic_is_not_ours(stage: Stage) -> None:
     hooks = hang_up_faults(stage)
     stage.has_open_order()
     refuse_topic(stage, hooks, "order.linear")
     assert stage.story() == []
 
 
-def test_S43_a_linear_broker_counts_its_position_topic(stage):
+def test_S43_a_linear_broker_counts_its_position_topic(stage: Stage) -> None:
     hooks = hang_up_faults(stage)
     with BybitLinearBroker(stage.client, stage.bus, stage.clock, poll_scheduler=stage.scheduler) as linear:
         stage.forget()
@@ -349,7 +349,7 @@ def test_S43_a_linear_broker_counts_its_position_topic(stage):
         assert "position.linear" in linear.health.degraded["topics"]
 
 
-def test_S43_a_closed_broker_leaves_no_faster_rounds_behind(stage):
+def test_S43_a_closed_broker_leaves_no_faster_rounds_behind(stage: Stage) -> None:
     hooks = hang_up_faults(stage)
     stage.has_open_order()
     refuse_topic(stage, hooks)
@@ -359,7 +359,7 @@ def test_S43_a_closed_broker_leaves_no_faster_rounds_behind(stage):
     assert len(stage.client.gets) == gets
 
 
-def test_S43_a_refused_topic_over_sockets_is_told_and_healed_by_rounds(live):
+def test_S43_a_refused_topic_over_sockets_is_told_and_healed_by_rounds(live: Live) -> None:
     order = live.rest_an_order()
     fault = live.venue.faults.add("topic_refused", topic="execution")
     live.venue.cut_streams()
@@ -375,7 +375,7 @@ def test_S43_a_refused_topic_over_sockets_is_told_and_healed_by_rounds(live):
 # -- S44: ack, then snapshot -------------------------------------------------------------------------------------------
 
 
-def test_S44_a_lost_stream_alone_reads_nothing_the_acknowledgement_does(stage):
+def test_S44_a_lost_stream_alone_reads_nothing_the_acknowledgement_does(stage: Stage) -> None:
     stage.has_open_order()
     stage.client.emit_disconnect("cut")
     stage.venue.trades("e1", "1")
@@ -387,7 +387,7 @@ def test_S44_a_lost_stream_alone_reads_nothing_the_acknowledgement_does(stage):
     stage.assert_settled()
 
 
-def test_S44_fills_before_the_acknowledgement_are_read_after_it(live):
+def test_S44_fills_before_the_acknowledgement_are_read_after_it(live: Live) -> None:
     order = live.rest_an_order()
     live.venue.faults.add("stream_refused", window_ms=300)
     live.venue.cut_streams()
@@ -402,7 +402,7 @@ def test_S44_fills_before_the_acknowledgement_are_read_after_it(live):
 
 
 @pytest.mark.parametrize("topics", [("execution.spot", "execution.spot"), ("execution.spot", "execution")])
-def test_S45_a_repeated_execution_frame_tells_nothing_new(stage, topics):
+def test_S45_a_repeated_execution_frame_tells_nothing_new(stage: Stage, topics: tuple[Any, ...]) -> None:
     stage.has_open_order()
     row = stage.venue.trades("e1", "0.4")
     for topic in topics:
@@ -411,7 +411,7 @@ def test_S45_a_repeated_execution_frame_tells_nothing_new(stage, topics):
     assert stage.broker.order("c1").cum_quantity == D("0.4")
 
 
-def test_S45_a_repeated_order_frame_tells_nothing_new(stage):
+def test_S45_a_repeated_order_frame_tells_nothing_new(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.ends()
     for _ in range(3):
@@ -419,7 +419,7 @@ def test_S45_a_repeated_order_frame_tells_nothing_new(stage):
     assert stage.story() == ["cancelled"]
 
 
-def test_S45_the_same_frames_on_a_second_connection_tell_nothing_new(stage):
+def test_S45_the_same_frames_on_a_second_connection_tell_nothing_new(stage: Stage) -> None:
     stage.has_open_order()
     row = stage.venue.trades("e1", "1")
     for _connection in range(2):
@@ -433,7 +433,7 @@ def test_S45_the_same_frames_on_a_second_connection_tell_nothing_new(stage):
 # -- S46: an older frame after a newer one -----------------------------------------------------------------------------
 
 
-def test_S46_a_partial_fill_that_arrives_after_the_end_is_ignored(stage):
+def test_S46_a_partial_fill_that_arrives_after_the_end_is_ignored(stage: Stage) -> None:
     stage.has_open_order(quantity=D(5))
     stage.venue.trades("e1", "3", orderQty="5")
     older = dict(stage.venue.orders["b1"])
@@ -448,7 +448,7 @@ def test_S46_a_partial_fill_that_arrives_after_the_end_is_ignored(stage):
     stage.assert_settled()
 
 
-def test_S46_an_older_row_takes_nothing_back_while_the_order_is_open(stage):
+def test_S46_an_older_row_takes_nothing_back_while_the_order_is_open(stage: Stage) -> None:
     stage.has_open_order(quantity=D(5))
     older = dict(stage.venue.orders["b1"])
     stage.clock.advance_ms(10)
@@ -464,7 +464,7 @@ def test_S46_an_older_row_takes_nothing_back_while_the_order_is_open(stage):
 # -- S47: one seq, several orders --------------------------------------------------------------------------------------
 
 
-def test_S47_one_exec_id_on_two_symbols_is_two_fills():
+def test_S47_one_exec_id_on_two_symbols_is_two_fills() -> None:
     ledger = Ledger()
     ledger.apply(submit_intended("c1"))
     ledger.apply(submit_intended("c2", symbol="BYBIT_SPOT:ETHUSDT"))
@@ -484,7 +484,7 @@ def test_S47_one_exec_id_on_two_symbols_is_two_fills():
     assert told == [("c2", "accepted"), ("c2", "filled e1"), ("c1", "accepted"), ("c1", "filled e1")]
 
 
-def test_S47_executions_reordered_across_orders_all_count(stage):
+def test_S47_executions_reordered_across_orders_all_count(stage: Stage) -> None:
     stage.has_open_order("c1")
     stage.has_open_order("c2")
     first = stage.venue.trades("e1", "0.5", order_id="b1", seq=9)
@@ -502,7 +502,7 @@ def test_S47_executions_reordered_across_orders_all_count(stage):
 
 
 @pytest.mark.parametrize("link", ["", None])
-def test_S48_a_frame_without_a_link_id_is_about_our_order(stage, link):
+def test_S48_a_frame_without_a_link_id_is_about_our_order(stage: Stage, link: str | None) -> None:
     stage.has_open_order()
     row = stage.venue.trades("e1", "1")
     bare = {name: value for name, value in row.items() if name != "orderLinkId"} | (
@@ -514,7 +514,7 @@ def test_S48_a_frame_without_a_link_id_is_about_our_order(stage, link):
     assert len(stage.broker._state.ask(list)) == 1
 
 
-def test_S48_a_fill_without_a_link_id_before_the_acknowledgement_waits_for_it(stage):
+def test_S48_a_fill_without_a_link_id_before_the_acknowledgement_waits_for_it(stage: Stage) -> None:
     _ = stage.broker
 
     def fills_before_it_answers(body: Any) -> Any:
@@ -530,7 +530,7 @@ def test_S48_a_fill_without_a_link_id_before_the_acknowledgement_waits_for_it(st
     stage.assert_settled()
 
 
-def test_S48_a_fill_without_a_link_id_of_an_unanswered_submit_waits_for_the_lookup(stage):
+def test_S48_a_fill_without_a_link_id_of_an_unanswered_submit_waits_for_the_lookup(stage: Stage) -> None:
     _ = stage.broker
 
     def never_answers(body: Any) -> Any:
@@ -548,7 +548,7 @@ def test_S48_a_fill_without_a_link_id_of_an_unanswered_submit_waits_for_the_look
     stage.assert_settled()
 
 
-def test_S48_what_waited_for_an_order_that_never_left_is_told_as_outside_at_once():
+def test_S48_what_waited_for_an_order_that_never_left_is_told_as_outside_at_once() -> None:
     ledger = Ledger()
     ledger.apply(submit_intended("c1"))
     assert ledger.apply(execution_reported("e1", 1, leaves=0, broker_order_id="x", client_order_id="")) == []
@@ -558,7 +558,7 @@ def test_S48_what_waited_for_an_order_that_never_left_is_told_as_outside_at_once
     assert all(event.external for event in events)
 
 
-def test_S48_a_row_without_a_link_id_before_the_acknowledgement_is_no_outside_order():
+def test_S48_a_row_without_a_link_id_before_the_acknowledgement_is_no_outside_order() -> None:
     ledger = Ledger()
     ledger.apply(submit_intended("c1"))
     assert ledger.apply(order_reported("New", client_order_id="")) == []

@@ -37,10 +37,10 @@ ARRIVAL_MS = 5_000 + 10_000  # receive window and margin: nothing signed at zero
 PROVED_MS = ARRIVAL_MS + 5_200  # and two complete lookups well apart have found nothing
 
 
-def taken_and_lost(stage: Stage, *happenings) -> None:
+def taken_and_lost(stage: Stage, *happenings: Any) -> None:
     """The next order is taken, these things happen to it, and the reply never comes."""
 
-    def create(body):
+    def create(body: Any) -> None:
         stage.venue.create(body)
         for happening in happenings:
             happening()
@@ -59,7 +59,7 @@ def assert_unresolved(stage: Stage) -> None:
 # -- S12: timed out, and resting ---------------------------------------------------------------------------------------
 
 
-def test_S12_a_submit_that_times_out_but_rests_is_found_and_accepted(stage: Stage):
+def test_S12_a_submit_that_times_out_but_rests_is_found_and_accepted(stage: Stage) -> None:
     taken_and_lost(stage)
     ack = stage.submit()
     assert (ack.outcome, ack.broker_order_id, ack.accepted) == (SubmitOutcome.UNKNOWN, "", False)
@@ -79,7 +79,7 @@ def test_S12_a_submit_that_times_out_but_rests_is_found_and_accepted(stage: Stag
     stage.assert_settled()
 
 
-def test_S12_a_row_that_lags_behind_the_submit_is_found_by_a_later_lookup(stage: Stage):
+def test_S12_a_row_that_lags_behind_the_submit_is_found_by_a_later_lookup(stage: Stage) -> None:
     taken_and_lost(stage)
     _ = stage.broker
     stage.venue.hidden.add("b1")
@@ -93,7 +93,7 @@ def test_S12_a_row_that_lags_behind_the_submit_is_found_by_a_later_lookup(stage:
     assert len(stage.client.posts) == 1
 
 
-def test_S12_a_frame_resolves_it_before_anybody_asks(stage: Stage):
+def test_S12_a_frame_resolves_it_before_anybody_asks(stage: Stage) -> None:
     taken_and_lost(stage)
     stage.submit()
     stage.venue.push_order()
@@ -103,7 +103,7 @@ def test_S12_a_frame_resolves_it_before_anybody_asks(stage: Stage):
     assert stage.story() == ["accepted"]
 
 
-def test_S12_a_round_alone_finds_it(stage: Stage):
+def test_S12_a_round_alone_finds_it(stage: Stage) -> None:
     taken_and_lost(stage)
     stage.submit()
     stage.round(after_ms=50)
@@ -111,7 +111,7 @@ def test_S12_a_round_alone_finds_it(stage: Stage):
     stage.assert_settled()
 
 
-def test_S12_it_is_never_rejected_while_it_may_rest(stage: Stage):
+def test_S12_it_is_never_rejected_while_it_may_rest(stage: Stage) -> None:
     taken_and_lost(stage)
     _ = stage.broker
     stage.venue.hidden.add("b1")
@@ -123,10 +123,10 @@ def test_S12_it_is_never_rejected_while_it_may_rest(stage: Stage):
     assert_unresolved(stage)
 
 
-def test_S12_a_submit_cut_by_the_user_is_never_forgotten(stage: Stage):
+def test_S12_a_submit_cut_by_the_user_is_never_forgotten(stage: Stage) -> None:
     taken_and_lost(stage)
 
-    def create(body):
+    def create(body: Any) -> None:
         stage.venue.create(body)
         raise KeyboardInterrupt
 
@@ -141,7 +141,7 @@ def test_S12_a_submit_cut_by_the_user_is_never_forgotten(stage: Stage):
 # -- S13: timed out, and filled at once --------------------------------------------------------------------------------
 
 
-def test_S13_a_submit_that_times_out_and_fills_is_told_accepted_filled_once(stage: Stage):
+def test_S13_a_submit_that_times_out_and_fills_is_told_accepted_filled_once(stage: Stage) -> None:
     taken_and_lost(stage, lambda: stage.venue.trades("e1", "0.4"), lambda: stage.venue.trades("e2", "0.6"))
     ack = stage.submit()
     assert ack.outcome is SubmitOutcome.UNKNOWN
@@ -158,7 +158,7 @@ def test_S13_a_submit_that_times_out_and_fills_is_told_accepted_filled_once(stag
     stage.assert_settled()
 
 
-def test_S13_its_frames_before_the_lookup_tell_the_same_story(stage: Stage):
+def test_S13_its_frames_before_the_lookup_tell_the_same_story(stage: Stage) -> None:
     taken_and_lost(stage, lambda: stage.venue.trades("e1", "1"))
     stage.submit()
     stage.venue.push_order()
@@ -168,7 +168,7 @@ def test_S13_its_frames_before_the_lookup_tell_the_same_story(stage: Stage):
     stage.assert_settled()
 
 
-def test_S13_the_executions_that_lag_behind_the_row_are_waited_for(stage: Stage):
+def test_S13_the_executions_that_lag_behind_the_row_are_waited_for(stage: Stage) -> None:
     taken_and_lost(stage, lambda: stage.venue.trades("e1", "1"))
     _ = stage.broker
     stage.venue.hidden.add("e1")
@@ -182,10 +182,10 @@ def test_S13_the_executions_that_lag_behind_the_row_are_waited_for(stage: Stage)
 
 
 @pytest.mark.parametrize("ret_code", [None, 10016, 170141])
-def test_S13_its_execution_without_a_link_id_waits_to_learn_whose_it_is(stage: Stage, ret_code: int | None):
+def test_S13_its_execution_without_a_link_id_waits_to_learn_whose_it_is(stage: Stage, ret_code: int | None) -> None:
     """Until the order has a name nobody can say whether the fill is ours: it must not become an outside order's."""
 
-    def create(body):
+    def create(body: Any) -> Any:
         stage.venue.create(body)
         stage.venue.trades("e1", "1", orderLinkId="")
         stage.venue.push_execution("e1")
@@ -201,7 +201,7 @@ def test_S13_its_execution_without_a_link_id_waits_to_learn_whose_it_is(stage: S
     stage.assert_settled()
 
 
-def test_S14_rows_that_waited_for_an_order_that_never_arrived_are_an_outside_orders(stage: Stage):
+def test_S14_rows_that_waited_for_an_order_that_never_arrived_are_an_outside_orders(stage: Stage) -> None:
     stage.answers(CREATE, LOST)
     stage.submit()
     stage.venue.rests("m1", "")
@@ -215,8 +215,8 @@ def test_S14_rows_that_waited_for_an_order_that_never_arrived_are_an_outside_ord
     stage.assert_settled()
 
 
-def test_S14_rows_that_waited_for_a_submit_that_provably_never_left_are_an_outside_orders_at_once(stage: Stage):
-    def create(_body):
+def test_S14_rows_held_for_a_submit_that_provably_never_left_are_an_outside_orders(stage: Stage) -> None:
+    def create(_body: Any) -> None:
         stage.venue.rests("m1", "")
         stage.venue.push_order("m1")
         raise VenueUnavailableError("nothing was sent")
@@ -231,7 +231,7 @@ def test_S14_rows_that_waited_for_a_submit_that_provably_never_left_are_an_outsi
 # -- S14: never arrived ------------------------------------------------------------------------------------------------
 
 
-def test_S14_a_submit_that_never_arrived_is_rejected_once_when_that_is_proved(stage: Stage):
+def test_S14_a_submit_that_never_arrived_is_rejected_once_when_that_is_proved(stage: Stage) -> None:
     stage.answers(CREATE, LOST)
     ack = stage.submit()
     assert ack.outcome is SubmitOutcome.UNKNOWN
@@ -252,7 +252,7 @@ def test_S14_a_submit_that_never_arrived_is_rejected_once_when_that_is_proved(st
     stage.assert_settled()
 
 
-def test_S14_rounds_prove_it_too_two_of_them_five_seconds_apart(stage: Stage):
+def test_S14_rounds_prove_it_too_two_of_them_five_seconds_apart(stage: Stage) -> None:
     stage.answers(CREATE, LOST)
     stage.submit()
     stage.round(after_ms=ARRIVAL_MS + 1)
@@ -263,7 +263,7 @@ def test_S14_rounds_prove_it_too_two_of_them_five_seconds_apart(stage: Stage):
 
 
 @pytest.mark.parametrize("every_ms", [300, 700, 1_000, 1_249])
-def test_S14_looking_often_proves_it_no_later(stage: Stage, every_ms: int):
+def test_S14_looking_often_proves_it_no_later(stage: Stage, every_ms: int) -> None:
     stage.answers(CREATE, LOST)
     stage.submit()
     for _ in range((ARRIVAL_MS + 5_000) // every_ms + 2):
@@ -271,7 +271,7 @@ def test_S14_looking_often_proves_it_no_later(stage: Stage, every_ms: int):
     assert stage.story() == ["rejected"]
 
 
-def test_S14_lookups_begun_while_it_could_still_arrive_prove_nothing(stage: Stage):
+def test_S14_lookups_begun_while_it_could_still_arrive_prove_nothing(stage: Stage) -> None:
     stage.answers(CREATE, LOST)
     stage.submit()
     stage.round(after_ms=8_000)
@@ -282,12 +282,12 @@ def test_S14_lookups_begun_while_it_could_still_arrive_prove_nothing(stage: Stag
     assert stage.story() == ["rejected"]
 
 
-def test_S14_a_lookup_that_began_before_the_deadline_and_ended_after_it_proves_nothing(stage: Stage):
+def test_S14_a_lookup_begun_before_the_deadline_and_ended_after_it_proves_nothing(stage: Stage) -> None:
     stage.answers(CREATE, LOST)
     stage.submit()
     stage.clock.advance_ms(ARRIVAL_MS - 1_000)
 
-    def slow_by_id(query):
+    def slow_by_id(query: Any) -> Any:
         stage.clock.advance_ms(4_000 if "orderLinkId" in query else 0)
         return stage.venue.answer_realtime(query)
 
@@ -301,7 +301,7 @@ def test_S14_a_lookup_that_began_before_the_deadline_and_ended_after_it_proves_n
     assert stage.story() == ["rejected"]
 
 
-def test_S14_a_request_that_provably_never_left_raises_and_its_id_is_free(stage: Stage):
+def test_S14_a_request_that_provably_never_left_raises_and_its_id_is_free(stage: Stage) -> None:
     stage.answers(CREATE, VenueUnavailableError("connection refused; nothing was sent"))
     with pytest.raises(VenueUnavailableError):
         stage.submit()
@@ -315,9 +315,9 @@ def test_S14_a_request_that_provably_never_left_raises_and_its_id_is_free(stage:
 # -- S15: and nobody can be asked --------------------------------------------------------------------------------------
 
 
-def failing_by_id(stage: Stage, path: str):
+def failing_by_id(stage: Stage, path: str) -> Any:
     """The path fails whenever it is asked by id."""
-    truthful = stage.client.responses[path]
+    truthful: Any = stage.client.responses[path]
 
     def answer(query: Mapping[str, Any]) -> Any:
         if "orderLinkId" in query or "orderId" in query:
@@ -328,7 +328,7 @@ def failing_by_id(stage: Stage, path: str):
 
 
 @pytest.mark.parametrize("path", [REALTIME, HISTORY, EXECUTIONS])
-def test_S15_while_one_of_the_three_reads_fails_it_stays_unresolved_and_health_says_so(stage: Stage, path: str):
+def test_S15_while_one_of_three_reads_fails_it_stays_unresolved_and_health_says_so(stage: Stage, path: str) -> None:
     stage.answers(CREATE, LOST)
     _ = stage.broker
     heal = failing_by_id(stage, path)
@@ -347,7 +347,7 @@ def test_S15_while_one_of_the_three_reads_fails_it_stays_unresolved_and_health_s
     stage.assert_settled()
 
 
-def test_S15_it_may_turn_out_to_stand_once_somebody_can_be_asked(stage: Stage):
+def test_S15_it_may_turn_out_to_stand_once_somebody_can_be_asked(stage: Stage) -> None:
     taken_and_lost(stage)
     _ = stage.broker
     stage.venue.hidden.add("b1")
@@ -364,10 +364,10 @@ def test_S15_it_may_turn_out_to_stand_once_somebody_can_be_asked(stage: Stage):
 
 
 @pytest.mark.parametrize("path", [REALTIME, HISTORY, EXECUTIONS])
-def test_S15_a_row_about_it_that_cannot_be_read_is_no_absence(stage: Stage, path: str):
+def test_S15_a_row_about_it_that_cannot_be_read_is_no_absence(stage: Stage, path: str) -> None:
     stage.answers(CREATE, LOST)
     _ = stage.broker
-    truthful = stage.client.responses[path]
+    truthful: Any = stage.client.responses[path]
     broken = envelope([{"orderId": "b1", "orderLinkId": "c1", "symbol": "BTCUSDT"}])
     stage.client.responses[path] = lambda query: broken if "orderLinkId" in query else truthful(query)
     stage.submit()
@@ -380,8 +380,8 @@ def test_S15_a_row_about_it_that_cannot_be_read_is_no_absence(stage: Stage, path
 
 
 @pytest.mark.parametrize("ret_code", [170141, 110072])
-def test_S16_a_duplicate_reply_about_our_own_order_is_an_acceptance(stage: Stage, ret_code: int):
-    def create(body):
+def test_S16_a_duplicate_reply_about_our_own_order_is_an_acceptance(stage: Stage, ret_code: int) -> None:
+    def create(body: Any) -> Any:
         stage.venue.create(body)
         return refusal(ret_code, "Duplicate clientOrderId.")
 
@@ -406,9 +406,9 @@ def test_S16_a_duplicate_reply_about_our_own_order_is_an_acceptance(stage: Stage
     ids=["older", "other quantity", "other side", "other symbol"],
 )
 @pytest.mark.parametrize("status", ["New", "Filled", "Cancelled"])
-def test_S16_a_duplicate_reply_about_another_order_is_a_rejection_and_leaves_that_one_alone(
+def test_S16_a_duplicate_reply_about_another_order_rejects_and_leaves_that_one_alone(
     stage: Stage, ret_code: int, other: dict[str, str], status: str
-):
+) -> None:
     stage.broker.reconcile()
     stage.forget()
     stage.venue.rests("old", "c1", **other)
@@ -437,7 +437,7 @@ def test_S16_a_duplicate_reply_about_another_order_is_a_rejection_and_leaves_tha
 
 
 @pytest.mark.parametrize("status", ["Filled", "Cancelled"])
-def test_S16_of_an_old_order_that_is_over_nothing_is_told(stage: Stage, status: str):
+def test_S16_of_an_old_order_that_is_over_nothing_is_told(stage: Stage, status: str) -> None:
     """It ended before this broker lived: a bot would take its acceptance under our id for our order's."""
     long_ago = str(NOW_MS - 3 * DAY_MS)
     stage.venue.rests("old", "c1", createdTime=long_ago)
@@ -454,8 +454,8 @@ def test_S16_of_an_old_order_that_is_over_nothing_is_told(stage: Stage, status: 
     assert not stage.said(OrderRejected).external
 
 
-def test_S16_ours_that_is_not_visible_yet_is_looked_for_again(stage: Stage):
-    def create(body):
+def test_S16_ours_that_is_not_visible_yet_is_looked_for_again(stage: Stage) -> None:
+    def create(body: Any) -> Any:
         stage.venue.create(body)
         return refusal(170141, "Duplicate clientOrderId.")
 
@@ -469,7 +469,7 @@ def test_S16_ours_that_is_not_visible_yet_is_looked_for_again(stage: Stage):
     assert stage.story() == ["accepted"]
 
 
-def test_S16_an_id_whose_owner_is_too_old_to_be_shown_is_rejected_as_used_after_the_backends_time(stage: Stage):
+def test_S16_an_id_of_an_order_too_old_to_show_is_rejected_as_used_after_a_deadline(stage: Stage) -> None:
     stage.answers(CREATE, refusal(170141, "Duplicate clientOrderId."))
     assert stage.submit().outcome is SubmitOutcome.UNKNOWN
     stage.pass_ms(60_000)
@@ -485,8 +485,8 @@ AMBIGUOUS = [10000, 10016, 170007, 170146]
 
 
 @pytest.mark.parametrize("ret_code", AMBIGUOUS)
-def test_S17_an_ambiguous_code_is_resolved_by_looking(stage: Stage, ret_code: int):
-    def create(body):
+def test_S17_an_ambiguous_code_is_resolved_by_looking(stage: Stage, ret_code: int) -> None:
+    def create(body: Any) -> Any:
         stage.venue.create(body)
         return refusal(ret_code, "timeout")
 
@@ -501,7 +501,7 @@ def test_S17_an_ambiguous_code_is_resolved_by_looking(stage: Stage, ret_code: in
 
 
 @pytest.mark.parametrize("ret_code", AMBIGUOUS)
-def test_S17_a_backend_that_timed_out_may_still_act_for_a_minute(stage: Stage, ret_code: int):
+def test_S17_a_backend_that_timed_out_may_still_act_for_a_minute(stage: Stage, ret_code: int) -> None:
     stage.answers(CREATE, refusal(ret_code, "timeout"))
     stage.submit()
     stage.pass_ms(60_000)
@@ -514,7 +514,7 @@ def test_S17_a_backend_that_timed_out_may_still_act_for_a_minute(stage: Stage, r
 
 
 @pytest.mark.parametrize("ret_code", [987654, 170005, 10429])
-def test_S17_a_code_nobody_listed_proves_nothing(stage: Stage, ret_code: int):
+def test_S17_a_code_nobody_listed_proves_nothing(stage: Stage, ret_code: int) -> None:
     stage.answers(CREATE, refusal(ret_code, "?"))
     assert stage.submit().outcome is SubmitOutcome.UNKNOWN
     assert stage.story() == []
@@ -524,7 +524,7 @@ def test_S17_a_code_nobody_listed_proves_nothing(stage: Stage, ret_code: int):
 
 
 @pytest.mark.parametrize("ret_code", [110007, 170131, 110003, 10001, 170210])
-def test_S18_a_definite_refusal_is_one_rejection_and_no_question(stage: Stage, ret_code: int):
+def test_S18_a_definite_refusal_is_one_rejection_and_no_question(stage: Stage, ret_code: int) -> None:
     stage.answers(CREATE, refusal(ret_code, "Insufficient balance."))
     ack = stage.submit()
     assert ack.outcome is SubmitOutcome.REJECTED
@@ -540,8 +540,8 @@ def test_S18_a_definite_refusal_is_one_rejection_and_no_question(stage: Stage, r
     stage.assert_settled()
 
 
-def test_S18_a_refusal_of_an_order_that_was_seen_to_stand_is_not_believed(stage: Stage):
-    def create(body):
+def test_S18_a_refusal_of_an_order_that_was_seen_to_stand_is_not_believed(stage: Stage) -> None:
+    def create(body: Any) -> Any:
         stage.venue.create(body)
         stage.venue.push_order()
         return refusal(170131, "Insufficient balance.")
@@ -557,7 +557,7 @@ def test_S18_a_refusal_of_an_order_that_was_seen_to_stand_is_not_believed(stage:
 
 
 @pytest.mark.parametrize("ret_code", [10006, 10018])
-def test_S20_a_submit_turned_away_unread_raises_and_leaves_no_order(stage: Stage, ret_code: int):
+def test_S20_a_submit_turned_away_unread_raises_and_leaves_no_order(stage: Stage, ret_code: int) -> None:
     stage.answers(CREATE, refusal(ret_code, "Too many visits!"))
     with pytest.raises(BybitRateLimitError):
         stage.submit()
@@ -569,7 +569,7 @@ def test_S20_a_submit_turned_away_unread_raises_and_leaves_no_order(stage: Stage
     assert stage.submit().accepted, "the id is free: nothing happened"
 
 
-def test_S20_a_429_on_a_submit_is_no_certain_refusal(stage: Stage):
+def test_S20_a_429_on_a_submit_is_no_certain_refusal(stage: Stage) -> None:
     """The gateway may have passed it on before it complained (bybit-v5.md, 12.2)."""
     taken_and_lost(stage)
     stage.client.responses[CREATE] = lambda body: [stage.venue.create(body), refusal(429, "Too Many Requests")][1]
@@ -579,7 +579,7 @@ def test_S20_a_429_on_a_submit_is_no_certain_refusal(stage: Stage):
     assert len(stage.client.posts) == 1
 
 
-def test_S20_an_address_that_is_shut_out_degrades_health_once_and_touches_nothing(stage: Stage):
+def test_S20_an_address_that_is_shut_out_degrades_health_once_and_touches_nothing(stage: Stage) -> None:
     stage.has_open_order()
     banned = BybitRateLimitError("access too frequent", retry_after_ms=600_000, ret_code=403)
     heal = [stage.always(path, banned) for path in (REALTIME, EXECUTIONS, WALLET, HISTORY)]
@@ -595,14 +595,14 @@ def test_S20_an_address_that_is_shut_out_degrades_health_once_and_touches_nothin
     stage.assert_settled()
 
 
-def test_a_client_order_id_is_used_once(stage: Stage):
+def test_a_client_order_id_is_used_once(stage: Stage) -> None:
     stage.has_open_order()
     with pytest.raises(InvalidRequestError, match="used before"):
         stage.broker.submit(a_limit_order(client_order_id="c1"))
     assert stage.client.posts == []
 
 
-def test_the_errors_of_the_fake_are_those_of_the_venue(stage: Stage):
+def test_the_errors_of_the_fake_are_those_of_the_venue(stage: Stage) -> None:
     """What the scenarios above rest on: a lost reply is an unknown outcome, whoever the transport is."""
     stage.answers(CREATE, LOST)
     with pytest.raises(OutcomeUnknownError):

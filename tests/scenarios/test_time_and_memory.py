@@ -25,7 +25,7 @@ HOUR_MS, MINUTE_MS = 3_600_000, 60_000
 
 def live_and_die(ledger: Ledger, number: int, at_ms: int) -> None:
     """One order: sent, acknowledged, seen, three fills, filled."""
-    ids = {"client_order_id": f"c{number}", "broker_order_id": f"b{number}"}
+    ids: dict[str, Any] = {"client_order_id": f"c{number}", "broker_order_id": f"b{number}"}
     ledger.apply(submit_intended(f"c{number}", quantity=D(3), sent_ms=at_ms))
     ledger.apply(acknowledged(f"c{number}", f"b{number}"))
     ledger.apply(order_reported("New", quantity=D(3), updated_ms=at_ms, at_ms=at_ms, **ids))
@@ -40,7 +40,7 @@ def books_of(ledger: Ledger) -> dict[str, int]:
     return {name: len(book) for name, book in vars(ledger).items() if hasattr(book, "__len__")}
 
 
-def test_S76_what_passed_through_leaves_nothing_behind_once_it_may_be_forgotten():
+def test_S76_what_passed_through_leaves_nothing_behind_once_it_may_be_forgotten() -> None:
     ledger = Ledger()
     for number in range(2_000):
         live_and_die(ledger, number, at_ms=number)
@@ -50,28 +50,28 @@ def test_S76_what_passed_through_leaves_nothing_behind_once_it_may_be_forgotten(
     assert set(books_of(ledger).values()) == {0}
 
 
-def test_S76_an_order_whose_fills_the_venue_can_still_repeat_is_kept_and_they_stay_told_once():
+def test_S76_an_order_whose_fills_can_still_be_repeated_is_kept_and_told_once() -> None:
     ledger = Ledger()
     live_and_die(ledger, 1, at_ms=1_000)
     assert ledger.forget_closed(closed_before_ms=DAY_MS, executed_before_ms=1_000) == 0
-    ids = {"client_order_id": "c1", "broker_order_id": "b1"}
+    ids: dict[str, Any] = {"client_order_id": "c1", "broker_order_id": "b1"}
     changes = ledger.apply(execution_reported("e1-2", 1, of=3, leaves=0, exec_time_ms=1_000, **ids))
     assert [event for change in changes for event in change.events] == []
     assert ledger.forget_closed(closed_before_ms=DAY_MS + 1, executed_before_ms=1_001) == 1
 
 
-def test_S76_open_orders_and_orders_whose_fills_are_missing_are_never_forgotten():
+def test_S76_open_orders_and_orders_whose_fills_are_missing_are_never_forgotten() -> None:
     ledger = Ledger()
     ledger.apply(submit_intended("c1"))
     ledger.apply(order_reported("New"))
-    ids = {"client_order_id": "c2", "broker_order_id": "b2"}
+    ids: dict[str, Any] = {"client_order_id": "c2", "broker_order_id": "b2"}
     ledger.apply(submit_intended("c2"))
     ledger.apply(order_reported("Filled", 1, **ids))
     assert ledger.forget_closed(closed_before_ms=1_000 * DAY_MS, executed_before_ms=1_000 * DAY_MS) == 0
     assert len(ledger) == 2
 
 
-def test_S76_retain_closed_ms_bounds_what_the_broker_remembers(stage):
+def test_S76_retain_closed_ms_bounds_what_the_broker_remembers(stage: Stage) -> None:
     stage.open(retain_closed_ms=HOUR_MS, poll_interval_ms=30_000)
     stage.has_open_order("c1")
     stage.venue.trades("e1", "1")
@@ -86,7 +86,7 @@ def test_S76_retain_closed_ms_bounds_what_the_broker_remembers(stage):
     stage.assert_settled()
 
 
-def test_S76_a_recovery_window_longer_than_the_retention_repeats_nothing(stage):
+def test_S76_a_recovery_window_longer_than_the_retention_repeats_nothing(stage: Stage) -> None:
     stage.open(retain_closed_ms=HOUR_MS, recovery_window_ms=2 * DAY_MS, poll_interval_ms=30_000)
     stage.has_open_order("c1")
     stage.venue.trades("e1", "1")
@@ -97,7 +97,7 @@ def test_S76_a_recovery_window_longer_than_the_retention_repeats_nothing(stage):
     assert stage.broker.order("c1").is_open is False
 
 
-def test_S76_an_unresolved_order_is_never_forgotten(stage):
+def test_S76_an_unresolved_order_is_never_forgotten(stage: Stage) -> None:
     stage.open(retain_closed_ms=HOUR_MS, poll_interval_ms=30_000)
     stage.has_open_order("c1")
     stage.venue.hidden.add("b1")
@@ -106,7 +106,7 @@ def test_S76_an_unresolved_order_is_never_forgotten(stage):
     assert stage.broker.health.unresolved == ("c1",)
 
 
-def test_S76_a_hundred_quiet_rounds_leave_the_memory_as_it_was(stage):
+def test_S76_a_hundred_quiet_rounds_leave_the_memory_as_it_was(stage: Stage) -> None:
     import tracemalloc
 
     stage.has_open_order("c1")
@@ -132,17 +132,17 @@ def test_S76_a_hundred_quiet_rounds_leave_the_memory_as_it_was(stage):
 
 
 @pytest.mark.parametrize("step_ms", [HOUR_MS, -HOUR_MS])
-def test_S82_a_stepped_wall_clock_changes_no_age(stage, step_ms):
+def test_S82_a_stepped_wall_clock_changes_no_age(stage: Stage, step_ms: Any) -> None:
     stage.has_open_order()
     before = stage.broker.health.staleness_ms
     stage.clock.step_wall_ms(step_ms)
     assert stage.broker.health.staleness_ms == before
     stage.clock.advance_ms(1_000)
-    assert stage.broker.health.staleness_ms == before + 1_000
+    assert stage.broker.health.staleness_ms == before + 1_000  # type: ignore[operator]
 
 
 @pytest.mark.parametrize("step_ms", [HOUR_MS, -HOUR_MS])
-def test_S82_a_stepped_wall_clock_ends_nothing_and_tells_nothing(stage, step_ms):
+def test_S82_a_stepped_wall_clock_ends_nothing_and_tells_nothing(stage: Stage, step_ms: Any) -> None:
     stage.has_open_order()
     stage.clock.step_wall_ms(step_ms)
     stage.client.clock_offset_ms = -step_ms
@@ -153,7 +153,7 @@ def test_S82_a_stepped_wall_clock_ends_nothing_and_tells_nothing(stage, step_ms)
 
 
 @pytest.mark.parametrize("step_ms", [HOUR_MS, -HOUR_MS])
-def test_S82_a_fill_is_found_after_a_round_that_ran_on_a_wrong_clock(stage, step_ms):
+def test_S82_a_fill_is_found_after_a_round_that_ran_on_a_wrong_clock(stage: Stage, step_ms: Any) -> None:
     """The round that runs before the offset is measured anew must not move the window past what comes next."""
     stage.has_open_order()
     stage.clock.step_wall_ms(step_ms)
@@ -167,7 +167,7 @@ def test_S82_a_fill_is_found_after_a_round_that_ran_on_a_wrong_clock(stage, step
     assert words(event for event in stage.heard if isinstance(event, OrderEvent)) == ["accepted", "filled e1"]
 
 
-def test_S82_a_host_clock_set_right_by_days_repeats_no_fill(stage):
+def test_S82_a_host_clock_set_right_by_days_repeats_no_fill(stage: Stage) -> None:
     """A machine without a clock of its own starts in the past and is set right by NTP in the middle of the day.
 
     The transport measures its offset anew with the round's first request; what was told stays known.
@@ -177,7 +177,7 @@ def test_S82_a_host_clock_set_right_by_days_repeats_no_fill(stage):
     stage.venue.trades("e1", "1")
     stage.venue.push_execution("e1")
     stage.venue.push_order()
-    truthful = stage.client.responses["/v5/order/realtime"]
+    truthful: Any = stage.client.responses["/v5/order/realtime"]
 
     def measures(query: Any) -> Any:
         stage.client.clock_offset_ms = -2 * DAY_MS
@@ -191,10 +191,10 @@ def test_S82_a_host_clock_set_right_by_days_repeats_no_fill(stage):
     assert [fill.exec_id for fill in stage.broker.fills("c1")] == ["e1"]
 
 
-def test_S82_the_snapshot_fence_is_no_time_at_all(stage):
+def test_S82_the_snapshot_fence_is_no_time_at_all(stage: Stage) -> None:
     """An order submitted while the list is read is not missing from it, whatever the clock does meanwhile."""
     stage.has_open_order("c1")
-    truthful = stage.client.responses["/v5/order/realtime"]
+    truthful: Any = stage.client.responses["/v5/order/realtime"]
     once = iter([True])
 
     def steps(query: Any) -> Any:
@@ -210,9 +210,9 @@ def test_S82_the_snapshot_fence_is_no_time_at_all(stage):
     assert stage.broker.order("c2").is_open
 
 
-def test_S82_a_gap_calls_for_a_round_at_once(stage):
+def test_S82_a_gap_calls_for_a_round_at_once(stage: Stage) -> None:
     gaps: list[Any] = []
-    stage.client.on_gap = gaps.append
+    stage.client.on_gap = gaps.append  # type: ignore[assignment, method-assign]
     stage.open(poll_interval_ms=30_000)
     stage.has_open_order("c1")
     stage.clock.advance_ms(HOUR_MS)
@@ -228,7 +228,7 @@ def test_S82_a_gap_calls_for_a_round_at_once(stage):
     stage.assert_settled()
 
 
-def test_S82_an_hour_asleep_heals_with_the_first_round_and_beats_missed_are_not_made_up():
+def test_S82_an_hour_asleep_heals_with_the_first_round_and_no_missed_beat_is_made_up() -> None:
     """The machine slept: every timer is late by an hour, the stream died, and things happened."""
     stage = Stage()
     told = threading.Event()
@@ -241,7 +241,7 @@ def test_S82_an_hour_asleep_heals_with_the_first_round_and_beats_missed_are_not_
         assert broker.order("somebody").is_open is False
 
 
-def test_S82_non_arrival_is_not_proved_by_a_clock_that_jumped_ahead(stage):
+def test_S82_non_arrival_is_not_proved_by_a_clock_that_jumped_ahead(stage: Stage) -> None:
     stage.answers(CREATE, LOST)
     stage.submit("c1")
     stage.clock.step_wall_ms(HOUR_MS)

@@ -46,7 +46,7 @@ def push_wallet(stage: Stage, *, created_ms: int | None = None, **totals: str) -
 # -- S60: a push overtakes a read --------------------------------------------------------------------------------------
 
 
-def test_S60_a_read_started_before_a_push_does_not_roll_it_back(stage):
+def test_S60_a_read_started_before_a_push_does_not_roll_it_back(stage: Stage) -> None:
     _ = stage.broker
 
     def overtaken(_request: Any) -> Any:
@@ -62,7 +62,7 @@ def test_S60_a_read_started_before_a_push_does_not_roll_it_back(stage):
     assert stage.client.balances == {"USDT": D(900), "BTC": D(2)}
 
 
-def test_S60_a_push_older_than_the_read_changes_nothing_and_says_nothing(stage):
+def test_S60_a_push_older_than_the_read_changes_nothing_and_says_nothing(stage: Stage) -> None:
     _ = stage.broker
     stage.venue.wallet = {"USDT": "900"}
     stage.round()
@@ -72,7 +72,7 @@ def test_S60_a_push_older_than_the_read_changes_nothing_and_says_nothing(stage):
     assert stage.client.balances == {"USDT": D(900)}
 
 
-def test_S60_pushes_out_of_order_leave_the_newest(stage):
+def test_S60_pushes_out_of_order_leave_the_newest(stage: Stage) -> None:
     _ = stage.broker
     now_ms = stage.clock.advance_ms(1_000).now_ms()
     push_wallet(stage, USDT="800", created_ms=now_ms)
@@ -81,7 +81,7 @@ def test_S60_pushes_out_of_order_leave_the_newest(stage):
     assert told(stage) == [{"USDT": D(800)}]
 
 
-def test_S60_the_next_read_started_after_the_push_stands(stage):
+def test_S60_the_next_read_started_after_the_push_stands(stage: Stage) -> None:
     _ = stage.broker
     stage.clock.advance_ms(1_000)
     push_wallet(stage, USDT="900")
@@ -91,7 +91,9 @@ def test_S60_the_next_read_started_after_the_push_stands(stage):
     assert stage.client.wallet.as_of_ms == stage.clock.now_ms()
 
 
-def test_S60_a_push_beside_a_round_is_not_told_before_the_balance_it_made_old(stage, monkeypatch):
+def test_S60_a_push_beside_a_round_is_not_told_before_the_balance_it_made_old(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _ = stage.broker
     stage.clock.advance_ms(1_000)
     publish = stage.broker._state.publish
@@ -112,7 +114,7 @@ def test_S60_a_push_beside_a_round_is_not_told_before_the_balance_it_made_old(st
 
 
 @pytest.mark.parametrize("read_last", [True, False])
-def test_S60_in_either_order_of_arrival_the_book_is_the_same(read_last):
+def test_S60_in_either_order_of_arrival_the_book_is_the_same(read_last: bool) -> None:
     read = {"USDT": CoinBalance(total=D(1000)), "BTC": CoinBalance(total=D(2))}
     push = {"USDT": CoinBalance(total=D(900))}
     book = WalletBook()
@@ -126,7 +128,7 @@ def test_S60_in_either_order_of_arrival_the_book_is_the_same(read_last):
 # -- S61: a coin that is gone ------------------------------------------------------------------------------------------
 
 
-def test_S61_a_coin_the_venue_no_longer_lists_is_zero(stage):
+def test_S61_a_coin_the_venue_no_longer_lists_is_zero(stage: Stage) -> None:
     stage.venue.wallet = {"USDT": "1000", "BTC": "2"}
     _ = stage.broker
     stage.venue.wallet = {"USDT": "1000"}
@@ -138,7 +140,7 @@ def test_S61_a_coin_the_venue_no_longer_lists_is_zero(stage):
     assert stage.client.balances["BTC"] == 0
 
 
-def test_S61_a_coin_pushed_while_the_read_was_under_way_is_not_zeroed_by_it(stage):
+def test_S61_a_coin_pushed_while_the_read_was_under_way_is_not_zeroed_by_it(stage: Stage) -> None:
     _ = stage.broker
 
     def overtaken(_request: Any) -> Any:
@@ -151,7 +153,7 @@ def test_S61_a_coin_pushed_while_the_read_was_under_way_is_not_zeroed_by_it(stag
     assert stage.client.balances == {"USDT": D(1000), "BTC": D(2)}
 
 
-def test_S61_a_push_says_nothing_of_the_coins_it_does_not_list(stage):
+def test_S61_a_push_says_nothing_of_the_coins_it_does_not_list(stage: Stage) -> None:
     stage.venue.wallet = {"USDT": "1000", "BTC": "2"}
     _ = stage.broker
     stage.clock.advance_ms(1_000)
@@ -159,7 +161,7 @@ def test_S61_a_push_says_nothing_of_the_coins_it_does_not_list(stage):
     assert told(stage) == [{"USDT": D(900), "BTC": D(2)}]
 
 
-def test_S61_a_coin_pushed_as_zero_is_zero_and_a_blank_one_is_unknown(stage):
+def test_S61_a_coin_pushed_as_zero_is_zero_and_a_blank_one_is_unknown(stage: Stage) -> None:
     stage.venue.wallet = {"USDT": "1000", "BTC": "2"}
     _ = stage.broker
     stage.clock.advance_ms(1_000)
@@ -182,7 +184,7 @@ NOT_A_WALLET = {
 
 
 @pytest.mark.parametrize("answer", NOT_A_WALLET.values(), ids=NOT_A_WALLET)
-def test_S62_what_is_no_wallet_is_a_failed_read_and_zeroes_nothing(stage, answer):
+def test_S62_what_is_no_wallet_is_a_failed_read_and_zeroes_nothing(stage: Stage, answer: Any) -> None:
     stage.venue.wallet = {"USDT": "1000", "BTC": "2"}
     _ = stage.broker
     stage.answers(WALLET, answer)
@@ -190,24 +192,24 @@ def test_S62_what_is_no_wallet_is_a_failed_read_and_zeroes_nothing(stage, answer
     assert told(stage) == []
     assert stage.client.balances == {"USDT": D(1000), "BTC": D(2)}
     assert [path.path for path in report.failures] == ["balances"]
-    assert stage.broker.health.balances >= 3_000
+    assert stage.broker.health.balances >= 3_000  # type: ignore[operator]
 
 
-def test_S62_the_message_names_the_account_type(stage):
+def test_S62_the_message_names_the_account_type(stage: Stage) -> None:
     _ = stage.broker
     stage.answers(WALLET, envelope())
-    (problem,) = stage.round().path("balances").problems
+    (problem,) = stage.round().path("balances").problems  # type: ignore[union-attr]
     assert "accountType" in problem
     assert "BYBIT_ACCOUNT_TYPE" in problem
 
 
-def test_S62_a_broker_does_not_start_on_it(stage):
+def test_S62_a_broker_does_not_start_on_it(stage: Stage) -> None:
     stage.client.responses[WALLET] = envelope()
     with pytest.raises(ReconcileError, match="BYBIT_ACCOUNT_TYPE"):
         stage.open()
 
 
-def test_S62_an_account_with_an_empty_coin_list_is_empty(stage):
+def test_S62_an_account_with_an_empty_coin_list_is_empty(stage: Stage) -> None:
     stage.venue.wallet = {"USDT": "1000"}
     _ = stage.broker
     stage.venue.wallet = {}
@@ -216,7 +218,7 @@ def test_S62_an_account_with_an_empty_coin_list_is_empty(stage):
     assert told(stage) == [{"USDT": D(0)}]
 
 
-def test_S62_one_failed_read_is_no_alarm_two_are_one_and_the_next_good_one_ends_it(stage):
+def test_S62_one_failed_read_is_no_alarm_two_are_one_and_the_next_good_one_ends_it(stage: Stage) -> None:
     _ = stage.broker
     stage.answers(WALLET, LOST, LOST, LOST)
     for _round in range(4):
@@ -275,7 +277,7 @@ def venue() -> Iterator[SimulatedBybit]:
         yield running
 
 
-def test_S63_a_buy_whose_fee_is_in_base_leaves_quantity_less_fee(venue):
+def test_S63_a_buy_whose_fee_is_in_base_leaves_quantity_less_fee(venue: SimulatedBybit) -> None:
     account = Account(venue)
     ack = account.broker.submit(MarketOrder(symbol="BYBIT_SPOT:BTCUSDT", side=Side.BUY, quantity=D("0.01")))
     fill = account.fill_of(ack.client_order_id)
@@ -284,12 +286,12 @@ def test_S63_a_buy_whose_fee_is_in_base_leaves_quantity_less_fee(venue):
     assert account.moved("USDT") == -fill.quantity * fill.price
     tracker = PositionTracker()
     tracker.apply_fill(fill)
-    assert tracker.position("BYBIT_SPOT:BTCUSDT").quantity == D("0.00999")
+    assert tracker.position("BYBIT_SPOT:BTCUSDT").quantity == D("0.00999")  # type: ignore[union-attr]
     assert account.broker.order(ack.client_order_id).fees == {"BTC": D("0.00001")}
     account.close()
 
 
-def test_S63_a_sell_pays_its_fee_in_quote(venue):
+def test_S63_a_sell_pays_its_fee_in_quote(venue: SimulatedBybit) -> None:
     account = Account(venue)
     ack = account.broker.submit(MarketOrder(symbol="BYBIT_SPOT:BTCUSDT", side=Side.SELL, quantity=D("0.01")))
     fill = account.fill_of(ack.client_order_id)
@@ -299,7 +301,7 @@ def test_S63_a_sell_pays_its_fee_in_quote(venue):
     account.close()
 
 
-def test_S63_a_rebate_on_a_buy_comes_in_quote_and_the_whole_quantity_is_held(venue):
+def test_S63_a_rebate_on_a_buy_comes_in_quote_and_the_whole_quantity_is_held(venue: SimulatedBybit) -> None:
     account = Account(venue, "maker")
     ack = account.broker.submit(
         LimitOrder(symbol="BYBIT_SPOT:BTCUSDT", side=Side.BUY, quantity=D("0.01"), limit_price=D(50_000))
@@ -313,11 +315,11 @@ def test_S63_a_rebate_on_a_buy_comes_in_quote_and_the_whole_quantity_is_held(ven
     assert account.moved("USDT") == -fill.quantity * fill.price - fill.fee
     tracker = PositionTracker()
     tracker.apply_fill(fill)
-    assert tracker.position("BYBIT_SPOT:BTCUSDT").quantity == D("0.01")
+    assert tracker.position("BYBIT_SPOT:BTCUSDT").quantity == D("0.01")  # type: ignore[union-attr]
     account.close()
 
 
-def test_S63_a_fee_in_a_third_coin_keeps_its_coin_and_costs_no_base(stage):
+def test_S63_a_fee_in_a_third_coin_keeps_its_coin_and_costs_no_base(stage: Stage) -> None:
     stage.has_open_order()
     stage.venue.trades("e1", "1", execFee="0.5", feeCurrency="MNT")
     stage.venue.push_execution("e1")
@@ -326,7 +328,7 @@ def test_S63_a_fee_in_a_third_coin_keeps_its_coin_and_costs_no_base(stage):
     assert stage.broker.order("c1").fees == {"MNT": D("0.5")}
     tracker = PositionTracker()
     tracker.apply_fill(fill)
-    assert tracker.position("BYBIT_SPOT:BTCUSDT").quantity == D(1)
+    assert tracker.position("BYBIT_SPOT:BTCUSDT").quantity == D(1)  # type: ignore[union-attr]
 
 
 # -- S64: funding is not a fill ----------------------------------------------------------------------------------------
@@ -340,7 +342,7 @@ def funding_row(**changes: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", ["Funding", "Settle", "Delivery", "CorporateAction"])
-def test_S64_cash_rows_among_executions_are_neither_fills_nor_malformed(kind):
+def test_S64_cash_rows_among_executions_are_neither_fills_nor_malformed(kind: str) -> None:
     learned = execution_facts(frame("execution.linear", funding_row(execType=kind)), "linear", 0)
     assert learned.facts == ()
     assert learned.malformed == ()
@@ -351,7 +353,7 @@ def linear_broker(stage: Stage) -> BybitLinearBroker:
 
 
 @pytest.mark.parametrize("by_frame", [True, False])
-def test_S64_funding_moves_no_order_and_no_position(stage, by_frame):
+def test_S64_funding_moves_no_order_and_no_position(stage: Stage, by_frame: bool) -> None:
     broker = linear_broker(stage)
     row = funding_row(execTime=stage.venue.now)
     if by_frame:
@@ -366,7 +368,7 @@ def test_S64_funding_moves_no_order_and_no_position(stage, by_frame):
     broker.close()
 
 
-def test_S64_a_funding_row_under_an_orders_own_id_fills_nothing(stage):
+def test_S64_a_funding_row_under_an_orders_own_id_fills_nothing(stage: Stage) -> None:
     stage.has_open_order()
     row = funding_row(category="spot", orderId="b1", orderLinkId="c1", execTime=stage.venue.now)
     stage.client.emit_ws_frame("execution.spot", frame("execution.spot", row))
@@ -381,7 +383,7 @@ def wallet_reads(stage: Stage) -> int:
     return sum(request.path == WALLET for request in stage.client.gets)
 
 
-def test_S81_brokers_of_one_account_fetch_the_wallet_once_per_beat_and_each_tells(stage):
+def test_S81_brokers_of_one_account_fetch_the_wallet_once_per_beat_and_each_tells(stage: Stage) -> None:
     stage.open(poll_interval_ms=30_000)
     linear = BybitLinearBroker(
         stage.client, stage.bus, stage.clock, poll_interval_ms=30_000, poll_scheduler=stage.scheduler
@@ -395,7 +397,7 @@ def test_S81_brokers_of_one_account_fetch_the_wallet_once_per_beat_and_each_tell
     linear.close()
 
 
-def test_S81_a_push_is_told_by_each_once_under_its_own_name(stage):
+def test_S81_a_push_is_told_by_each_once_under_its_own_name(stage: Stage) -> None:
     stage.open()
     linear = linear_broker(stage)
     stage.forget()
@@ -407,7 +409,7 @@ def test_S81_a_push_is_told_by_each_once_under_its_own_name(stage):
     linear.close()
 
 
-def test_S81_neither_rolls_back_what_the_other_learnt(stage):
+def test_S81_neither_rolls_back_what_the_other_learnt(stage: Stage) -> None:
     stage.open()
     linear = linear_broker(stage)
     stage.clock.advance_ms(2_000)
@@ -421,7 +423,7 @@ def test_S81_neither_rolls_back_what_the_other_learnt(stage):
     linear.close()
 
 
-def test_S81_a_closed_broker_leaves_the_other_its_reads(stage):
+def test_S81_a_closed_broker_leaves_the_other_its_reads(stage: Stage) -> None:
     stage.open()
     linear_broker(stage).close()
     stage.forget()
@@ -430,7 +432,7 @@ def test_S81_a_closed_broker_leaves_the_other_its_reads(stage):
     assert words(stage.heard) == ["balances"]
 
 
-def test_S81_a_failed_read_is_not_shared(stage):
+def test_S81_a_failed_read_is_not_shared(stage: Stage) -> None:
     stage.open(poll_interval_ms=30_000)
     linear = BybitLinearBroker(
         stage.client, stage.bus, stage.clock, poll_interval_ms=30_000, poll_scheduler=stage.scheduler

@@ -274,7 +274,7 @@ class Stage:
         self.venue = Venue(self.clock)
         self.client = self.venue.client
         self.bus = EventBus(self.clock)
-        self.heard: list[BrokerEvent] = []
+        self.heard: list[Any] = []
         self.ever_heard: list[BrokerEvent] = []
         self.bus.subscribe(BrokerEvent, self._hear)
         self._broker: BybitSpotBroker | None = None
@@ -362,11 +362,11 @@ class Stage:
         (event,) = [event for event in self.heard if type(event) is kind]
         return event
 
-    def asked(self, path: str) -> list[Mapping[str, Any]]:
+    def asked(self, path: str) -> list[Any]:
         """The requests sent to a path since the scene was set."""
         return [request for request in [*self.client.posts, *self.client.gets] if request.path == path]
 
-    def lookups(self) -> list[Mapping[str, Any]]:
+    def lookups(self) -> list[Any]:
         """The questions by id."""
         return [request for request in self.client.gets if "orderId" in request or "orderLinkId" in request]
 

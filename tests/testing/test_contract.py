@@ -35,12 +35,12 @@ def a_composite(bus: EventBus) -> CompositeBroker:
 
 
 @pytest.mark.parametrize("check", broker_checks(LogBroker), ids=str)
-def test_the_log_broker_keeps_the_contract(check):
+def test_the_log_broker_keeps_the_contract(check: Any) -> None:
     check()
 
 
 @pytest.mark.parametrize("check", broker_checks(PaperBroker, trade=trade), ids=str)
-def test_the_paper_broker_keeps_the_contract(check):
+def test_the_paper_broker_keeps_the_contract(check: Any) -> None:
     check()
 
 
@@ -58,7 +58,7 @@ def test_the_paper_broker_keeps_the_contract(check):
     ),
     ids=str,
 )
-def test_the_paper_broker_with_an_account_keeps_the_contract(check):
+def test_the_paper_broker_with_an_account_keeps_the_contract(check: Any) -> None:
     check()
 
 
@@ -67,17 +67,17 @@ def test_the_paper_broker_with_an_account_keeps_the_contract(check):
     broker_checks(a_composite, trade=lambda broker, order: trade(broker.leaves[0], order), unserved_symbol="ACME:GOLD"),
     ids=str,
 )
-def test_the_composite_keeps_the_contract(check):
+def test_the_composite_keeps_the_contract(check: Any) -> None:
     check()
 
 
-def test_every_promise_can_be_asked_for_and_has_a_name_of_its_own():
+def test_every_promise_can_be_asked_for_and_has_a_name_of_its_own() -> None:
     checks = broker_checks(PaperBroker, trade=trade, unserved_symbol="X")
     assert [check.promise for check in checks] == list(BROKER_PROMISES)
     assert len({str(check) for check in checks}) == len(BROKER_PROMISES)
 
 
-def test_without_a_way_to_trade_the_checks_about_fills_are_left_out():
+def test_without_a_way_to_trade_the_checks_about_fills_are_left_out() -> None:
     kept = check_broker(LogBroker)
     assert set(BROKER_PROMISES) - set(kept) == {
         "tells each execution once and the end last, and they add up",
@@ -97,46 +97,46 @@ class Mangling(PaperBroker):
         inner = EventBus()
         super().__init__(inner)
         self.outer = bus
-        inner.subscribe(BrokerEvent, lambda event: [bus.publish(each) for each in self.mangle(event)])
+        inner.subscribe(BrokerEvent, lambda event: [bus.publish(each) for each in self.mangle(event)])  # type: ignore[func-returns-value]
 
     def mangle(self, event: BrokerEvent) -> list[BrokerEvent]:
         return [event]
 
 
 class NamesNoSymbol(Mangling):
-    def mangle(self, event):
+    def mangle(self, event: Any) -> Any:
         return [attrs.evolve(event, symbol="")] if isinstance(event, OrderAccepted) else [event]
 
 
 class SaysAcceptedTwice(Mangling):
-    def mangle(self, event):
+    def mangle(self, event: Any) -> Any:
         return [event, event] if isinstance(event, OrderAccepted) else [event]
 
 
 class NeverSaysAccepted(Mangling):
-    def mangle(self, event):
+    def mangle(self, event: Any) -> Any:
         return [] if isinstance(event, OrderAccepted) else [event]
 
 
 class EndsTwice(Mangling):
-    def mangle(self, event):
+    def mangle(self, event: Any) -> Any:
         return [event, event] if isinstance(event, OrderCancelled) else [event]
 
 
 class RepeatsAnExecution(Mangling):
-    def mangle(self, event):
+    def mangle(self, event: Any) -> Any:
         return [event, event] if isinstance(event, OrderPartiallyFilled) else [event]
 
 
 class LosesAnExecution(Mangling):
-    def mangle(self, event):
+    def mangle(self, event: Any) -> Any:
         return [] if isinstance(event, OrderPartiallyFilled) else [event]
 
 
 class FillsBeforeItAccepts(Mangling):
     held: tuple[BrokerEvent, ...] = ()
 
-    def mangle(self, event):
+    def mangle(self, event: Any) -> list[Any]:
         if isinstance(event, OrderAccepted):
             self.held = (event,)
             return []
@@ -144,7 +144,7 @@ class FillsBeforeItAccepts(Mangling):
 
 
 class SpeaksAfterTheEnd(Mangling):
-    def mangle(self, event):
+    def mangle(self, event: Any) -> Any:
         late = OrderCancelled(client_order_id=event.client_order_id)
         return [event, late] if isinstance(event, OrderFilled) else [event]
 
@@ -201,7 +201,7 @@ class AcceptsLateCancels(PaperBroker):
 
 
 class ForgetsToModify(PaperBroker):
-    def modify(self, client_order_id: str, changes: OrderModification) -> SubmitAck:
+    def modify(self, client_order_id: str, changes: OrderModification) -> SubmitAck:  # type: ignore[override]
         view = self.order(client_order_id)
         if not isinstance(changes, OrderModification):
             raise InvalidRequestError("no")
@@ -221,27 +221,27 @@ class ClaimsTooLittle(PaperBroker):
 
 
 class BatchesBackwards(PaperBroker):
-    def submit_many(self, requests):
+    def submit_many(self, requests: Any) -> Any:
         return super().submit_many(requests)[::-1]
 
 
 class BatchesByHalves(PaperBroker):
-    def submit_many(self, requests):
+    def submit_many(self, requests: Any) -> list[Any]:
         return [self.submit(request) for request in requests]
 
 
 class WaitsForNothing(PaperBroker):
-    def wait(self, client_order_id=None, **options):
+    def wait(self, client_order_id: Any = None, **options: Any) -> Any:
         return self.order(client_order_id)
 
 
 class HidesOrders(PaperBroker):
-    def open_orders(self):
+    def open_orders(self) -> list[Any]:
         return []
 
 
 class KeepsClosedOrders(PaperBroker):
-    def open_orders(self):
+    def open_orders(self) -> Any:
         return self._state.ask(lambda ledger: [order.view() for order in ledger])
 
 
@@ -271,11 +271,11 @@ class ServesEverything(PaperBroker):
 
 
 class HasNoName(PaperBroker):
-    name = ""  # type: ignore[assignment]
+    name = ""
 
 
 class DeliversUnderItsLock(PaperBroker):
-    def _absorb(self, facts):
+    def _absorb(self, facts: Any) -> None:
         super()._absorb(facts)
         self._bus.deliver()
 
@@ -316,7 +316,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("broken", "promise"), BROKEN.items(), ids=lambda value: getattr(value, "__name__", "breaks"))
-def test_a_broker_that_breaks_a_promise_is_told_which(broken, promise):
+def test_a_broker_that_breaks_a_promise_is_told_which(broken: Any, promise: Any) -> None:
     checks = {
         check.promise: check
         for check in broker_checks(broken, trade=trade, unserved_symbol="ACME:GOLD", patience_ms=30)
@@ -325,7 +325,7 @@ def test_a_broker_that_breaks_a_promise_is_told_which(broken, promise):
         checks[promise]()
 
 
-def test_every_promise_is_broken_by_somebody():
+def test_every_promise_is_broken_by_somebody() -> None:
     never_tested = set(BROKER_PROMISES) - set(BROKEN.values())
     assert never_tested == {
         "serves its symbol and says what it can do on it",
@@ -336,7 +336,7 @@ def test_every_promise_is_broken_by_somebody():
     }
 
 
-def test_all_broken_promises_are_listed_at_once():
+def test_all_broken_promises_are_listed_at_once() -> None:
     class Careless(ClosesOnce, EntersNothing):
         pass
 
@@ -348,7 +348,7 @@ def test_all_broken_promises_are_listed_at_once():
     assert "- is a context manager that closes it: `with broker as x` gives None, not the broker" in message
 
 
-def test_a_broker_that_cannot_even_be_built_is_an_assertion_error_too():
+def test_a_broker_that_cannot_even_be_built_is_an_assertion_error_too() -> None:
     def make(bus: EventBus) -> PaperBroker:
         raise OSError("no venue")
 

@@ -106,7 +106,7 @@ class LinearVenue:
 
     @staticmethod
     def _is_named(row: dict[str, Any], request: Any) -> bool:
-        return row["orderId"] == request.get("orderId") or row["orderLinkId"] == request.get("orderLinkId")
+        return row["orderId"] == request.get("orderId") or row["orderLinkId"] == request.get("orderLinkId")  # type: ignore[no-any-return]
 
     def _change(self, link_id: str, **changes: Any) -> None:
         row = self.orders[link_id]
@@ -145,5 +145,5 @@ desk = Desk()
     ),
     ids=str,
 )
-def test_the_linear_broker_keeps_the_contract(check):
+def test_the_linear_broker_keeps_the_contract(check: Any) -> None:
     check()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -70,10 +71,10 @@ def _clients() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("check", broker_checks(stage.spot, **BENCH), ids=str)
-def test_the_spot_broker_keeps_the_contract(check):
+def test_the_spot_broker_keeps_the_contract(check: Any) -> None:
     check()
 
 
 @pytest.mark.parametrize("check", broker_checks(stage.composite, **BENCH), ids=str)
-def test_the_composite_around_the_spot_broker_keeps_the_contract(check):
+def test_the_composite_around_the_spot_broker_keeps_the_contract(check: Any) -> None:
     check()

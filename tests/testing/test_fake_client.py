@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,8 @@ def test_a_broker_on_a_fake_logs_nothing_a_person_should_see(caplog: pytest.LogC
 
 
 def test_faults_and_gaps_reach_their_handlers_until_they_are_forgotten() -> None:
-    client, heard = FakeBybitClient(), []
+    client = FakeBybitClient()
+    heard: list[Any] = []
     client.on_fault(heard.append)
     client.on_gap(heard.append)
     fault = StreamFault(kind="topic", topic="order.spot", reason="no")

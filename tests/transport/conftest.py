@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -18,18 +19,18 @@ def venue() -> Iterator[SimulatedBybit]:
 
 
 @pytest.fixture
-def make_client(venue) -> Iterator[Callable[..., BybitClient]]:
+def make_client(venue: SimulatedBybit) -> Iterator[Callable[..., BybitClient]]:
     """Clients for the venue, quick to come back; closed at the end."""
-    made = []
+    made: list[BybitClient] = []
 
-    def make(key="key", secret="secret", **options):
-        options = {
+    def make(key: str = "key", secret: str = "secret", **options: Any) -> BybitClient:
+        defaults: dict[str, Any] = {
             "rest_url": venue.rest_url,
             "ws_url": venue.ws_url,
             "timing": CALM,
             "backoff": FAST_BACKOFF,
-        } | options
-        client = BybitClient(key, secret, **options)
+        }
+        client = BybitClient(key, secret, **(defaults | options))
         made.append(client)
         return client
 
@@ -39,11 +40,11 @@ def make_client(venue) -> Iterator[Callable[..., BybitClient]]:
 
 
 @pytest.fixture
-def client(make_client) -> BybitClient:
+def client(make_client: Callable[..., BybitClient]) -> BybitClient:
     return make_client()
 
 
 @pytest.fixture
-def quick_client(make_client) -> BybitClient:
+def quick_client(make_client: Callable[..., BybitClient]) -> BybitClient:
     """One that notices within half a second what others notice within ten."""
     return make_client(timing=QUICK)

@@ -1,11 +1,15 @@
 """Long days, short: cycles, storms, floods, and a process that ends cleanly."""
 
+from __future__ import annotations
+
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -21,36 +25,38 @@ from tests.support.transport_rig import SOON, Recorder, eventually, qkt_threads
 TOPICS = ("order.spot", "execution.spot", "wallet")
 
 
-def descriptors():
+def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def trade(venue, number=0):
+def trade(venue: SimulatedBybit, number: int = 0) -> None:
     venue.trade(symbol="BTCUSDT", side="Buy" if number % 2 else "Sell", quantity="0.001")
 
 
 @pytest.fixture
-def closing():
+def closing() -> Iterator[Any]:
     """Hand it what must be closed whatever happens; the last comes first."""
     opened = []
-    yield lambda one: opened.append(one) or one
+    yield lambda one: opened.append(one) or one  # type: ignore[func-returns-value]
     for one in reversed(opened):
         one.close()
 
 
-def tell(numbers):
+def tell(numbers: Any) -> None:
     """For the report: `pytest -rP` shows it."""
     sys.stdout.write(numbers + "\n")
 
 
-def true_fills(venue):
+def true_fills(venue: SimulatedBybit) -> list[Any]:
     return sorted(execution["execId"] for execution in venue.truth()["executions"])
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
 @pytest.mark.parametrize("cycles", [10, pytest.param(200, marks=[pytest.mark.verify, pytest.mark.timeout(300)])])
-def test_threads_and_descriptors_return_to_the_baseline(venue, make_client, cycles):
-    def cycle():
+def test_threads_and_descriptors_return_to_the_baseline(
+    venue: SimulatedBybit, make_client: Callable[..., BybitClient], cycles: int
+) -> None:
+    def cycle() -> None:
         with make_client() as client:
             client.subscribe("wallet", Recorder())
             client.get_signed("/v5/account/wallet-balance", {"accountType": "UNIFIED"})
@@ -65,7 +71,7 @@ def test_threads_and_descriptors_return_to_the_baseline(venue, make_client, cycl
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
-def test_losses_and_failed_attempts_leak_nothing_either(venue, client):
+def test_losses_and_failed_attempts_leak_nothing_either(venue: SimulatedBybit, client: BybitClient) -> None:
     client.subscribe("wallet", Recorder())
     client.connect()
     eventually(lambda: client.is_connected, "live")
@@ -74,7 +80,7 @@ def test_losses_and_failed_attempts_leak_nothing_either(venue, client):
     for _ in range(5):
         venue.cut_streams()
         losses = client.stats.losses
-        eventually(lambda seen=losses: client.stats.losses >= max(1, seen) and client.is_connected, "back")
+        eventually(lambda seen=losses: client.stats.losses >= max(1, seen) and client.is_connected, "back")  # type: ignore[misc]
     assert refusal.hits == 5
     eventually(lambda: descriptors() <= baseline[0] + 2, "no descriptor is left")
     assert threading.active_count() <= baseline[1] + 2  # workers of qkt-link start when they are first needed
@@ -83,10 +89,12 @@ def test_losses_and_failed_attempts_leak_nothing_either(venue, client):
 @pytest.mark.parametrize(
     ("seconds", "asleep_s"), [(1.5, 1), pytest.param(30, 20, marks=[pytest.mark.verify, pytest.mark.timeout(180)])]
 )
-def test_a_thousand_frames_a_second_with_a_slow_handler_and_constant_rounds_lose_nothing(seconds, asleep_s, closing):
+def test_a_thousand_frames_a_second_with_a_slow_handler_and_rounds_lose_nothing(
+    seconds: Any, asleep_s: int, closing: Any
+) -> None:
     fills, asleep = [], threading.Event()
 
-    def slow_once(event):
+    def slow_once(event: Any) -> None:
         if not asleep.is_set():
             asleep.set()
             threading.Event().wait(asleep_s)
@@ -95,7 +103,7 @@ def test_a_thousand_frames_a_second_with_a_slow_handler_and_constant_rounds_lose
         client = closing(BybitClient("key", "secret", rest_url=venue.rest_url, ws_url=venue.ws_url))
         client.connect()
         bus = EventBus()
-        bus.subscribe(FillEvent, lambda event: event.exec_id and fills.append(event.exec_id))  # a completion has none
+        bus.subscribe(FillEvent, lambda event: event.exec_id and fills.append(event.exec_id))  # type: ignore[func-returns-value]  # a completion has none
         bus.subscribe(FillEvent, slow_once)
         broker = closing(BybitSpotBroker(client, bus, poll_interval_ms=300, poll_scheduler=pool))
         began, number = time.monotonic(), 0
@@ -118,7 +126,7 @@ def test_a_thousand_frames_a_second_with_a_slow_handler_and_constant_rounds_lose
 @pytest.mark.parametrize(
     ("cuts", "seconds"), [(2, 1), pytest.param(20, 60, marks=[pytest.mark.verify, pytest.mark.timeout(180)])]
 )
-def test_S41_cuts_heal_with_every_event_once(cuts, seconds, closing):
+def test_S41_cuts_heal_with_every_event_once(cuts: int, seconds: int, closing: Any) -> None:
     fills, rounds = [], Recorder()
     with SimulatedBybit(seed=1, rate_limits=False) as venue:
         client = closing(BybitClient("key", "secret", rest_url=venue.rest_url, ws_url=venue.ws_url))
@@ -148,7 +156,9 @@ def test_S41_cuts_heal_with_every_event_once(cuts, seconds, closing):
 
 @pytest.mark.verify
 @pytest.mark.parametrize("fault", ["stream_half_open", "missing_pong"])
-def test_S39_with_the_default_patience_a_dead_connection_is_noticed_within_ten_seconds(venue, make_client, fault):
+def test_S39_by_default_a_dead_connection_is_noticed_within_ten_seconds(
+    venue: SimulatedBybit, make_client: Callable[..., BybitClient], fault: str
+) -> None:
     client = make_client(timing=Timing())
     lost = Recorder()
     client.on_disconnect(lost)
@@ -169,12 +179,12 @@ client = BybitClient("key", "secret", rest_url=sys.argv[1], ws_url=sys.argv[2])
 """
 
 
-def run_script(venue, body, interrupt=False):
+def run_script(venue: SimulatedBybit, body: Any, interrupt: bool = False) -> tuple[Any, ...]:
     command = [sys.executable, "-c", SCRIPT.format(body=body), venue.rest_url, venue.ws_url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     try:
         if interrupt:
-            assert process.stdout.readline() == "ready\n"
+            assert process.stdout.readline() == "ready\n"  # type: ignore[union-attr]
             process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=SOON)
     finally:
@@ -182,7 +192,7 @@ def run_script(venue, body, interrupt=False):
     return process.returncode, output, errors
 
 
-def test_ctrl_c_in_a_script_leaves_no_traceback_and_no_thread(venue):
+def test_ctrl_c_in_a_script_leaves_no_traceback_and_no_thread(venue: SimulatedBybit) -> None:
     body = """
 try:
     with client:
@@ -194,7 +204,7 @@ except KeyboardInterrupt:
     assert run_script(venue, body, interrupt=True) == (0, "[]\n", "")
 
 
-def test_ctrl_c_while_connecting_leaves_nothing_either(venue):
+def test_ctrl_c_while_connecting_leaves_nothing_either(venue: SimulatedBybit) -> None:
     venue.faults.add("stream_half_open")
     body = """
 threading.Timer(0.3, lambda: print("ready", flush=True)).start()
@@ -206,5 +216,5 @@ except KeyboardInterrupt:
     assert run_script(venue, body, interrupt=True) == (0, "[]\n", "")
 
 
-def test_a_script_that_forgets_to_close_ends_cleanly(venue):
+def test_a_script_that_forgets_to_close_ends_cleanly(venue: SimulatedBybit) -> None:
     assert run_script(venue, "client.connect()\nclient.subscribe('wallet', print)") == (0, "", "")

@@ -1,6 +1,10 @@
 """REST is `requests` all the way: where a trader's tests fake HTTP with `responses`, qkt's calls are seen too."""
 
+from __future__ import annotations
+
 import json
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import responses
@@ -14,14 +18,14 @@ TIME = "/v5/market/time"
 
 
 @pytest.fixture
-def wire(monkeypatch):
+def wire(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for name in ("BYBIT_TESTNET", "BYBIT_REST_URL", "BYBIT_WS_URL"):
         monkeypatch.delenv(name, raising=False)
     with responses.RequestsMock(assert_all_requests_are_fired=False) as faked:
         yield faked
 
 
-def ok(**result):
+def ok(**result: Any) -> dict[str, Any]:
     return {"retCode": 0, "retMsg": "OK", "result": result, "time": 1_767_225_600_000}
 
 
@@ -35,7 +39,7 @@ def ok(**result):
     ],
     ids=["by default testnet", "live", "demo trading", "a regional host"],
 )
-def test_a_signed_read_goes_to_the_host_that_was_asked_for(wire, options, host):
+def test_a_signed_read_goes_to_the_host_that_was_asked_for(wire: Any, options: dict[str, Any], host: str) -> None:
     wire.get(host + TIME, json=ok(timeSecond="1767225600", timeNano="1767225600000000000"))
     wire.get(host + REALTIME, json=ok(list=[]))
     client = BybitClient("key", "secret", **options)
@@ -49,7 +53,7 @@ def test_a_signed_read_goes_to_the_host_that_was_asked_for(wire, options, host):
     assert len(request.headers["X-BAPI-SIGN"]) == 64
 
 
-def test_a_write_sends_exactly_the_body_it_signed_and_a_refusal_is_an_error(wire):
+def test_a_write_sends_exactly_the_body_it_signed_and_a_refusal_is_an_error(wire: Any) -> None:
     host = "https://api-testnet.bybit.com"
     wire.get(host + TIME, json=ok(timeSecond="1767225600", timeNano="1767225600000000000"))
     wire.post(host + CREATE, json={"retCode": 170131, "retMsg": "Insufficient balance.", "result": {}, "time": 1})
@@ -67,7 +71,7 @@ def test_a_write_sends_exactly_the_body_it_signed_and_a_refusal_is_an_error(wire
     assert json.loads(sent[0].body) == {"category": "spot", "symbol": "BTCUSDT"}
 
 
-def test_a_referer_is_sent_with_every_signed_request(wire):
+def test_a_referer_is_sent_with_every_signed_request(wire: Any) -> None:
     host = "https://api-testnet.bybit.com"
     wire.get(host + TIME, json=ok(timeSecond="1767225600", timeNano="1767225600000000000"))
     wire.get(host + REALTIME, json=ok(list=[]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -23,13 +24,13 @@ UNIFIED = {"accountType": "UNIFIED"}
 ORDER = {"category": "spot", "symbol": "BTCUSDT", "side": "Buy", "orderType": "Limit", "qty": "0.01", "price": "59000"}
 
 
-def a_client_of(server: RawServer, **options: int) -> BybitClient:
+def a_client_of(server: RawServer, **options: Any) -> BybitClient:
     return BybitClient("key", "secret", rest_url=server.url, ws_url="ws://127.0.0.1:1", **options)
 
 
 @pytest.mark.parametrize("body", [ok(orderId="1", orderLinkId="a"), {"retCode": 170131, "retMsg": "no", "result": {}}])
 def test_a_write_answered_with_5xx_is_unknown_whatever_its_body_says(body: dict[str, object]) -> None:
-    def script(sock, request):  # type: ignore[no-untyped-def]
+    def script(sock: Any, request: Any) -> None:
         is_write = request.startswith(b"POST")
         sock.sendall(reply(body if is_write else ok(), "502 Bad Gateway" if is_write else "200 OK"))
 
@@ -40,7 +41,7 @@ def test_a_write_answered_with_5xx_is_unknown_whatever_its_body_says(body: dict[
 def test_10006_closes_the_accounts_budget_for_that_endpoint_until_the_reset() -> None:
     throttled = {"retCode": 10006, "retMsg": "Too many visits!", "result": {}}
 
-    def script(sock, request):  # type: ignore[no-untyped-def]
+    def script(sock: Any, request: Any) -> None:
         sock.sendall(reply(throttled if b"POST" in request[:4] else ok()))
 
     with RawServer(script) as server:
@@ -55,7 +56,7 @@ def test_10006_closes_the_accounts_budget_for_that_endpoint_until_the_reset() ->
 
 
 def test_the_limit_in_the_headers_is_learnt() -> None:
-    def script(sock, _request):  # type: ignore[no-untyped-def]
+    def script(sock: Any, _request: Any) -> None:
         sock.sendall(reply(ok(), X_Bapi_Limit="2", X_Bapi_Limit_Status="0"))
 
     with RawServer(script) as server:
@@ -68,7 +69,7 @@ def test_the_limit_in_the_headers_is_learnt() -> None:
 
 @pytest.mark.parametrize("limit", ["50000000", "0", "-1", "9" * 30, "1e9"])
 def test_an_absurd_limit_in_the_headers_is_ignored(limit: str) -> None:
-    def script(sock, _request):  # type: ignore[no-untyped-def]
+    def script(sock: Any, _request: Any) -> None:
         sock.sendall(reply(ok(), X_Bapi_Limit=limit, X_Bapi_Limit_Status="0"))
 
     with RawServer(script) as server:
@@ -179,7 +180,7 @@ def test_a_given_scheduler_is_not_closed_by_a_reconciler() -> None:
 def test_closing_the_client_while_a_read_hangs_takes_less_than_a_second() -> None:
     hanging = threading.Event()
 
-    def script(_sock, _request):  # type: ignore[no-untyped-def]
+    def script(_sock: Any, _request: Any) -> None:
         hanging.set()
 
     with RawServer(script) as server:

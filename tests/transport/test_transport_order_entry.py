@@ -40,7 +40,7 @@ def broker(trading: BybitClient) -> Iterator[BybitSpotBroker]:
 
 
 def a_limit(**changes: Any) -> LimitOrder:
-    terms = {
+    terms: dict[str, Any] = {
         "symbol": "BYBIT_SPOT:BTCUSDT",
         "side": Side.BUY,
         "quantity": Decimal("0.01"),

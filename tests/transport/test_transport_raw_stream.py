@@ -1,5 +1,7 @@
 """A stream server under the test's hand, byte by byte: trickles, fragments, pings, goodbyes and refusals."""
 
+from __future__ import annotations
+
 import base64
 import contextlib
 import hashlib
@@ -7,6 +9,8 @@ import json
 import socket
 import struct
 import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -19,7 +23,7 @@ from tests.support.transport_rig import FAST_BACKOFF, QUICK, SOON, Recorder, eve
 MAGIC = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
-def text_frame(text, opcode=0x1, fin=True):
+def text_frame(text: Any, opcode: int = 0x1, fin: bool = True) -> Any:
     payload = text if isinstance(text, bytes) else text.encode()
     head = bytes([(0x80 if fin else 0) | opcode])
     if len(payload) < 126:
@@ -30,22 +34,22 @@ def text_frame(text, opcode=0x1, fin=True):
 class RawStream:
     """Accepts websockets, answers auth, subscribe and ping as the venue does, and lets a test write raw bytes."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"ws://127.0.0.1:{self._listener.getsockname()[1]}/v5/private"
-        self.sockets = []
-        self.received = []
+        self.sockets: list[Any] = []
+        self.received: list[Any] = []
         self.answers = True
         self.frame_under_way = threading.Lock()  # an answer is not written into the middle of a frame
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def _accept(self):
+    def _accept(self) -> None:
         with contextlib.suppress(OSError):
             while True:
                 sock, _ = self._listener.accept()
                 threading.Thread(target=self._serve, args=(sock,), daemon=True).start()
 
-    def _serve(self, sock):
+    def _serve(self, sock: Any) -> None:
         with contextlib.suppress(OSError, ValueError, IndexError):
             head = read_request(sock).split(b"\r\n")
             key = next(line.split(b":")[1].strip() for line in head if line.lower().startswith(b"sec-websocket-key"))
@@ -58,7 +62,7 @@ class RawStream:
             while True:
                 self._answer(sock, *self._read_frame(sock))
 
-    def _read_frame(self, sock):
+    def _read_frame(self, sock: Any) -> tuple[Any, ...]:
         first, second = self._exactly(sock, 2)
         length = second & 0x7F
         if length == 126:
@@ -67,7 +71,7 @@ class RawStream:
         return first & 0x0F, bytes(byte ^ mask[at % 4] for at, byte in enumerate(self._exactly(sock, length)))
 
     @staticmethod
-    def _exactly(sock, count):
+    def _exactly(sock: Any, count: Any) -> Any:
         data = b""
         while len(data) < count:
             more = sock.recv(count - len(data))
@@ -76,7 +80,7 @@ class RawStream:
             data += more
         return data
 
-    def _answer(self, sock, opcode, payload):
+    def _answer(self, sock: Any, opcode: Any, payload: Any) -> None:
         self.received.append((opcode, payload))
         if opcode != 1 or not self.answers:
             return
@@ -90,10 +94,10 @@ class RawStream:
         with self.frame_under_way:
             sock.sendall(text_frame(json.dumps(answer)))
 
-    def send(self, data):
+    def send(self, data: Any) -> None:
         self.sockets[-1].sendall(data)
 
-    def close(self):
+    def close(self) -> None:
         for sock in [*self.sockets, self._listener]:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
@@ -101,25 +105,25 @@ class RawStream:
 
 
 @pytest.fixture
-def raw():
+def raw() -> Iterator[Any]:
     stream = RawStream()
     yield stream
     stream.close()
 
 
 @pytest.fixture
-def live(venue, raw, make_client):
+def live(venue: SimulatedBybit, raw: Any, make_client: Callable[..., BybitClient]) -> Any:
     """A client on the raw stream, its frames, and its losses."""
     return a_session(make_client(ws_url=raw.url))
 
 
 @pytest.fixture
-def quick(venue, raw, make_client):
+def quick(venue: SimulatedBybit, raw: Any, make_client: Callable[..., BybitClient]) -> Any:
     """The same, quick to notice."""
     return a_session(make_client(ws_url=raw.url, timing=QUICK))
 
 
-def a_session(client):
+def a_session(client: BybitClient) -> tuple[Any, ...]:
     frames, losses = Recorder(), Recorder()
     client.subscribe("order.spot", frames)
     client.on_disconnect(losses)
@@ -127,11 +131,11 @@ def a_session(client):
     return client, frames, losses
 
 
-def an_order_frame(number=0):
+def an_order_frame(number: int = 0) -> Any:
     return json.dumps({"topic": "order.spot", "creationTime": 1, "data": [{"category": "spot", "n": number}]})
 
 
-def test_a_frame_in_fragments_is_one_frame(raw, live):
+def test_a_frame_in_fragments_is_one_frame(raw: Any, live: Any) -> None:
     _, frames, _ = live
     text = an_order_frame(7)
     raw.send(text_frame(text[:20], fin=False) + text_frame(text[20:40], 0x0, fin=False))
@@ -142,7 +146,7 @@ def test_a_frame_in_fragments_is_one_frame(raw, live):
     eventually(lambda: (0xA, b"are you there?") in raw.received, "the pong")
 
 
-def test_a_frame_that_arrives_slowly_is_still_one_frame(raw, live):
+def test_a_frame_that_arrives_slowly_is_still_one_frame(raw: Any, live: Any) -> None:
     _client, frames, losses = live
     with raw.frame_under_way:
         for byte in text_frame(an_order_frame(8))[:40]:
@@ -153,12 +157,14 @@ def test_a_frame_that_arrives_slowly_is_still_one_frame(raw, live):
     assert not losses
 
 
-def test_a_frame_that_trickles_for_ever_is_ended_by_the_watch(raw, live, monkeypatch):
+def test_a_frame_that_trickles_for_ever_is_ended_by_the_watch(
+    raw: Any, live: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     _client, _, losses = live
     monkeypatch.setattr("qkt.bybit.transport.stream._STUCK_MS", 300)
     stop = threading.Event()
 
-    def trickle():
+    def trickle() -> None:
         with contextlib.suppress(OSError):
             raw.send(bytes([0x81, 127]) + struct.pack("!Q", 10_000_000))
             while not stop.wait(0.05):
@@ -174,7 +180,7 @@ def test_a_frame_that_trickles_for_ever_is_ended_by_the_watch(raw, live, monkeyp
         thread.join(SOON)
 
 
-def test_a_mute_middle_of_a_frame_is_a_missing_pong(raw, quick):
+def test_a_mute_middle_of_a_frame_is_a_missing_pong(raw: Any, quick: Any) -> None:
     _, _, losses = quick
     raw.answers = False
     raw.send(text_frame(an_order_frame())[:30])
@@ -182,7 +188,7 @@ def test_a_mute_middle_of_a_frame_is_a_missing_pong(raw, quick):
     assert "pong" in losses[0]
 
 
-def test_a_goodbye_is_told_with_its_code_and_answered_by_coming_back(raw, live):
+def test_a_goodbye_is_told_with_its_code_and_answered_by_coming_back(raw: Any, live: Any) -> None:
     client, _, losses = live
     raw.send(text_frame(struct.pack("!H", 1001) + b"going away", 0x8))
     eventually(lambda: losses, "the loss")
@@ -193,14 +199,14 @@ def test_a_goodbye_is_told_with_its_code_and_answered_by_coming_back(raw, live):
 @pytest.mark.parametrize(
     "garbage", [b"\xf1\x00", b"\x83\x00", text_frame("x", 0x0)], ids=["reserved", "unknown", "stray"]
 )
-def test_bytes_that_are_no_websocket_end_the_connection_only(raw, live, garbage):
+def test_bytes_that_are_no_websocket_end_the_connection_only(raw: Any, live: Any, garbage: Any) -> None:
     client, _, losses = live
     raw.send(garbage)
     eventually(lambda: losses, "the loss")
     eventually(lambda: client.is_connected, "back")
 
 
-def test_text_that_is_no_object_calls_for_a_reconcile_and_costs_nothing_else(raw, live):
+def test_text_that_is_no_object_calls_for_a_reconcile_and_costs_nothing_else(raw: Any, live: Any) -> None:
     client, frames, losses = live
     gaps = Recorder()
     client.on_gap(gaps)
@@ -213,18 +219,18 @@ def test_text_that_is_no_object_calls_for_a_reconcile_and_costs_nothing_else(raw
     assert not losses
 
 
-def test_binary_frames_are_read_as_text(raw, live):
+def test_binary_frames_are_read_as_text(raw: Any, live: Any) -> None:
     _, frames, _ = live
     raw.send(text_frame(an_order_frame(3), 0x2))
     eventually(lambda: frames, "the frame")
 
 
-def test_a_flood_of_protocol_pings_does_not_hide_a_missing_pong(raw, quick):
+def test_a_flood_of_protocol_pings_does_not_hide_a_missing_pong(raw: Any, quick: Any) -> None:
     _, _, losses = quick
     raw.answers = False
     stop = threading.Event()
 
-    def flood():
+    def flood() -> None:
         with contextlib.suppress(OSError):
             while not stop.wait(0.001):
                 raw.send(text_frame("", 0x9))
@@ -239,10 +245,10 @@ def test_a_flood_of_protocol_pings_does_not_hide_a_missing_pong(raw, quick):
         thread.join(SOON)
 
 
-def test_an_upgrade_to_something_else_is_a_connect_error(make_client):
+def test_an_upgrade_to_something_else_is_a_connect_error(make_client: Callable[..., BybitClient]) -> None:
     listener = socket.create_server(("127.0.0.1", 0))
 
-    def serve():
+    def serve() -> None:
         with contextlib.suppress(OSError):
             sock, _ = listener.accept()
             read_request(sock)
@@ -257,9 +263,9 @@ def test_an_upgrade_to_something_else_is_a_connect_error(make_client):
     assert qkt_threads() == []
 
 
-def test_S41_the_connection_budget_is_shared_and_kept():
+def test_S41_the_connection_budget_is_shared_and_kept() -> None:
     with SimulatedBybit(seed=1) as venue:
-        urls = {"rest_url": venue.rest_url, "ws_url": venue.ws_url}
+        urls: dict[str, Any] = {"rest_url": venue.rest_url, "ws_url": venue.ws_url}
         budget = address_budget(venue.rest_url)
         one, other = (BybitClient("key", "secret", backoff=FAST_BACKOFF, **urls) for _ in range(2))
         one.connect()

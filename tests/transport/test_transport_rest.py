@@ -1,13 +1,18 @@
 """REST on real sockets: each call ends in one honest outcome."""
 
+from __future__ import annotations
+
 import gc
 import json
 import threading
 import time
+from collections.abc import Callable
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
+from qkt.bybit.transport.client import BybitClient
 from qkt.bybit.transport.encoding import body_text, query_string
 from qkt.bybit.transport.rate_limits import account_budget
 from qkt.clock import SystemClock
@@ -20,6 +25,7 @@ from qkt.errors import (
     VenueUnavailableError,
 )
 from qkt.net.http import Call, HttpPool
+from qkt.venue import SimulatedBybit
 from tests.support.transport_rig import SOON, RawServer, eventually, ok, qkt_threads, reply
 
 CREATE = "/v5/order/create"
@@ -28,7 +34,7 @@ WALLET = "/v5/account/wallet-balance"
 UNIFIED = {"accountType": "UNIFIED"}
 
 
-def an_order(link_id="o1", **more):
+def an_order(link_id: str = "o1", **more: Any) -> Any:
     return {
         "category": "spot",
         "symbol": "BTCUSDT",
@@ -41,7 +47,7 @@ def an_order(link_id="o1", **more):
     } | more
 
 
-def orders_at(venue):
+def orders_at(venue: SimulatedBybit) -> list[Any]:
     return [order["orderLinkId"] for order in venue.truth()["orders"]]
 
 
@@ -65,14 +71,18 @@ def orders_at(venue):
         ("rate_limited", {"reset_ms": -5_000}),
     ],
 )
-def test_S35_S36_S37_a_read_survives_a_transient_failure(venue, client, fault, options):
+def test_S35_S36_S37_a_read_survives_a_transient_failure(
+    venue: SimulatedBybit, client: BybitClient, fault: str, options: dict[str, Any]
+) -> None:
     armed = venue.faults.add(fault, path=WALLET, count=1, **options)
     assert client.get_signed(WALLET, UNIFIED)["retCode"] == 0
     assert armed.hits == 1
     assert client.stats.retries == 1
 
 
-def test_S36_a_read_that_keeps_failing_is_unavailable_within_its_time(venue, make_client):
+def test_S36_a_read_that_keeps_failing_is_unavailable_within_its_time(
+    venue: SimulatedBybit, make_client: Callable[..., BybitClient]
+) -> None:
     client = make_client(timeout_ms=600)
     venue.faults.add("http_status", path=WALLET, status=502)
     began = time.monotonic()
@@ -83,14 +93,16 @@ def test_S36_a_read_that_keeps_failing_is_unavailable_within_its_time(venue, mak
 
 
 @pytest.mark.parametrize("fault", ["html_body", "truncated_json", "empty_body"])
-def test_S37_a_read_that_is_never_json_is_never_read_as_empty(venue, make_client, fault):
+def test_S37_a_read_that_is_never_json_is_never_read_as_empty(
+    venue: SimulatedBybit, make_client: Callable[..., BybitClient], fault: str
+) -> None:
     venue.faults.add(fault, path=WALLET)
     with pytest.raises((VenueUnavailableError, VenueProtocolError)):
         make_client(timeout_ms=400).get_signed(WALLET, UNIFIED)
 
 
-def test_a_read_is_cut_when_its_time_is_up_even_if_bytes_trickle(make_client):
-    def trickle(sock, request):
+def test_a_read_is_cut_when_its_time_is_up_even_if_bytes_trickle(make_client: Callable[..., BybitClient]) -> None:
+    def trickle(sock: Any, request: Any) -> None:
         for byte in reply(ok()):
             sock.sendall(bytes([byte]))
             threading.Event().wait(0.05)
@@ -103,7 +115,7 @@ def test_a_read_is_cut_when_its_time_is_up_even_if_bytes_trickle(make_client):
         assert time.monotonic() - began < 2.0
 
 
-def test_a_refused_read_is_not_repeated(venue, client):
+def test_a_refused_read_is_not_repeated(venue: SimulatedBybit, client: BybitClient) -> None:
     armed = venue.faults.add("ret_code", path=WALLET, code=10005)
     with pytest.raises(BybitApiError) as caught:
         client.get_signed(WALLET, UNIFIED)
@@ -111,7 +123,7 @@ def test_a_refused_read_is_not_repeated(venue, client):
 
 
 @pytest.mark.parametrize("status", ["401 Unauthorized", "404 Not Found", "400 Bad Request"])
-def test_a_gateway_refusal_is_definite(make_client, status):
+def test_a_gateway_refusal_is_definite(make_client: Callable[..., BybitClient], status: str) -> None:
     with RawServer(lambda sock, request: sock.sendall(reply(b"nope", status))) as server:
         client = make_client(rest_url=server.url)
         with pytest.raises(BybitApiError, match=status[:3]):
@@ -143,7 +155,9 @@ def test_a_gateway_refusal_is_definite(make_client, status):
         ("ret_code", {"code": 987654, "accepted": True}, True),
     ],
 )
-def test_S12_S17_a_write_without_an_answer_is_unknown_and_sent_once(venue, make_client, fault, options, arrives):
+def test_S12_S17_a_write_without_an_answer_is_unknown_and_sent_once(
+    venue: SimulatedBybit, make_client: Callable[..., BybitClient], fault: str, options: dict[str, Any], arrives: bool
+) -> None:
     client = make_client(read_timeout_ms=300)
     client.get_signed(WALLET, UNIFIED)
     armed = venue.faults.add(fault, path=CREATE, **options)
@@ -151,19 +165,19 @@ def test_S12_S17_a_write_without_an_answer_is_unknown_and_sent_once(venue, make_
         client.post_signed(CREATE, an_order())
     assert armed.hits == 1
     assert caught.value.recv_window_ms == client.recv_window_ms
-    assert abs(caught.value.signed_ms - venue.now_ms()) < 2_000
+    assert abs(caught.value.signed_ms - venue.now_ms()) < 2_000  # type: ignore[operator]
     assert orders_at(venue) == (["o1"] if arrives else [])
     assert client.stats.unknown_writes == 1
 
 
-def test_S18_a_refused_write_is_definite(venue, client):
+def test_S18_a_refused_write_is_definite(venue: SimulatedBybit, client: BybitClient) -> None:
     with pytest.raises(BybitApiError) as caught:
         client.post_signed(CREATE, an_order(qty="50"))
     assert caught.value.ret_code == 170131
     assert caught.value.what_to_do
 
 
-def test_S14_what_provably_never_left_is_unavailable_not_unknown(client, venue):
+def test_S14_what_provably_never_left_is_unavailable_not_unknown(client: BybitClient, venue: SimulatedBybit) -> None:
     venue.faults.add("connection_refused")
     eventually(lambda: venue.faults.standing("connection_refused")[0].hits, "the port closes")
     with pytest.raises(VenueUnavailableError, match="nothing was sent"):
@@ -171,13 +185,13 @@ def test_S14_what_provably_never_left_is_unavailable_not_unknown(client, venue):
 
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", "127.0.0.1:1"])
-def test_an_unreachable_host_means_nothing_was_sent(make_client, host):
+def test_an_unreachable_host_means_nothing_was_sent(make_client: Callable[..., BybitClient], host: str) -> None:
     client = make_client(rest_url=f"http://{host}", allow_plaintext=True)
     with pytest.raises(VenueUnavailableError, match="nothing was sent"):
         client.post_signed(CREATE, an_order())
 
 
-def test_a_connect_timeout_means_nothing_was_sent(make_client):
+def test_a_connect_timeout_means_nothing_was_sent(make_client: Callable[..., BybitClient]) -> None:
     listener = __import__("socket").socket()
     listener.bind(("127.0.0.1", 0))
     listener.listen(0)
@@ -197,13 +211,13 @@ def test_a_connect_timeout_means_nothing_was_sent(make_client):
             sock.close()
 
 
-def test_a_tls_failure_means_nothing_was_sent(make_client, venue):
+def test_a_tls_failure_means_nothing_was_sent(make_client: Callable[..., BybitClient], venue: SimulatedBybit) -> None:
     client = make_client(rest_url=venue.rest_url.replace("http:", "https:"))
     with pytest.raises(VenueUnavailableError, match="nothing was sent"):
         client.post_signed(CREATE, an_order())
 
 
-def test_a_throttled_write_waits_and_is_signed_anew(venue, client):
+def test_a_throttled_write_waits_and_is_signed_anew(venue: SimulatedBybit, client: BybitClient) -> None:
     armed = venue.faults.add("rate_limited", path=CREATE, count=1, reset_ms=200)
     began = time.monotonic()
     assert client.post_signed(CREATE, an_order())["retCode"] == 0
@@ -212,14 +226,18 @@ def test_a_throttled_write_waits_and_is_signed_anew(venue, client):
     assert client.stats.throttled == 1
 
 
-def test_a_write_throttled_for_too_long_says_when_there_is_room(venue, make_client):
+def test_a_write_throttled_for_too_long_says_when_there_is_room(
+    venue: SimulatedBybit, make_client: Callable[..., BybitClient]
+) -> None:
     venue.faults.add("rate_limited", path=CREATE, reset_ms=60_000)
     with pytest.raises(BybitRateLimitError) as caught:
         make_client(timeout_ms=1_000).post_signed(CREATE, an_order())
-    assert caught.value.retry_after_ms > 0
+    assert caught.value.retry_after_ms > 0  # type: ignore[operator]
 
 
-def test_waiting_for_room_happens_before_signing(venue, make_client):
+def test_waiting_for_room_happens_before_signing(
+    venue: SimulatedBybit, make_client: Callable[..., BybitClient]
+) -> None:
     client = make_client(recv_window_ms=300)
     client.get_signed(WALLET, UNIFIED)
     account_budget(venue.rest_url, client._signer.api_key).close_for(CREATE, "spot", 700)
@@ -228,7 +246,7 @@ def test_waiting_for_room_happens_before_signing(venue, make_client):
     assert client.stats.clock_refusals == 0
 
 
-def test_an_error_names_endpoint_code_text_trace_and_what_to_do(make_client):
+def test_an_error_names_endpoint_code_text_trace_and_what_to_do(make_client: Callable[..., BybitClient]) -> None:
     refusal = ok() | {"retCode": 170131, "retMsg": "Insufficient balance."}
     server = RawServer(lambda sock, request: sock.sendall(reply(refusal, Traceid="t-4711")))
     with server, pytest.raises(BybitApiError) as caught:
@@ -239,17 +257,17 @@ def test_an_error_names_endpoint_code_text_trace_and_what_to_do(make_client):
     assert all(part in str(error) for part in (CREATE, "170131", "Insufficient", "t-4711", "not enough"))
 
 
-def test_S20_an_address_ban_stops_everything_and_says_so(venue, client):
+def test_S20_an_address_ban_stops_everything_and_says_so(venue: SimulatedBybit, client: BybitClient) -> None:
     armed = venue.faults.add("ip_ban", path=CREATE)
     with pytest.raises(BybitRateLimitError, match="banned"):
         client.post_signed(CREATE, an_order())
     with pytest.raises(BybitRateLimitError, match="banned") as caught:
         client.get_signed(WALLET, UNIFIED)
     assert armed.hits == 1
-    assert caught.value.retry_after_ms > 500_000
+    assert caught.value.retry_after_ms > 500_000  # type: ignore[operator]
 
 
-def test_a_region_block_is_a_refusal_and_no_ban(make_client):
+def test_a_region_block_is_a_refusal_and_no_ban(make_client: Callable[..., BybitClient]) -> None:
     html = b"<html>403 ERROR The request could not be satisfied</html>"
     with RawServer(lambda sock, request: sock.sendall(reply(html, "403 Forbidden"))) as server:
         client = make_client(rest_url=server.url)
@@ -261,7 +279,7 @@ def test_a_region_block_is_a_refusal_and_no_ban(make_client):
 # -- signing ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_signed_string_is_the_sent_string(make_client):
+def test_the_signed_string_is_the_sent_string(make_client: Callable[..., BybitClient]) -> None:
     with RawServer(lambda sock, request: sock.sendall(reply(ok()))) as server:
         client = make_client(rest_url=server.url)
         cursor = "1767225600%3a1767225600%2c0"
@@ -270,13 +288,13 @@ def test_the_signed_string_is_the_sent_string(make_client):
         assert any(request.startswith(wanted) for request in server.requests)
 
 
-def test_a_cursor_that_needs_quoting_is_quoted():
+def test_a_cursor_that_needs_quoting_is_quoted() -> None:
     assert query_string({"cursor": "a b&c"}) == "cursor=a%20b%26c"
     assert query_string({"cursor": "a%3Ab%2Cc"}) == "cursor=a%3Ab%2Cc"
     assert query_string({"coin": "MNT,USDT", "flag": True}) == "coin=MNT%2CUSDT&flag=true"
 
 
-def test_money_goes_out_as_plain_digits_and_floats_not_at_all():
+def test_money_goes_out_as_plain_digits_and_floats_not_at_all() -> None:
     assert body_text({"qty": Decimal("1E-8"), "n": 1, "b": True, "x": [{"p": Decimal(2)}]}) == (
         '{"qty":"0.00000001","n":1,"b":true,"x":[{"p":"2"}]}'
     )
@@ -286,7 +304,7 @@ def test_money_goes_out_as_plain_digits_and_floats_not_at_all():
         body_text({"request": [{"qty": 0.1}]})
 
 
-def test_a_read_of_every_page_by_cursor_is_signed_right(venue, client):
+def test_a_read_of_every_page_by_cursor_is_signed_right(venue: SimulatedBybit, client: BybitClient) -> None:
     for number in range(7):
         client.post_signed(CREATE, an_order(f"o{number}"))
     seen, cursor = [], ""
@@ -305,15 +323,17 @@ def test_a_read_of_every_page_by_cursor_is_signed_right(venue, client):
 class SteppedClock(SystemClock):
     """A host clock that is wrong by ``wrong_ms``."""
 
-    def __init__(self, wrong_ms=0):
+    def __init__(self, wrong_ms: int = 0) -> None:
         self.wrong_ms = wrong_ms
 
-    def now_ms(self):
+    def now_ms(self) -> Any:
         return super().now_ms() + self.wrong_ms
 
 
 @pytest.mark.parametrize("wrong_ms", [8_000, -8_000])
-def test_S34_a_host_clock_that_is_8_s_wrong_works(venue, make_client, wrong_ms):
+def test_S34_a_host_clock_that_is_8_s_wrong_works(
+    venue: SimulatedBybit, make_client: Callable[..., BybitClient], wrong_ms: int
+) -> None:
     client = make_client(clock=SteppedClock(wrong_ms))
     client.connect()
     client.post_signed(CREATE, an_order())
@@ -322,7 +342,9 @@ def test_S34_a_host_clock_that_is_8_s_wrong_works(venue, make_client, wrong_ms):
 
 
 @pytest.mark.parametrize("step_ms", [8_000, -8_000, 3_600_000])
-def test_S82_a_step_of_the_host_clock_is_measured_before_the_next_signature(venue, make_client, step_ms):
+def test_S82_a_step_of_the_host_clock_is_measured_before_the_next_signature(
+    venue: SimulatedBybit, make_client: Callable[..., BybitClient], step_ms: int
+) -> None:
     clock = SteppedClock()
     client = make_client(clock=clock)
     client.connect()
@@ -332,7 +354,9 @@ def test_S82_a_step_of_the_host_clock_is_measured_before_the_next_signature(venu
     assert client.clock_offset_ms == pytest.approx(-step_ms, abs=300)
 
 
-def test_S34_10002_is_answered_by_measuring_the_clock_and_signing_anew(venue, client):
+def test_S34_10002_is_answered_by_measuring_the_clock_and_signing_anew(
+    venue: SimulatedBybit, client: BybitClient
+) -> None:
     client.connect()
     venue.faults.add("clock_jump", path=CREATE, count=1, ms=30_000)
     client.post_signed(CREATE, an_order())
@@ -341,17 +365,17 @@ def test_S34_10002_is_answered_by_measuring_the_clock_and_signing_anew(venue, cl
     assert orders_at(venue) == ["o1"]
 
 
-def test_10002_for_ever_is_a_definite_refusal(venue, client):
+def test_10002_for_ever_is_a_definite_refusal(venue: SimulatedBybit, client: BybitClient) -> None:
     armed = venue.faults.add("ret_code", path=CREATE, code=10002)
     with pytest.raises(BybitApiError) as caught:
         client.post_signed(CREATE, an_order())
     assert (caught.value.ret_code, armed.hits) == (10002, 3)
 
 
-def test_a_stale_stamp_in_one_reply_does_not_spoil_the_clock(make_client):
+def test_a_stale_stamp_in_one_reply_does_not_spoil_the_clock(make_client: Callable[..., BybitClient]) -> None:
     stamps = iter([None, 1_600_000_000_000])
 
-    def answer(sock, request):
+    def answer(sock: Any, request: Any) -> None:
         body = ok()
         if WALLET.encode() in request:
             body["time"] = next(stamps, None) or body["time"]
@@ -367,7 +391,7 @@ def test_a_stale_stamp_in_one_reply_does_not_spoil_the_clock(make_client):
 # -- connections ------------------------------------------------------------------------------------------------------
 
 
-def test_calls_in_a_row_share_a_connection(make_client):
+def test_calls_in_a_row_share_a_connection(make_client: Callable[..., BybitClient]) -> None:
     with RawServer(lambda sock, request: sock.sendall(reply(ok()))) as server:
         client = make_client(rest_url=server.url)
         for _ in range(5):
@@ -375,11 +399,11 @@ def test_calls_in_a_row_share_a_connection(make_client):
         assert server.connections == 1
 
 
-def test_S93_a_write_never_goes_out_on_a_connection_idle_long_enough_to_be_dead():
+def test_S93_a_write_never_goes_out_on_a_connection_idle_long_enough_to_be_dead() -> None:
     with RawServer(lambda sock, request: sock.sendall(reply(ok()))) as server:
         pool = HttpPool(idle_limit_ms=50)
 
-        def post():
+        def post() -> None:
             pool.send(
                 Call(CREATE), "POST", server.url, headers={}, body=b"{}", connect_timeout_ms=500, read_timeout_ms=500
             )
@@ -393,7 +417,7 @@ def test_S93_a_write_never_goes_out_on_a_connection_idle_long_enough_to_be_dead(
         pool.close("done")
 
 
-def test_S93_a_pooled_connection_the_far_side_closed_is_not_used(venue, client):
+def test_S93_a_pooled_connection_the_far_side_closed_is_not_used(venue: SimulatedBybit, client: BybitClient) -> None:
     venue.faults.add("stale_keep_alive", path=WALLET, count=3)
     for number in range(3):
         client.get_signed(WALLET, UNIFIED)
@@ -403,10 +427,10 @@ def test_S93_a_pooled_connection_the_far_side_closed_is_not_used(venue, client):
     assert len(orders_at(venue)) == 3
 
 
-def test_one_pool_serves_many_threads(venue, client):
+def test_one_pool_serves_many_threads(venue: SimulatedBybit, client: BybitClient) -> None:
     failures = []
 
-    def ask():
+    def ask() -> None:
         try:
             for _ in range(5):
                 client.get_signed(WALLET, UNIFIED)
@@ -424,11 +448,11 @@ def test_one_pool_serves_many_threads(venue, client):
 # -- closing ----------------------------------------------------------------------------------------------------------
 
 
-def in_flight(client, call):
+def in_flight(client: BybitClient, call: Any) -> tuple[Any, ...]:
     """Start a call that will hang, on a thread; returns where its outcome will be."""
     outcome = []
 
-    def run():
+    def run() -> None:
         try:
             outcome.append(call())
         except Exception as error:
@@ -443,7 +467,7 @@ def in_flight(client, call):
 @pytest.mark.parametrize(
     ("path", "expected"), [(WALLET, VenueUnavailableError), (CREATE, OutcomeUnknownError)], ids=["read", "write"]
 )
-def test_close_cuts_what_is_under_way(venue, client, path, expected):
+def test_close_cuts_what_is_under_way(venue: SimulatedBybit, client: BybitClient, path: Any, expected: Any) -> None:
     client.connect()
     venue.faults.add("request_lost", path=path, mode="hang")
     call = (
@@ -462,16 +486,18 @@ def test_close_cuts_what_is_under_way(venue, client, path, expected):
     assert qkt_threads() == []
 
 
-def test_a_closed_client_sends_nothing(venue, client):
+def test_a_closed_client_sends_nothing(venue: SimulatedBybit, client: BybitClient) -> None:
     client.connect()
     client.close()
     for call in (lambda: client.get_signed(WALLET, UNIFIED), lambda: client.post_signed(CREATE, an_order())):
         with pytest.raises(VenueUnavailableError, match="closed"):
-            call()
+            call()  # type: ignore[no-untyped-call]
     assert orders_at(venue) == []
 
 
-def test_a_client_used_for_rest_alone_leaves_nothing_behind(venue, make_client):
+def test_a_client_used_for_rest_alone_leaves_nothing_behind(
+    venue: SimulatedBybit, make_client: Callable[..., BybitClient]
+) -> None:
     client = make_client()
     client.get_signed(WALLET, UNIFIED)
     client.close()
@@ -480,7 +506,7 @@ def test_a_client_used_for_rest_alone_leaves_nothing_behind(venue, make_client):
     assert qkt_threads() == []
 
 
-def test_replies_are_exact(venue, client):
+def test_replies_are_exact(venue: SimulatedBybit, client: BybitClient) -> None:
     envelope = client.get_signed(WALLET, UNIFIED)
     assert json.dumps(envelope)  # no Decimal where the venue sends text
     assert isinstance(envelope["result"]["list"][0]["coin"][0]["walletBalance"], str)

@@ -1,9 +1,13 @@
 """The private stream on real sockets: it never dies in silence, never storms, never runs user code."""
 
+from __future__ import annotations
+
 import contextlib
 import socket
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -12,12 +16,13 @@ from qkt.bybit.transport.protocol import BybitTransport
 from qkt.bybit.transport.stream_session import Timing
 from qkt.clock import SystemClock
 from qkt.errors import BybitConnectError, InvalidRequestError
+from qkt.venue import SimulatedBybit
 from tests.support.transport_rig import QUICK, SOON, Recorder, eventually, qkt_threads
 
 TOPICS = ("order.spot", "execution.spot", "wallet")
 
 
-def listening(client, *topics):
+def listening(client: BybitClient, *topics: Any) -> tuple[Any, ...]:
     """A connected client with a recorder for each topic and each kind of news."""
     heard = {topic: Recorder() for topic in topics or TOPICS}
     for topic, recorder in heard.items():
@@ -32,27 +37,27 @@ def listening(client, *topics):
     return heard, news
 
 
-def trade(venue, count=1):
+def trade(venue: SimulatedBybit, count: int = 1) -> None:
     for _ in range(count):
         venue.trade(symbol="BTCUSDT", side="Buy", quantity="0.001")
 
 
-def exec_ids(frames):
+def exec_ids(frames: Any) -> list[Any]:
     return [row["execId"] for frame in frames for row in frame["data"]]
 
 
-def venue_exec_ids(venue):
+def venue_exec_ids(venue: SimulatedBybit) -> list[Any]:
     return [execution["execId"] for execution in venue.truth()["executions"]]
 
 
 # -- the good day -----------------------------------------------------------------------------------------------------
 
 
-def test_the_client_is_a_transport(client):
+def test_the_client_is_a_transport(client: BybitClient) -> None:
     assert isinstance(client, BybitTransport)
 
 
-def test_frames_arrive_in_order_on_the_reading_thread(venue, client):
+def test_frames_arrive_in_order_on_the_reading_thread(venue: SimulatedBybit, client: BybitClient) -> None:
     heard, _ = listening(client)
     trade(venue, 20)
     eventually(lambda: len(heard["execution.spot"]) == 20, "twenty executions")
@@ -61,7 +66,9 @@ def test_frames_arrive_in_order_on_the_reading_thread(venue, client):
     eventually(lambda: client.stats.frames == 60, "its order and wallet frames too")
 
 
-def test_a_topic_wanted_on_a_live_socket_is_sent_at_once_and_answered_before_subscribe_returns(venue, client):
+def test_a_topic_wanted_on_a_live_socket_is_answered_before_subscribe_returns(
+    venue: SimulatedBybit, client: BybitClient
+) -> None:
     _heard, news = listening(client, "wallet")
     late = Recorder()
     client.subscribe("execution.spot", late)
@@ -70,8 +77,10 @@ def test_a_topic_wanted_on_a_live_socket_is_sent_at_once_and_answered_before_sub
     assert len(news["reconnect"]) == 1
 
 
-def test_a_listener_that_raises_costs_neither_the_others_nor_the_stream(venue, client, caplog):
-    def broken(frame):
+def test_a_listener_that_raises_costs_neither_the_others_nor_the_stream(
+    venue: SimulatedBybit, client: BybitClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(frame: Any) -> None:
         raise RuntimeError("listener bug")
 
     client.subscribe("execution.spot", broken)
@@ -84,7 +93,7 @@ def test_a_listener_that_raises_costs_neither_the_others_nor_the_stream(venue, c
     assert "listener failed" in caplog.text
 
 
-def test_two_listeners_of_a_topic_hear_the_same(venue, client):
+def test_two_listeners_of_a_topic_hear_the_same(venue: SimulatedBybit, client: BybitClient) -> None:
     one, two = Recorder(), Recorder()
     client.subscribe("order.spot", one)
     client.subscribe("order.spot", two)
@@ -94,7 +103,7 @@ def test_two_listeners_of_a_topic_hear_the_same(venue, client):
     assert one == two
 
 
-def test_handlers_run_on_a_link_thread_one_at_a_time(venue, client):
+def test_handlers_run_on_a_link_thread_one_at_a_time(venue: SimulatedBybit, client: BybitClient) -> None:
     _heard, news = listening(client)
     venue.cut_streams()
     eventually(lambda: len(news["reconnect"]) == 2, "reconnected")
@@ -102,10 +111,12 @@ def test_handlers_run_on_a_link_thread_one_at_a_time(venue, client):
     assert all(name.startswith("qkt-link") for name in threads)
 
 
-def test_S73_a_slow_handler_costs_neither_the_connection_nor_the_reading(venue, client):
+def test_S73_a_slow_handler_costs_neither_the_connection_nor_the_reading(
+    venue: SimulatedBybit, client: BybitClient
+) -> None:
     heard, news = listening(client)
     asleep, release = threading.Event(), threading.Event()
-    client.on_reconnect(lambda: (asleep.set(), release.wait(SOON)))
+    client.on_reconnect(lambda: (asleep.set(), release.wait(SOON)))  # type: ignore[arg-type, func-returns-value]
     venue.cut_streams()
     assert asleep.wait(SOON)
     for _ in range(3):
@@ -120,7 +131,7 @@ def test_S73_a_slow_handler_costs_neither_the_connection_nor_the_reading(venue, 
     eventually(lambda: len(news["disconnect"]) == 2, "told in the end")
 
 
-def test_a_connected_client_stays_as_it_is(venue, client):
+def test_a_connected_client_stays_as_it_is(venue: SimulatedBybit, client: BybitClient) -> None:
     client.connect()
     client.connect()
     assert client.stats.connections == 1
@@ -130,7 +141,9 @@ def test_a_connected_client_stays_as_it_is(venue, client):
 
 
 @pytest.mark.parametrize(("key", "secret"), [("unknown", "secret"), ("key", "wrong")])
-def test_a_bad_key_is_a_connect_error_that_says_so(make_client, key, secret):
+def test_a_bad_key_is_a_connect_error_that_says_so(
+    make_client: Callable[..., BybitClient], key: str, secret: str
+) -> None:
     client = make_client(key, secret)
     with pytest.raises(BybitConnectError, match="ret_code=1000"):
         client.connect()
@@ -138,7 +151,7 @@ def test_a_bad_key_is_a_connect_error_that_says_so(make_client, key, secret):
     assert qkt_threads() == []
 
 
-def test_an_unreachable_host_is_a_connect_error_in_time(make_client):
+def test_an_unreachable_host_is_a_connect_error_in_time(make_client: Callable[..., BybitClient]) -> None:
     began = time.monotonic()
     with pytest.raises(BybitConnectError, match="no session with"):
         make_client(rest_url="http://127.0.0.1:1", timeout_ms=800).connect()
@@ -147,7 +160,9 @@ def test_an_unreachable_host_is_a_connect_error_in_time(make_client):
 
 
 @pytest.mark.timeout(30)
-def test_a_name_server_that_does_not_answer_is_a_connect_error_in_time(make_client, monkeypatch):
+def test_a_name_server_that_does_not_answer_is_a_connect_error_in_time(
+    make_client: Callable[..., BybitClient], monkeypatch: pytest.MonkeyPatch
+) -> None:
     released = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *asked, **more: released.wait(20) and [])
     monkeypatch.setattr("qkt.bybit.transport.client._CONNECT_MS", 300)
@@ -161,19 +176,21 @@ def test_a_name_server_that_does_not_answer_is_a_connect_error_in_time(make_clie
     eventually(lambda: qkt_threads() == [], "the thread left behind ends")
 
 
-def test_a_refused_login_is_a_connect_error(venue, client):
+def test_a_refused_login_is_a_connect_error(venue: SimulatedBybit, client: BybitClient) -> None:
     venue.faults.add("auth_refused")
     with pytest.raises(BybitConnectError, match="refuses the login"):
         client.connect()
     assert qkt_threads() == []
 
 
-def test_a_stream_host_that_is_not_there_is_a_connect_error(make_client):
+def test_a_stream_host_that_is_not_there_is_a_connect_error(make_client: Callable[..., BybitClient]) -> None:
     with pytest.raises(BybitConnectError):
         make_client(ws_url="ws://127.0.0.1:1/v5/private").connect()
 
 
-def test_a_stream_that_accepts_and_says_nothing_is_a_connect_error_in_time(venue, quick_client):
+def test_a_stream_that_accepts_and_says_nothing_is_a_connect_error_in_time(
+    venue: SimulatedBybit, quick_client: BybitClient
+) -> None:
     venue.faults.add("stream_half_open")
     began = time.monotonic()
     with pytest.raises(BybitConnectError, match="no answer to the login"):
@@ -182,7 +199,7 @@ def test_a_stream_that_accepts_and_says_nothing_is_a_connect_error_in_time(venue
     assert qkt_threads() == []
 
 
-def test_connecting_works_again_after_it_failed(venue, client):
+def test_connecting_works_again_after_it_failed(venue: SimulatedBybit, client: BybitClient) -> None:
     venue.faults.add("auth_refused", count=1)
     with pytest.raises(BybitConnectError):
         client.connect()
@@ -190,9 +207,11 @@ def test_connecting_works_again_after_it_failed(venue, client):
     assert client.is_connected
 
 
-def test_a_login_refused_for_its_clock_alone_works_with_venue_time(venue, make_client):
+def test_a_login_refused_for_its_clock_alone_works_with_venue_time(
+    venue: SimulatedBybit, make_client: Callable[..., BybitClient]
+) -> None:
     class Slow(SystemClock):
-        def now_ms(self):
+        def now_ms(self) -> Any:
             return super().now_ms() - 60_000
 
     client = make_client(clock=Slow())
@@ -200,7 +219,7 @@ def test_a_login_refused_for_its_clock_alone_works_with_venue_time(venue, make_c
     assert client.is_connected
 
 
-def test_a_client_without_keys_is_refused_when_it_is_built(monkeypatch):
+def test_a_client_without_keys_is_refused_when_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("BYBIT_API_KEY", "BYBIT_API_SECRET"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(InvalidRequestError, match="BYBIT_API_KEY"):
@@ -212,7 +231,7 @@ def test_a_client_without_keys_is_refused_when_it_is_built(monkeypatch):
 # -- what goes wrong --------------------------------------------------------------------------------------------------
 
 
-def test_a_cut_stream_comes_back_subscribed_and_says_so(venue, client):
+def test_a_cut_stream_comes_back_subscribed_and_says_so(venue: SimulatedBybit, client: BybitClient) -> None:
     heard, news = listening(client)
     venue.cut_streams()
     eventually(lambda: len(news["reconnect"]) == 2, "reconnected")
@@ -223,14 +242,14 @@ def test_a_cut_stream_comes_back_subscribed_and_says_so(venue, client):
     assert client.stats.losses == 1
 
 
-def test_S39_a_half_open_connection_is_noticed_and_replaced(venue, quick_client):
+def test_S39_a_half_open_connection_is_noticed_and_replaced(venue: SimulatedBybit, quick_client: BybitClient) -> None:
     _heard, news = listening(quick_client)
     venue.faults.add("stream_half_open", count=1)
     eventually(lambda: len(news["reconnect"]) == 2, "replaced")
     assert "pong" in news["disconnect"][0]
 
 
-def test_S39_a_missing_pong_is_noticed_although_frames_flow(venue, quick_client):
+def test_S39_a_missing_pong_is_noticed_although_frames_flow(venue: SimulatedBybit, quick_client: BybitClient) -> None:
     _, news = listening(quick_client)
     venue.faults.add("missing_pong", count=1)
     deadline = time.monotonic() + SOON
@@ -241,7 +260,7 @@ def test_S39_a_missing_pong_is_noticed_although_frames_flow(venue, quick_client)
     assert "pong" in news["disconnect"][0]
 
 
-def test_minutes_of_refused_connections_do_not_end_it(venue, client):
+def test_minutes_of_refused_connections_do_not_end_it(venue: SimulatedBybit, client: BybitClient) -> None:
     """pybit's private stream dies for good after 0.07 s of this, and nobody is told."""
     heard, news = listening(client)
     refusal = venue.faults.add("connection_refused", cut=True)
@@ -255,7 +274,7 @@ def test_minutes_of_refused_connections_do_not_end_it(venue, client):
     eventually(lambda: heard["execution.spot"], "frames again")
 
 
-def test_a_refused_upgrade_is_tried_again(venue, client):
+def test_a_refused_upgrade_is_tried_again(venue: SimulatedBybit, client: BybitClient) -> None:
     _, news = listening(client)
     refusal = venue.faults.add("stream_refused", count=3)
     venue.cut_streams()
@@ -263,7 +282,9 @@ def test_a_refused_upgrade_is_tried_again(venue, client):
     assert refusal.hits == 3
 
 
-def test_S42_a_refused_login_stops_the_hammering_and_is_reported_as_fatal(venue, client):
+def test_S42_a_refused_login_stops_the_hammering_and_is_reported_as_fatal(
+    venue: SimulatedBybit, client: BybitClient
+) -> None:
     _, news = listening(client)
     refusal = venue.faults.add("auth_refused", text="Your api key has expired.")
     venue.cut_streams()
@@ -277,7 +298,7 @@ def test_S42_a_refused_login_stops_the_hammering_and_is_reported_as_fatal(venue,
     assert len(news["reconnect"]) == 1
 
 
-def test_one_refused_login_may_be_the_clocks_fault_and_is_no_alarm(venue, client):
+def test_one_refused_login_may_be_the_clocks_fault_and_is_no_alarm(venue: SimulatedBybit, client: BybitClient) -> None:
     _, news = listening(client)
     venue.faults.add("auth_refused", count=1)
     venue.cut_streams()
@@ -285,7 +306,7 @@ def test_one_refused_login_may_be_the_clocks_fault_and_is_no_alarm(venue, client
     assert not news["fault"]
 
 
-def test_S43_a_refused_topic_is_a_visible_fault_and_the_others_live(venue, client):
+def test_S43_a_refused_topic_is_a_visible_fault_and_the_others_live(venue: SimulatedBybit, client: BybitClient) -> None:
     refusal = venue.faults.add("topic_refused", topic="execution.spot")
     heard, news = listening(client)
     eventually(lambda: news["fault"], "the fault is told")
@@ -304,13 +325,13 @@ def test_S43_a_refused_topic_is_a_visible_fault_and_the_others_live(venue, clien
     eventually(lambda: heard["execution.spot"], "the healed topic")
 
 
-def test_a_topic_the_venue_does_not_know_is_refused_by_name(client):
+def test_a_topic_the_venue_does_not_know_is_refused_by_name(client: BybitClient) -> None:
     _heard, news = listening(client, "order.spot", "no.such.topic")
     eventually(lambda: news["fault"], "the fault")
     assert "handler not found" in client.topic_faults["no.such.topic"].reason
 
 
-def test_S44_reconnect_is_told_only_after_the_acknowledgement(venue, client):
+def test_S44_reconnect_is_told_only_after_the_acknowledgement(venue: SimulatedBybit, client: BybitClient) -> None:
     heard, news = listening(client)
     venue.faults.add("control_delay", delay_ms=150)
     venue.cut_streams()
@@ -322,7 +343,7 @@ def test_S44_reconnect_is_told_only_after_the_acknowledgement(venue, client):
     eventually(lambda: heard["execution.spot"], "frames")
 
 
-def test_a_lost_acknowledgement_is_a_lost_connection(venue, quick_client):
+def test_a_lost_acknowledgement_is_a_lost_connection(venue: SimulatedBybit, quick_client: BybitClient) -> None:
     _, news = listening(quick_client)
     venue.faults.add("subscribe_ack_lost", count=1)
     venue.cut_streams()
@@ -331,7 +352,7 @@ def test_a_lost_acknowledgement_is_a_lost_connection(venue, quick_client):
 
 
 @pytest.mark.parametrize("fault", ["close_mid_frame", "stream_cut"])
-def test_a_connection_that_ends_in_a_frame_comes_back(venue, client, fault):
+def test_a_connection_that_ends_in_a_frame_comes_back(venue: SimulatedBybit, client: BybitClient, fault: str) -> None:
     _, news = listening(client)
     venue.faults.add(fault, count=1)
     trade(venue)
@@ -339,7 +360,9 @@ def test_a_connection_that_ends_in_a_frame_comes_back(venue, client, fault):
 
 
 @pytest.mark.parametrize("fault", ["invalid_utf8", "truncated_frame"])
-def test_an_unreadable_frame_is_counted_and_calls_for_a_reconcile(venue, client, fault):
+def test_an_unreadable_frame_is_counted_and_calls_for_a_reconcile(
+    venue: SimulatedBybit, client: BybitClient, fault: str
+) -> None:
     heard, news = listening(client)
     venue.faults.add(fault, count=1)
     trade(venue)
@@ -350,11 +373,11 @@ def test_an_unreadable_frame_is_counted_and_calls_for_a_reconcile(venue, client,
     eventually(lambda: len(heard["execution.spot"]) >= 1, "later frames")
 
 
-def test_S41_twenty_cuts_do_not_storm_and_end_connected(venue, client):
+def test_S41_twenty_cuts_do_not_storm_and_end_connected(venue: SimulatedBybit, client: BybitClient) -> None:
     _, news = listening(client)
     cuts = 0
     for _ in range(20):
-        eventually(lambda made=cuts: client.stats.losses == made and client.is_connected, "back before the next cut")
+        eventually(lambda made=cuts: client.stats.losses == made and client.is_connected, "back before the next cut")  # type: ignore[misc]
         cuts += venue.cut_streams()
     eventually(lambda: client.stats.losses == 20 and client.is_connected, "connected at last")
     assert cuts == 20
@@ -363,23 +386,25 @@ def test_S41_twenty_cuts_do_not_storm_and_end_connected(venue, client):
     assert sum(name == "qkt-stream" for name in qkt_threads()) == 1
 
 
-def test_S45_frames_of_a_dead_connection_touch_nothing(venue, client):
+def test_S45_frames_of_a_dead_connection_touch_nothing(venue: SimulatedBybit, client: BybitClient) -> None:
     _heard, news = listening(client)
     stream = client._stream
-    old = stream._link
+    old = stream._link  # type: ignore[union-attr]
     venue.cut_streams()
     eventually(lambda: len(news["reconnect"]) == 2, "back")
-    stream._over(old, "said again")
+    stream._over(old, "said again")  # type: ignore[arg-type, union-attr]
     threading.Event().wait(0.1)
     assert client.is_connected
     assert len(news["disconnect"]) == 1
 
 
-def test_S82_a_jump_of_the_clock_is_noticed_and_told(venue, make_client):
+def test_S82_a_jump_of_the_clock_is_noticed_and_told(
+    venue: SimulatedBybit, make_client: Callable[..., BybitClient]
+) -> None:
     class Stepped(SystemClock):
         wrong_ms = 0
 
-        def now_ms(self):
+        def now_ms(self) -> Any:
             return super().now_ms() + self.wrong_ms
 
     clock = Stepped()
@@ -395,7 +420,7 @@ def test_S82_a_jump_of_the_clock_is_noticed_and_told(venue, make_client):
 # -- closing ----------------------------------------------------------------------------------------------------------
 
 
-def test_close_is_idempotent_and_leaves_no_thread(venue, client):
+def test_close_is_idempotent_and_leaves_no_thread(venue: SimulatedBybit, client: BybitClient) -> None:
     _, news = listening(client)
     assert any(name == "qkt-stream" for name in qkt_threads())
     client.close()
@@ -405,7 +430,7 @@ def test_close_is_idempotent_and_leaves_no_thread(venue, client):
     assert not news["disconnect"]
 
 
-def test_a_closed_client_opens_again(venue, client):
+def test_a_closed_client_opens_again(venue: SimulatedBybit, client: BybitClient) -> None:
     heard, _news = listening(client)
     client.close()
     client.connect()
@@ -415,9 +440,9 @@ def test_a_closed_client_opens_again(venue, client):
 
 
 @pytest.mark.parametrize("registered", ["on_reconnect", "on_disconnect", "on_fault"])
-def test_a_handler_may_close_the_client(venue, client, registered):
+def test_a_handler_may_close_the_client(venue: SimulatedBybit, client: BybitClient, registered: str) -> None:
     closed = threading.Event()
-    getattr(client, registered)(lambda *heard: (client.close(), closed.set()))
+    getattr(client, registered)(lambda *heard: (client.close(), closed.set()))  # type: ignore[func-returns-value]
     if registered == "on_fault":
         venue.faults.add("topic_refused", topic="wallet")
     client.subscribe("wallet", Recorder())
@@ -428,20 +453,20 @@ def test_a_handler_may_close_the_client(venue, client, registered):
     eventually(lambda: qkt_threads() == [], "no thread is left")
 
 
-def test_a_listener_may_close_the_client(venue, client):
+def test_a_listener_may_close_the_client(venue: SimulatedBybit, client: BybitClient) -> None:
     closed = threading.Event()
-    client.subscribe("wallet", lambda frame: (client.close(), closed.set()))
+    client.subscribe("wallet", lambda frame: (client.close(), closed.set()))  # type: ignore[arg-type, func-returns-value]
     client.connect()
     trade(venue)
     assert closed.wait(SOON)
     eventually(lambda: qkt_threads() == [], "no thread is left")
 
 
-def test_whoever_closes_returns_when_all_has_ended(venue, client):
+def test_whoever_closes_returns_when_all_has_ended(venue: SimulatedBybit, client: BybitClient) -> None:
     listening(client)
     together, left = threading.Barrier(4), []
 
-    def close():
+    def close() -> None:
         together.wait(SOON)
         client.close()
         left.append(qkt_threads())
@@ -454,11 +479,11 @@ def test_whoever_closes_returns_when_all_has_ended(venue, client):
     assert left == [[]] * 4
 
 
-def test_close_ends_a_connect_that_hangs(venue, client):
+def test_close_ends_a_connect_that_hangs(venue: SimulatedBybit, client: BybitClient) -> None:
     venue.faults.add("request_lost", path="/v5/market/time", mode="hang")
     outcome = []
 
-    def connect():
+    def connect() -> None:
         try:
             client.connect()
         except BybitConnectError as error:
@@ -475,12 +500,12 @@ def test_close_ends_a_connect_that_hangs(venue, client):
     assert qkt_threads() == []
 
 
-def test_close_ends_a_stream_login_that_hangs(venue, make_client):
+def test_close_ends_a_stream_login_that_hangs(venue: SimulatedBybit, make_client: Callable[..., BybitClient]) -> None:
     client = make_client(timing=Timing())
     venue.faults.add("stream_half_open")
     failed = threading.Event()
 
-    def connect():
+    def connect() -> None:
         try:
             client.connect()
         except BybitConnectError:
@@ -497,7 +522,7 @@ def test_close_ends_a_stream_login_that_hangs(venue, make_client):
     assert qkt_threads() == []
 
 
-def test_with_connects_and_closes(venue, make_client):
+def test_with_connects_and_closes(venue: SimulatedBybit, make_client: Callable[..., BybitClient]) -> None:
     with make_client() as client:
         assert client.is_connected
     assert client.stream_state == "closed"
@@ -506,31 +531,31 @@ def test_with_connects_and_closes(venue, make_client):
 # -- how it is --------------------------------------------------------------------------------------------------------
 
 
-def test_the_repr_answers_what_is_it_doing_now(venue, client):
+def test_the_repr_answers_what_is_it_doing_now(venue: SimulatedBybit, client: BybitClient) -> None:
     assert "stream=closed" in repr(client)
     listening(client)
     assert "stream=live" in repr(client)
     assert "topics=3" in repr(client)
 
 
-def test_lag_and_ages_are_numbers(venue, client):
+def test_lag_and_ages_are_numbers(venue: SimulatedBybit, client: BybitClient) -> None:
     heard, _ = listening(client)
     trade(venue)
     eventually(lambda: heard["wallet"], "a frame")
     stats = client.stats
-    assert 0 <= stats.lag_ms < 2_000
-    assert 0 <= stats.frame_age_ms < 5_000
+    assert 0 <= stats.lag_ms < 2_000  # type: ignore[operator]
+    assert 0 <= stats.frame_age_ms < 5_000  # type: ignore[operator]
     assert stats.unread_bytes >= 0
     eventually(lambda: client.stats.ping_round_trip_ms is not None, "a pong")
 
 
-def test_balances_are_a_read_only_cache(client):
+def test_balances_are_a_read_only_cache(client: BybitClient) -> None:
     from decimal import Decimal
 
     client.update_balances({"USDT": Decimal(5)})
     assert client.balances["USDT"] == Decimal(5)
     with pytest.raises(TypeError):
-        client.balances["USDT"] = Decimal(6)
+        client.balances["USDT"] = Decimal(6)  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
@@ -544,14 +569,16 @@ def test_balances_are_a_read_only_cache(client):
         ({"rest_url": "http://127.0.0.1:9"}, "http://127.0.0.1:9", "ws://127.0.0.1:9/v5/private"),
     ],
 )
-def test_hosts_follow_the_environment(monkeypatch, options, rest, stream):
+def test_hosts_follow_the_environment(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], rest: str, stream: str
+) -> None:
     for name in ("BYBIT_TESTNET", "BYBIT_REST_URL", "BYBIT_WS_URL"):
         monkeypatch.delenv(name, raising=False)
     client = BybitClient("k", "s", **options)
     assert (client._rest_url, client._ws_url) == (rest, stream)
 
 
-def test_every_option_falls_back_to_the_environment(monkeypatch, venue):
+def test_every_option_falls_back_to_the_environment(monkeypatch: pytest.MonkeyPatch, venue: SimulatedBybit) -> None:
     for name, value in {
         "BYBIT_API_KEY": "key",
         "BYBIT_API_SECRET": "secret",
@@ -569,7 +596,7 @@ def test_every_option_falls_back_to_the_environment(monkeypatch, venue):
 @pytest.mark.parametrize(
     ("text", "host"), [("false", "api."), ("0", "api."), ("true", "api-testnet."), ("", "api-testnet.")]
 )
-def test_live_trading_is_an_explicit_choice(monkeypatch, text, host):
+def test_live_trading_is_an_explicit_choice(monkeypatch: pytest.MonkeyPatch, text: str, host: str) -> None:
     monkeypatch.delenv("BYBIT_REST_URL", raising=False)
     monkeypatch.setenv("BYBIT_TESTNET", text)
     assert BybitClient("k", "s")._rest_url.startswith(f"https://{host}bybit")
@@ -586,6 +613,6 @@ def test_live_trading_is_an_explicit_choice(monkeypatch, text, host):
         {"demo": True, "testnet": True},
     ],
 )
-def test_senseless_options_are_refused_when_it_is_built(options):
+def test_senseless_options_are_refused_when_it_is_built(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):
         BybitClient("k", "s", **options)
