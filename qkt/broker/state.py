@@ -116,6 +116,7 @@ class BrokerState:
         self._pending: _Transaction | None = None
         self._journal: dict[int, Change] = {}  # notable changes since the last round, by revision
         self._waiters: dict[int, list[_Waiter]] = {}  # by the key of the order they wait for
+        self._held_since: dict[int, int] = {}  # ends that wait for executions: key -> monotonic time
         self._started_ms: int | None = None
         self._is_closed = False
         self._unlogged_health: deque[HealthDegraded | HealthRestored] = deque()
@@ -192,6 +193,8 @@ class BrokerState:
             return
         for commit in pending.commits:
             self._ledger.commit(commit)
+            if commit.change is not None and commit.change.after.terminal is not None:
+                self._note_held(commit.key, commit.change.after)
             if self._waiters:
                 self._wake(commit)
         if pending.episodes is not None:
@@ -208,6 +211,20 @@ class BrokerState:
                 if isinstance(event, HealthDegraded | HealthRestored):
                     self._unlogged_health.append(event)
         self._pending = None
+
+    def _note_held(self, key: int, order: Order) -> None:
+        if order.is_terminal_published:
+            self._held_since.pop(key, None)
+        else:
+            self._held_since.setdefault(key, self._clock.monotonic_ms())
+
+    def held_ms(self, order: Order) -> int:
+        """For how long an order's end has waited for its executions, on the monotonic clock; 0 when it does not."""
+        with self._lock:
+            self._finish()
+            key = self._ledger.find(order.client_order_id or None, order.broker_order_id or None)
+            since_ms = None if key is None else self._held_since.get(key)
+            return 0 if since_ms is None else self._clock.monotonic_ms() - since_ms
 
     def _wake(self, commit: Commit) -> None:
         for key in (commit.key, commit.forgotten):

@@ -141,7 +141,13 @@ class OrderLookup:
             is_complete = executions.is_complete and not is_unreadable
             known = self._state.order(known.client_order_id or None, known.broker_order_id)
         is_evidence = is_complete and not self._queries.is_under_maintenance
-        result = LookupResult(begun_ms=begun_ms, is_complete=is_evidence, found=found, is_unreadable=is_unreadable)
+        result = LookupResult(
+            begun_ms=begun_ms,
+            is_complete=is_evidence,
+            found=found,
+            is_unreadable=is_unreadable,
+            held_ms=self._state.held_ms(known),
+        )
         self._state.absorb(conclude(known, result, at_ms=self._clock.now_ms(), limits=self._limits))
         return is_complete or is_unreadable
 

@@ -10,6 +10,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import attrs
+
 from qkt.broker.state import BrokerState
 from qkt.bybit.codec.envelope import Envelope
 from qkt.bybit.codec.frames import FrameFacts, execution_facts, order_facts
@@ -20,8 +22,9 @@ from qkt.clock import Clock
 from qkt.errors import QktError
 from qkt.events import Origin
 from qkt.model.costs import FundingPayment
-from qkt.orders.facts import AnyFact
+from qkt.orders.facts import AnyFact, OrderReported
 from qkt.orders.ledger import Change
+from qkt.orders.report_rules import CLOCKS_DIFFER_AT_MOST_MS
 from qkt.secret import printable
 
 log: logging.Logger = logging.getLogger(__name__)
@@ -142,6 +145,13 @@ class StreamHandler:
             self._request_round_for_bad_frame()
         if learned.funding:
             self._on_funding(learned.funding, "stream")
+        first = learned.facts[0] if learned.facts else None
+        if isinstance(first, OrderReported) and first.as_of_ms > first.at_ms + CLOCKS_DIFFER_AT_MOST_MS:
+            # a broken date counts as now: by the venue's time, since the host's clock may have been stepped
+            now_ms = self._recovery.queries.venue_ms()
+            return tuple(
+                attrs.evolve(fact, as_of_ms=now_ms) for fact in learned.facts if isinstance(fact, OrderReported)
+            )
         return learned.facts
 
     def _absorb(self, facts: list[AnyFact]) -> list[AnyFact]:

@@ -216,7 +216,11 @@ class StatusBecameUnknown(AboutOrder):
 
 @attrs.frozen(kw_only=True)
 class AgedOut(AboutOrder):
-    """The venue keeps unfilled closed orders for a day; that day has passed and no complete read knows the order."""
+    """The venue keeps unfilled closed orders for a day; that day has passed and no complete read knows the order.
+
+    One that the venue had ends as cancelled; a submit without an answer ends as rejected, since nothing shows that it
+    was ever accepted.
+    """
 
     reason: str = "aged_out"
 

@@ -33,7 +33,7 @@ from qkt.orders.facts import (
     SubmitWithdrawn,
 )
 from qkt.orders.machine import apply
-from qkt.orders.order import ID_ALREADY_USED, NEVER_ARRIVED, AuditEntry, Order
+from qkt.orders.order import AGED_OUT, ID_ALREADY_USED, NEVER_ARRIVED, AuditEntry, Order
 from qkt.orders.report_rules import new_order
 from qkt.orders.store import OrderStore
 from qkt.slots import constructor
@@ -393,7 +393,9 @@ class Ledger:
 
     def _key_of(self, fact: AnyFact) -> int:
         assert isinstance(fact, AboutOrder)
-        key = self.find(fact.client_order_id or None, fact.broker_order_id or None)
+        # an acknowledgement is about the order that was sent; whose the venue's id is, is what it tells
+        named = "" if isinstance(fact, SubmitAcknowledged) else fact.broker_order_id
+        key = self.find(fact.client_order_id or None, named or None)
         if key is None:
             raise InvalidRequestError(
                 f"no order client_order_id={fact.client_order_id!r} broker_order_id={fact.broker_order_id!r}"
@@ -401,10 +403,14 @@ class Ledger:
         return key
 
     def find(self, client_order_id: str | None, broker_order_id: str | None = None) -> int | None:
-        """The key of an order by either id, or None."""
-        if client_order_id:
-            return self._by_client_id.get(client_order_id)
-        return self._by_broker_id.get(broker_order_id) if broker_order_id else None
+        """The key of an order by either id, or None.
+
+        The venue's id decides where it is known: two of the venue's orders may have had the same client order id.
+        """
+        key = self._by_broker_id.get(broker_order_id) if broker_order_id else None
+        if key is None and client_order_id:
+            key = self._by_client_id.get(client_order_id)
+        return key
 
     def get(self, client_order_id: str | None = None, broker_order_id: str | None = None) -> Order | None:
         """An order by either id, or None."""
@@ -462,8 +468,8 @@ def _is_other_order_with_our_link_id(order: Order, fact: RowFact) -> bool:
         if order.terminal is not None and order.terminal.reason == ID_ALREADY_USED:
             return True
         created_ms, quantity = fact.execution.exec_time_ms, fact.execution.order_quantity
-    if order.terminal is not None and order.terminal.reason == NEVER_ARRIVED:
-        return False  # nothing was refused: it is the order whose arrival had been excluded
+    if order.terminal is not None and order.terminal.reason in (NEVER_ARRIVED, AGED_OUT):
+        return False  # nothing was refused: it is the order that was taken for lost
     return created_ms < earliest_ms or (quantity is not None and quantity != order.terms.quantity)
 
 

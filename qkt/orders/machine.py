@@ -96,9 +96,12 @@ def _join(order: OrderDraft, fact: AnyFact, news: News) -> None:
                 news.unknown_since_ms, news.unknown_reason = fact.since_ms, fact.reason
         case AgedOut():
             if order.terminal is None:
+                # without an answer or a row there is no evidence that the order was ever accepted
+                kind = TerminalKind.CANCELLED if order.is_known_to_venue else TerminalKind.REJECTED
                 order.terminal = Terminal(
-                    kind=TerminalKind.CANCELLED, reason=fact.reason, quantity=order.cum_quantity, since_ms=fact.at_ms
+                    kind=kind, reason=fact.reason, quantity=order.cum_quantity, since_ms=fact.at_ms
                 )
+                order.unanswered_submit = None
                 order.is_terminal_released = news.is_dated = True
         case TerminalReleased():
             if order.terminal is not None:

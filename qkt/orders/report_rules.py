@@ -21,7 +21,7 @@ _SAME_MOMENT_MS = 1_000
 # How far a row may be dated ahead of the venue time it was shown at. What lies beyond is a broken date, and would
 # otherwise be the latest version until that day comes.
 AHEAD_AT_MOST_MS = 5_000
-_CLOCKS_DIFFER_AT_MOST_MS = 24 * 3_600_000
+CLOCKS_DIFFER_AT_MOST_MS = 24 * 3_600_000
 
 
 def new_order(fact: SubmitIntended | OrderReported | ExecutionReported) -> Order:
@@ -244,7 +244,7 @@ def dated(fact: OrderReported) -> OrderReported:
     That time itself is the venue's. Where there is none, or it lies days ahead of our own clock, our clock has to do.
     """
     report, as_of_ms = fact.report, fact.as_of_ms
-    if fact.at_ms and as_of_ms > fact.at_ms + _CLOCKS_DIFFER_AT_MOST_MS:
+    if fact.at_ms and as_of_ms > fact.at_ms + CLOCKS_DIFFER_AT_MOST_MS:
         as_of_ms = fact.at_ms
     latest_ms = (as_of_ms or fact.at_ms) + AHEAD_AT_MOST_MS
     if report.updated_ms > latest_ms > AHEAD_AT_MOST_MS:

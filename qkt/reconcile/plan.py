@@ -76,13 +76,15 @@ class LookupResult:
     """What asking by id gave, after its facts were absorbed.
 
     ``is_complete``: every place the order could be was read completely, down to each row. ``found``: some place knew
-    it. ``is_unreadable``: the reads were complete, and rows of them could not be understood.
+    it. ``is_unreadable``: the reads were complete, and rows of them could not be understood. ``held_ms``: for how long
+    a known end has waited for its executions, on the monotonic clock.
     """
 
     begun_ms: int
     is_complete: bool
     found: bool
     is_unreadable: bool = False
+    held_ms: int = 0
 
 
 def absent_candidates(ledger: Ledger, fence_revision: int) -> list[Order]:
@@ -125,7 +127,10 @@ def plan_lookups(
             ask(order, LookupReason.CONTRADICTION)
         if order.status is VenueStatus.UNKNOWN:
             ask(order, LookupReason.UNKNOWN_STATUS)
-        seen_only_through_fills = order.external and order.status is None
+        # an order of ours without an answer was no candidate before its first fill told of it
+        seen_only_through_fills = order.status is None and (
+            order.external or (order.has_evidence and not order.is_acknowledged)
+        )
         if orders.is_complete and seen_only_through_fills and order.broker_order_id not in listed:
             ask(order, LookupReason.ABSENT)
         if order.broker_order_id in malformed_ids or order.client_order_id in malformed_ids:
@@ -160,9 +165,9 @@ def conclude(order: Order, answer: LookupResult, *, at_ms: int, limits: Reconcil
     if not answer.is_complete:
         # an execution that cannot be read may be one that is missing: the wait for it is longer, and still bounded
         is_worth_waiting = order.terminal is not None and answer.is_unreadable
-        return _release_if_due(order, at_ms, limits.terminal_hold_ms * 3 // 2) if is_worth_waiting else []
+        return _release_if_due(order, answer, at_ms, limits.terminal_hold_ms * 3 // 2) if is_worth_waiting else []
     if order.terminal is not None:
-        return _release_if_due(order, at_ms, limits.terminal_hold_ms)
+        return _release_if_due(order, answer, at_ms, limits.terminal_hold_ms)
     if (
         order.unanswered_submit is not None
         and order.unanswered_submit.is_duplicate_id
@@ -251,9 +256,8 @@ def _status_unknown(order: Order, lookups: tuple[int, ...], at_ms: int, reason: 
     ]
 
 
-def _release_if_due(order: Order, at_ms: int, hold_ms: int) -> list[AnyFact]:
-    assert order.terminal is not None
-    if order.is_terminal_published or at_ms - order.terminal.since_ms < hold_ms:
+def _release_if_due(order: Order, answer: LookupResult, at_ms: int, hold_ms: int) -> list[AnyFact]:
+    if order.is_terminal_published or answer.held_ms < hold_ms:
         return []
     return [
         TerminalReleased(

@@ -16,7 +16,7 @@ from qkt.errors import ReconcileError, VenueUnavailableError
 from qkt.events import BalancesUpdated, BrokerEvent, HealthDegraded
 from qkt.health import ReadHealth
 from qkt.testing import FakeBybitClient, FixedClock, TickScheduler
-from qkt.testing.builders import envelope, refusal
+from qkt.testing.builders import envelope, frame, refusal
 from tests.support.stage import EXECUTIONS, HISTORY, LOST, REALTIME, WALLET, Stage
 
 
@@ -338,6 +338,41 @@ def test_silence_after_the_retention_ends_as_aged_out_and_not_as_never_arrived(s
         stage.round(after_ms=6_000)
 
     assert stage.broker.order("c1").reason == "aged_out"
+    assert stage.story("c1") == ["rejected"]
+
+
+def test_an_unanswered_submit_shown_by_its_fill_is_looked_up_in_the_same_round(stage: Stage) -> None:
+    _ = stage.broker
+
+    def create(body: dict[str, object]) -> object:
+        stage.venue.create(body)
+        raise LOST
+
+    stage.answers("/v5/order/create", create)
+    stage.submit("c1")
+    stage.venue.trades("e1", "0.4")
+    stage.venue.ends("b1")
+
+    stage.round()
+
+    assert stage.story("c1") == ["accepted", "part e1", "cancelled"]
+
+
+@pytest.mark.parametrize("step_ms", [3_600_000, -3_600_000])
+def test_a_step_of_the_wall_clock_leaves_the_wait_for_executions_alone(stage: Stage, step_ms: int) -> None:
+    stage.has_open_order()
+    stage.venue.trades("e1", "1")
+    row = stage.venue.executions.pop("e1")
+    stage.venue.push_order()
+    stage.clock.step_wall_ms(step_ms)
+    stage.client.clock_offset_ms = -step_ms
+
+    stage.pass_ms(50_000)
+    assert stage.story("c1") == []
+
+    stage.pass_ms(60_000)
+    assert stage.story("c1") == ["filled"]
+    assert row["execQty"] == "1"
 
 
 def test_history_is_asked_for_two_years_at_most(stage: Stage) -> None:
@@ -377,3 +412,18 @@ def test_no_fill_from_before_a_short_window_is_published_in_any_later_round(stag
         stage.round(after_ms=31_000)
 
     assert stage.story() == []
+
+
+def test_a_frame_from_the_future_counts_as_venue_time_and_not_as_the_stepped_clock(stage: Stage) -> None:
+    stage.has_open_order()
+    true_ms = stage.clock.now_ms()
+    stage.clock.step_wall_ms(3_600_000)
+    stage.client.clock_offset_ms = -3_600_000
+    far_ms = true_ms + 30 * 24 * 3_600_000
+    row = {**stage.venue.orders["b1"], "updatedTime": str(far_ms)}
+    stage.client.emit_ws_frame("order.spot", frame("order.spot", row, created_ms=far_ms))
+
+    row |= {"price": "99", "updatedTime": str(true_ms + 5)}
+    stage.client.emit_ws_frame("order.spot", frame("order.spot", row, created_ms=true_ms + 5))
+
+    assert stage.broker.order("c1").limit_price == Decimal(99)

@@ -10,7 +10,7 @@ import pytest
 from qkt.errors import InvalidRequestError
 from qkt.model.orders import Side
 from qkt.orders.deferred import DEFERRED_AT_MOST_MS
-from qkt.orders.facts import SubmitRefused, SubmitUnanswered, SubmitWithdrawn
+from qkt.orders.facts import CancelIntended, SubmitRefused, SubmitUnanswered, SubmitWithdrawn
 from qkt.orders.ledger import Ledger
 from qkt.testing.builders import acknowledged, execution_reported, order_reported, submit_intended
 
@@ -188,3 +188,19 @@ def test_an_absurd_number_is_not_written_out_in_the_audit() -> None:
     ledger.apply(order_reported("PartiallyFilled", "1e999999999"))
     (entry,) = ledger.audit("c1")
     assert len(entry.fact) < 200
+
+
+def test_the_venues_id_decides_whose_a_fact_is_when_two_orders_share_a_client_id() -> None:
+    ledger = Ledger()
+    ledger.apply(submit_intended("c1", sent_ms=T0))
+    ledger.apply(SubmitUnanswered(client_order_id="c1", reason="id taken", provable_from_ms=T0, is_duplicate_id=True))
+    ledger.apply(
+        order_reported(broker_order_id="old", client_order_id="c1", created_ms=T0 - 60_000, origin="reconcile")
+    )
+
+    ledger.apply(CancelIntended(client_order_id="c1", broker_order_id="old", sent_ms=T0))
+
+    ours, other = ledger.get("c1"), ledger.get("c1", "old")
+    assert ours is not None
+    assert other is not None
+    assert (ours.cancel is None, other.cancel is None, other.broker_order_id) == (True, False, "old")

@@ -326,6 +326,23 @@ def test_an_acknowledged_order_that_ages_out_unseen_was_accepted_first() -> None
     assert book.learn(AgedOut(client_order_id="c1")) == ["OrderAccepted", "OrderCancelled"]
 
 
+def test_an_unanswered_submit_that_ages_out_was_never_accepted() -> None:
+    book = Book(
+        submit_intended("c1", sent_ms=T0), SubmitUnanswered(client_order_id="c1", reason="timeout", provable_from_ms=T0)
+    )
+    assert book.learn(AgedOut(client_order_id="c1")) == ["OrderRejected"]
+    assert (book.order().view_status, book.order().view().reason) == (OrderStatus.REJECTED, "aged_out")
+
+
+def test_an_unanswered_submit_that_aged_out_and_is_shown_later_was_ours() -> None:
+    book = Book(
+        submit_intended("c1", sent_ms=T0), SubmitUnanswered(client_order_id="c1", reason="timeout", provable_from_ms=T0)
+    )
+    book.learn(AgedOut(client_order_id="c1"))
+    told = book.learn(row("Cancelled"))
+    assert (told[0], told[-1], len(book.ledger)) == ("OrderAccepted", "OrderCancelled", 1)
+
+
 def test_silence_after_evidence_raises_no_doubt() -> None:
     book = standing()
     book.learn(SubmitUnanswered(client_order_id="c1", reason="?", provable_from_ms=1))

@@ -36,30 +36,10 @@ OPEN_FAILURES: dict[str, OpenFailure] = {
         ),
         families=("clock_steps", "submit_unanswered"),
     ),
-    "N3": OpenFailure(
-        what="the hold for missing executions is measured by the host's clock: a step forward ends it at once",
-        laws=frozenset({"hold_cut_by_clock_step"}),
-        families=("clock_steps", "executions_hidden"),
-    ),
-    "N6": OpenFailure(
-        what="the end of a submit in doubt is seen a round late, when a round shows its execution first",
-        laws=frozenset({"end_seen_a_round_late"}),
-        families=("stream_lost", "submit_unanswered", "frames_lost"),
-    ),
     "N7": OpenFailure(
         what="an id used again within a second of its first use, for the same order: the older order is taken for ours",
         laws=frozenset({"id_used_within_a_second"}),
         families=("ids_reused",),
-    ),
-    "N8": OpenFailure(
-        what="a submit that never arrived, with a day in the dark behind it, is told as accepted and aged out",
-        laws=frozenset({"accepted_and_never_arrived"}),
-        families=("days_dark", "submit_unanswered"),
-    ),
-    "N2": OpenFailure(
-        what="a request by broker_order_id goes to our own refused order of the same link id, and is not sent",
-        laws=frozenset({"two_orders_of_one_id"}),
-        families=("ids_reused", "reads_lag"),
     ),
 }
 

@@ -287,6 +287,13 @@ class Oracle:
             if self._venue.now_ms() - submission.sent_ms < RECEIVE_WINDOW_MS:
                 law = "proved_too_soon_after_clock_step" if self.was_clock_stepped else "proved_too_soon"
                 raise Violation(law, f"{event}, and it may still arrive")
+        if event.reason == "aged_out":
+            self.reached.add("aged_out")
+            if self._venue.now_ms() - submission.sent_ms < DAY_MS - MINUTE_MS:
+                raise Violation("false_end", f"aged out within a day: {event}")
+            if order is not None and not self._is_purged(order):
+                raise Violation("false_end", f"aged out, and the venue has {order}: {event}")
+            return
         if order is None:
             return
         if submission.fate != "refused_but_stands":
