@@ -422,7 +422,7 @@ def test_a_batch_sends_only_the_orders_whose_intents_are_new(run: Run) -> None:
 # restart
 
 
-def test_after_a_restart_the_orders_are_ours_with_intent_and_fills_and_nothing_is_told_again(run: Run) -> None:
+def test_after_a_restart_orders_are_ours_with_intent_and_fills_and_nothing_retold(run: Run) -> None:
     stands_when_created(run)
     broker = run.open()
     ack = broker.submit(a_limit_order(), intent="grid:1")
