@@ -20,6 +20,8 @@ import attrs
 import qkt.events
 from qkt.events import BrokerEvent
 from qkt.model.balances import AccountSummary, CoinBalance, Wallet
+from qkt.model.maintenance import Maintenance
+from qkt.model.ownership import Ownership
 from qkt.model.protection import Protection
 
 PAGE = Path(__file__).parent / "reference" / "event-schema.md"
@@ -60,7 +62,7 @@ def page() -> str:
     parts = [_HEAD]
     for cls in concrete(BrokerEvent):
         parts.append(f"\n## {cls.__name__}\n\n{_table(cls, first=('event', f'`{cls.__name__}`'))}")
-    for nested in (Wallet, CoinBalance, AccountSummary, Protection):
+    for nested in (Wallet, CoinBalance, AccountSummary, Protection, Maintenance, Ownership):
         parts.append(f"\n## {nested.__name__}\n\nAn object inside other forms.\n\n{_table(nested)}")
     return "".join(parts)
 
