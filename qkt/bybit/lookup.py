@@ -121,7 +121,7 @@ class OrderLookup:
         return is_complete
 
     def _ask(self, queries: BybitQueries, order: Order, *, only_fills: bool) -> bool:
-        begun_ms = queries.venue_ms()
+        begun_ms = queries.measured_venue_ms()
         is_complete, is_unreadable, found = True, False, only_fills
         if not only_fills:
             answer = queries.order(order, with_executions=order.missing_quantity > 0)

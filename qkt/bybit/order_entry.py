@@ -430,8 +430,8 @@ class OrderEntry:
         return new_client_order_id(self._owner)
 
     def venue_ms(self) -> int:
-        """Venue time now."""
-        return self._queries.venue_ms()
+        """Venue time now, not that of a stepped clock: requests are dated and judged by it."""
+        return self._queries.measured_venue_ms()
 
     def now(self) -> dict[str, Any]:
         """When and from where a fact of this module is learnt."""

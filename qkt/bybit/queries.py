@@ -93,6 +93,24 @@ class WalletRead(Read[tuple[str, CoinBalance]]):
     account: AccountSummary = attrs.field(factory=AccountSummary)
 
 
+class _StepWatch:
+    """Notices steps of the wall clock: it and the monotonic clock run apart by more than slewing explains."""
+
+    _LEAST_STEP_MS = 250
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._apart_ms = clock.now_ms() - clock.monotonic_ms()
+
+    def was_stepped(self) -> bool:
+        """True once after each step."""
+        apart_ms = self._clock.now_ms() - self._clock.monotonic_ms()
+        was_stepped = abs(apart_ms - self._apart_ms) > self._LEAST_STEP_MS
+        if was_stepped:
+            self._apart_ms = apart_ms
+        return was_stepped
+
+
 class BybitQueries:
     """Typed reads of one category through a transport; ``on_funding`` hears the funding payments among executions.
 
@@ -109,6 +127,7 @@ class BybitQueries:
         self._is_brief = False
         self._machine = SystemClock()  # a deadline is real, whatever clock dates the reads
         self._deadline_ms: int | None = None
+        self._step_watch = _StepWatch(clock)
 
     def read_briefly(self) -> None:
         """From now on one short try per request: a failing path must not hold up the others."""
@@ -138,6 +157,16 @@ class BybitQueries:
         """Venue time now: by a clock that cannot step where the transport has one, else wall time and its offset."""
         steady_ms = self._client.venue_ms()
         return steady_ms if steady_ms is not None else self._clock.now_ms() + self._client.clock_offset_ms
+
+    def measured_venue_ms(self) -> int:
+        """Venue time now, before a request is sent: measured first when the host's wall clock was stepped.
+
+        A transport that learns the offset from answers has a wrong one until the next answer, so one cheap read is
+        made. Transports with a clock that cannot step need none.
+        """
+        if self._client.venue_ms() is None and self._step_watch.was_stepped():
+            self.venue_answers()
+        return self.venue_ms()
 
     def venue_answers(self) -> bool:
         """True when the venue answers a cheap question: worth reading everything again after an outage."""
@@ -228,7 +257,7 @@ class BybitQueries:
 
     def wallet(self, account_type: str) -> WalletRead:
         """Every coin with a balance, and the account as a whole."""
-        begun_ms, started = self.venue_ms(), self._clock.monotonic_ms()
+        begun_ms, started = self.measured_venue_ms(), self._clock.monotonic_ms()
         coins: Mapping[str, CoinBalance] = {}
         summary = AccountSummary()
         problems: tuple[str, ...] = ()
@@ -250,7 +279,7 @@ class BybitQueries:
 
     def positions(self) -> Read[VenuePosition]:
         """Every position that is not flat (linear only)."""
-        begun_ms = self.venue_ms()
+        begun_ms = self.measured_venue_ms()
         reads: list[Read[VenuePosition]] = []
         for settled_in in _SETTLED_IN[self._category]:
             reads.append(
@@ -272,7 +301,7 @@ class BybitQueries:
 
         Raises QktError when they could not be read.
         """
-        begun_ms = self.venue_ms()
+        begun_ms = self.measured_venue_ms()
         query = {"category": self._category, "symbol": BybitSymbol.parse(symbol).bare}
         rows, _malformed = parse_rows(
             listed(self._get(POSITIONS, query), POSITIONS),
@@ -340,7 +369,7 @@ class BybitQueries:
         key: Callable[[T], Any],
         fuller: Callable[[T, T], T],
     ) -> Read[T]:
-        begun_ms, started = self.venue_ms(), self._clock.monotonic_ms()
+        begun_ms, started = self.measured_venue_ms(), self._clock.monotonic_ms()
 
         def fetch(cursor: str) -> Page[T]:
             asked = {**query, "cursor": cursor} if cursor else query

@@ -164,7 +164,7 @@ class BybitStateRecovery:
 
     def _round(self, trigger: str, paths: frozenset[str] | None) -> ReconcileReport:
         started_ms, started = self._clock.now_ms(), self._clock.monotonic_ms()
-        fence_ms = self.queries.venue_ms()
+        fence_ms = self.queries.measured_venue_ms()
         current = _Round(fence_ms=fence_ms, fence_revision=self._state.ask(lambda ledger: ledger.revision))
         is_first = not self._has_started
         lookups = LookupsMade(waiting=self.lookups.waiting)
@@ -246,7 +246,9 @@ class BybitStateRecovery:
 
     def _reconcile_executions(self, current: _Round) -> Read[Execution]:
         """From the watermark, less the overlap, up to now; the watermark follows what was absorbed."""
-        now_ms = self.queries.venue_ms()  # not the fence: by now the transport has measured a clock that jumped (S82)
+        now_ms = (
+            self.queries.measured_venue_ms()
+        )  # not the fence: by now the transport has measured a clock that jumped (S82)
         if self._watermark_ms is None:
             start_ms = self._since_ms if self._since_ms is not None else current.fence_ms - self._recovery_window_ms
             if self._resume_ms is not None:

@@ -427,3 +427,24 @@ def test_a_frame_from_the_future_counts_as_venue_time_and_not_as_the_stepped_clo
     stage.client.emit_ws_frame("order.spot", frame("order.spot", row, created_ms=true_ms + 5))
 
     assert stage.broker.order("c1").limit_price == Decimal(99)
+
+
+@pytest.mark.parametrize("step_ms", [3_600_000, -3_600_000])
+def test_a_submit_after_a_step_of_the_clock_is_dated_and_judged_by_venue_time(stage: Stage, step_ms: int) -> None:
+    _ = stage.broker
+    true_ms = stage.clock.now_ms()
+
+    def tell_time(_query: object) -> object:
+        stage.client.clock_offset_ms = -step_ms
+        return envelope()
+
+    stage.client.responses["/v5/market/time"] = tell_time
+    stage.answers("/v5/order/create", LOST)
+    stage.clock.step_wall_ms(step_ms)
+    stage.submit("c1")
+
+    doubt = stage.broker._state.order("c1").unanswered_submit
+
+    assert doubt is not None
+    assert 0 <= doubt.provable_from_ms - true_ms <= 20_000
+    assert len(stage.asked("/v5/market/time")) == 1

@@ -23,19 +23,6 @@ class OpenFailure:
 
 
 OPEN_FAILURES: dict[str, OpenFailure] = {
-    "T6": OpenFailure(
-        what="a submit after a step of the host's clock is judged by the stepped clock",
-        laws=frozenset(
-            {
-                "external_after_clock_step",
-                "terms_after_clock_step",
-                "doubt_too_long_after_clock_step",
-                "proved_too_soon_after_clock_step",
-                "false_ack_after_clock_step",
-            }
-        ),
-        families=("clock_steps", "submit_unanswered"),
-    ),
     "N7": OpenFailure(
         what="an id used again within a second of its first use, for the same order: the older order is taken for ours",
         laws=frozenset({"id_used_within_a_second"}),
