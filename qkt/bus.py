@@ -328,7 +328,7 @@ class EventBus:
         if not self._queue or self._queue[-1][0] is not events[-1]:
             self._queue.extend(entries)
         self._high_water = max(self._high_water, len(self._queue))
-        # No call stands between these stores, so no interrupt does either.
+        # Plain assignments with no call between them: an interrupt cannot leave them half done.
         self._last_sequence_id = number
         self._queued_last[id(source)] = events
         self._unfinished = None
@@ -400,7 +400,7 @@ class EventBus:
         return None
 
     def _dispatch(self, delivery: _Delivery) -> None:
-        """Call every receiver. SystemExit is raised once all have heard; an interrupt at once, and the rest follows."""
+        """Call every receiver. SystemExit is raised after all were called, an interrupt at once."""
         exit_asked: SystemExit | None = None
         while True:
             try:

@@ -121,7 +121,7 @@ class PositionTracker:
         self._seen: dict[FillKey, None] = {}
 
     def apply_fill(self, fill: FillEvent) -> None:
-        """Count one fill: an `OrderPartiallyFilled` or `OrderFilled`. The second hearing of an execution is silent."""
+        """Count one fill: an `OrderPartiallyFilled` or `OrderFilled`. A repeated execution is ignored."""
         if not fill.quantity:
             return
         base_coin = self._base_coin_of(fill.symbol)

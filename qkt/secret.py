@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 HIDDEN = "***"
 _LONG_HEX = re.compile(r"\b[0-9a-fA-F]{64}\b")
-_ORIGIN = re.compile(r"(origin_string\[)[^\]]*(?:\]|\Z)")  # an echo without end is hidden to the end
+_ORIGIN = re.compile(r"(origin_string\[)[^\]]*(?:\]|\Z)")  # without a closing bracket: to the end of the text
 _MARGIN = 128
 
 

@@ -47,8 +47,8 @@ from qkt import (
 from qkt.broker.state import BrokerState
 from qkt.clock import Clock
 from qkt.model.executions import Execution
+from qkt.model.order_report import OrderReport, VenueStatus
 from qkt.model.orders import OrderRequest, OrderType
-from qkt.model.reports import OrderReport, VenueStatus
 from qkt.money import to_wire
 from qkt.net.scheduler import Scheduler
 from qkt.orders.facts import (

@@ -25,8 +25,8 @@ from qkt.health import Alarm, HealthEpisodes
 from qkt.ids import nonce_of, run_nonce, was_issued_here
 from qkt.model.checks import is_crossed
 from qkt.model.executions import Execution
+from qkt.model.order_report import OrderReport, VenueStatus
 from qkt.model.orders import OrderView
-from qkt.model.reports import OrderReport, VenueStatus
 from qkt.orders.facts import (
     AnyFact,
     CancelUnanswered,

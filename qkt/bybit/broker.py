@@ -299,7 +299,7 @@ class BybitBroker(JournaledBroker, OrderQueries):
             self._run_in_background(lambda: self._checks.instruments.refresh(self.category, self._clock))
 
     def _on_changes(self, changes: Sequence[Change]) -> None:
-        """What frames changed, before their events are delivered."""
+        """Pass changes from stream frames to the cost and protection keepers, before their events are delivered."""
         self._costs.note(changes)
         if self.has_positions and self._protection.note(changes):
             self._protection.judge("stream")

@@ -10,7 +10,7 @@ from qkt.errors import InvalidRequestError
 
 
 def check_client_and_bus(client: object, bus: object) -> None:
-    """Refuse a bus that is none, the two in the wrong order included."""
+    """Raise InvalidRequestError if ``bus`` is not an EventBus, or if client and bus are swapped."""
     if isinstance(client, EventBus):
         raise InvalidRequestError("the client comes first and the bus second: Broker(client, bus)")
     if not isinstance(bus, EventBus):

@@ -30,9 +30,9 @@ from qkt.events import (
 from qkt.journal.arguments import all_pages
 from qkt.journal.intents import parse_link_id
 from qkt.journal.protocol import EventDraft, JournalFact, Permit, PermitOutcome, Resolution
+from qkt.model.order_report import OrderReport, VenueStatus
 from qkt.model.orders import Side
 from qkt.model.ownership import Ownership
-from qkt.model.reports import OrderReport, VenueStatus
 from qkt.net.scheduler import Scheduler
 from qkt.orders.facts import (
     AnyFact,

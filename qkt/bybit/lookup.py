@@ -18,8 +18,8 @@ from qkt.bybit.read_monitor import ReadMonitor
 from qkt.clock import Clock
 from qkt.errors import InvalidRequestError, VenueUnavailableError
 from qkt.model.executions import Execution
+from qkt.model.order_report import OrderReport
 from qkt.model.orders import OrderView
-from qkt.model.reports import OrderReport
 from qkt.net.scheduler import Scheduler
 from qkt.orders.facts import ExecutionReported, OrderReported
 from qkt.orders.ledger import Ledger
@@ -38,7 +38,7 @@ _ROUNDS_REMEMBERED = 100
 
 @attrs.frozen(kw_only=True)
 class LookupsMade:
-    """What a round's lookups came to."""
+    """Counts of a round's lookups."""
 
     made: int = 0
     waiting: int = 0
@@ -75,7 +75,7 @@ class OrderLookup:
             for bad in read.malformed:
                 self._malformed_ids.update({bad.broker_order_id, bad.client_order_id} - {""})
 
-    # what a round asks
+    # called by a reconcile round
 
     def make_due(self, orders: Read[OrderReport], candidates: Collection[Order]) -> LookupsMade:
         """Make the lookups that are due in a round; the first that fails ends them until the next round."""

@@ -33,8 +33,8 @@ from qkt.errors import (
     VenueUnavailableError,
 )
 from qkt.ids import new_client_order_id
+from qkt.model.order_report import VenueStatus
 from qkt.model.orders import OrderModification, OrderRequest
-from qkt.model.reports import VenueStatus
 from qkt.net.scheduler import Scheduler
 from qkt.orders.facts import (
     AnyFact,

@@ -41,7 +41,7 @@ class OutboxBus:
         self._bus.attach(source)
 
     def detach(self, source: object, *, drain_ms: int = 1_000) -> int:
-        """Record what waits, then as `EventBus.detach`."""
+        """Record the waiting events, then detach the source as `EventBus.detach` does."""
         self.flush()
         return self._bus.detach(source, drain_ms=drain_ms)
 

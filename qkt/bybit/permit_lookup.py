@@ -30,7 +30,7 @@ class PermitLookup:
     def resolve(self, permit: Permit) -> Resolution | None:
         """What became of it: realtime, history and executions are asked by id. None when they could not be read."""
         if permit.operation == "position_exits":
-            # Nothing at the venue tells which request set an exit; what counts is that this one can come no more.
+            # The venue does not record which request set an exit; it is enough that this request can no longer arrive.
             return Resolution(seq=permit.seq, outcome=PermitOutcome.NEVER_ARRIVED, reason="it can no longer arrive")
         queries = self._of(permit.category)
         answer = queries.order(_order_of(permit), with_executions=permit.operation == "create")

@@ -32,7 +32,7 @@ from qkt.errors import QktError, VenueUnavailableError
 from qkt.model.balances import AccountSummary, CoinBalance
 from qkt.model.costs import FundingPayment
 from qkt.model.executions import Execution
-from qkt.model.reports import OrderReport
+from qkt.model.order_report import OrderReport
 from qkt.orders.order import Order
 from qkt.reconcile.plan import is_conditional
 from qkt.reconcile.positions import VenuePosition
@@ -125,7 +125,7 @@ class BybitQueries:
         self._scope = ReadScope()
         self.on_funding: Callable[[FundingPayment], None] = lambda _payment: None
         self._is_brief = False
-        self._machine = SystemClock()  # a deadline is real, whatever clock dates the reads
+        self._machine = SystemClock()  # deadlines use the system clock, even when another clock dates the reads
         self._deadline_ms: int | None = None
         self._step_watch = _StepWatch(clock)
 

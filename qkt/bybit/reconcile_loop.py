@@ -169,7 +169,7 @@ class ReconcileLoop:
     # health
 
     def _watch_ages(self) -> Cancellable | None:
-        """Have the ages judged on the background scheduler when they grow too old while this round is under way."""
+        """Schedule a check of the read ages for the moment they become overdue while this round runs."""
         if not is_library_thread():
             return None  # on a user's thread the caller waits for the round, and timed rounds keep the watch
         return self._schedule(self._background, self._judge_ages, self._recovery.monitor.overdue_in_ms())

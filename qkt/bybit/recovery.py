@@ -29,7 +29,7 @@ from qkt.clock import Clock
 from qkt.events import BalancesUpdated, Origin
 from qkt.model.balances import CoinBalance
 from qkt.model.executions import Execution
-from qkt.model.reports import OrderReport
+from qkt.model.order_report import OrderReport
 from qkt.orders.ledger import Change
 from qkt.orders.order import Order
 from qkt.reconcile.facts import execution_facts, order_facts

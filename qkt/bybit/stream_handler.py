@@ -104,7 +104,7 @@ class StreamHandler:
         self._client.on_gap(self._detachable(self._on_gap))
 
     def detach(self) -> None:
-        """Hear nothing more, and let the client forget this broker; idempotent."""
+        """Remove this broker's handlers from the client, so that no more frames are delivered; idempotent."""
         for listener in self._listeners:
             listener.handler = None
             self._client.forget(listener)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from qkt._version import __version__
 from qkt.cli import exit_codes
-from qkt.cli.screen import complain
+from qkt.cli.output import complain
 
 COMMANDS = {
     "demo": ("qkt.cli.demo.command:run", "watch a bot survive a bad night, half a minute, no account"),

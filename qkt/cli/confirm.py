@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from qkt.cli.screen import Screen
+from qkt.cli.output import Screen
 from qkt.errors import InvalidRequestError
 
 

@@ -30,9 +30,9 @@ from qkt.cli.doctor_checks import (
     rate_limits,
     withdrawal,
 )
+from qkt.cli.output import Line, Screen, wrapped
 from qkt.cli.progress import progress
 from qkt.cli.runner import command_parser, run_command
-from qkt.cli.screen import Line, Screen, wrapped
 from qkt.cli.session import KEYS_HELP, add_account_options, new_client, place_of
 from qkt.cli.version import versions
 from qkt.errors import BybitApiError, BybitConnectError, InvalidRequestError, QktError

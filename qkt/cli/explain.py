@@ -13,8 +13,8 @@ from pathlib import Path
 from qkt.cli import exit_codes
 from qkt.cli.explain_html import page
 from qkt.cli.explain_venue import story_from_venue
+from qkt.cli.output import Line, Screen, wrapped
 from qkt.cli.runner import command_parser, run_command
-from qkt.cli.screen import Line, Screen, wrapped
 from qkt.cli.session import KEYS_HELP, PREFIXES, add_account_options, new_client, place_of
 from qkt.orders.wording import moment_words
 from qkt.recorder.reading import Recording

@@ -14,7 +14,7 @@ from qkt.bybit.codec.rows import parse_rows
 from qkt.bybit.transport.client import BybitClient
 from qkt.errors import BybitApiError, InvalidRequestError
 from qkt.model.executions import Execution
-from qkt.model.reports import OrderReport
+from qkt.model.order_report import OrderReport
 from qkt.orders.facts import ExecutionReported, OrderReported
 from qkt.orders.ledger import Ledger
 from qkt.plain import decimal_text

@@ -10,7 +10,7 @@ from typing import Any
 
 import attrs
 
-from qkt.cli.screen import Line
+from qkt.cli.output import Line
 from qkt.cli.session import bare_symbol
 from qkt.cli.tables import table
 from qkt.model.orders import OrderView

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from qkt.cli import exit_codes
+from qkt.cli.output import Screen
 from qkt.cli.runner import command_parser, run_command
-from qkt.cli.screen import Screen
 from qkt.errors import InvalidRequestError
 from qkt.journal import PostgresJournal, SqliteJournal
 from qkt.journal.protocol import Journal, JournalSnapshot

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from qkt.bybit.linear import BybitLinearBroker
 from qkt.cli import exit_codes
 from qkt.cli.formatting import clock_time, counted, number, order_table, plain, time_of_day
+from qkt.cli.output import Screen
 from qkt.cli.runner import command_parser, run_command
-from qkt.cli.screen import Screen
 from qkt.cli.session import (
     KEYS_HELP,
     Session,

@@ -16,9 +16,9 @@ from qkt.broker.protocol import SubmitAck, SubmitOutcome
 from qkt.cli import exit_codes
 from qkt.cli.confirm import add_sending_options, is_confirmed
 from qkt.cli.formatting import counted, number, order_table, plain, terms
+from qkt.cli.output import Screen
 from qkt.cli.progress import progress
 from qkt.cli.runner import command_parser, run_command
-from qkt.cli.screen import Screen
 from qkt.cli.session import (
     KEYS_HELP,
     Session,

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from qkt.cli.screen import Screen
+from qkt.cli.output import Screen
 
 _AFTER_S, _EVERY_S, _CELLS = 1.0, 0.1, 12
 

@@ -16,10 +16,10 @@ from pathlib import Path
 from qkt.cli import exit_codes
 from qkt.cli.findings import Findings, nothing_differed
 from qkt.cli.formatting import counted, number, plain, span
+from qkt.cli.output import Line, Screen, wrapped
 from qkt.cli.progress import progress
 from qkt.cli.reconcile_html import page
 from qkt.cli.runner import command_parser, run_command
-from qkt.cli.screen import Line, Screen, wrapped
 from qkt.cli.session import KEYS_HELP, Session, add_account_options, session, span_ms
 from qkt.cli.tables import table
 from qkt.errors import InvalidRequestError, ReconcileError

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from qkt.cli import exit_codes
 from qkt.cli.formatting import plain
+from qkt.cli.output import Screen
 from qkt.cli.runner import command_parser, run_command
-from qkt.cli.screen import Screen
 from qkt.recorder.reading import Recording, verify
 from qkt.recorder.replay import Replay, ReplayResult
 

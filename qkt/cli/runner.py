@@ -9,7 +9,7 @@ import argparse
 from collections.abc import Callable, Sequence
 
 from qkt.cli import exit_codes
-from qkt.cli.screen import Screen, complain
+from qkt.cli.output import Screen, complain
 from qkt.errors import (
     BybitApiError,
     InvalidRequestError,

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Sequence
 
 from qkt.cli import exit_codes
+from qkt.cli.output import Screen
 from qkt.cli.runner import command_parser, run_command
-from qkt.cli.screen import Screen
 from qkt.cli.session import KEYS_HELP, add_account_options, session
 from qkt.errors import InvalidRequestError
 from qkt.events import BrokerEvent

@@ -21,8 +21,8 @@ from qkt.broker.symbol_pattern import SymbolPattern
 from qkt.bus import EventBus
 from qkt.bybit.broker import BybitBroker
 from qkt.bybit.transport.client import BybitClient
+from qkt.cli.output import Line, Screen
 from qkt.cli.progress import progress
-from qkt.cli.screen import Line, Screen
 from qkt.clock import SystemClock
 from qkt.errors import BybitApiError, InvalidRequestError, ReconcileError
 from qkt.events import BrokerEvent

@@ -20,9 +20,9 @@ from qkt.bybit.codec.orders import BybitOrderTranslator
 from qkt.cli import exit_codes
 from qkt.cli.confirm import add_sending_options, is_confirmed
 from qkt.cli.formatting import number, plain, terms
+from qkt.cli.output import Screen
 from qkt.cli.progress import progress
 from qkt.cli.runner import command_parser, run_command
-from qkt.cli.screen import Screen
 from qkt.cli.session import KEYS_HELP, Session, add_account_options, bare_symbol, full_symbol, session, span_ms
 from qkt.errors import InvalidRequestError, WaitTimeoutError
 from qkt.ids import new_client_order_id

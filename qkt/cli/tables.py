@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from qkt.cli.screen import Line
+from qkt.cli.output import Line
 
 _SHORTEST = 6
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from qkt.cli import exit_codes
 from qkt.cli.extras import missing_extra
-from qkt.cli.screen import complain
+from qkt.cli.output import complain
 
 
 def run(argv: Sequence[str]) -> int:

@@ -10,7 +10,7 @@ from importlib import metadata
 
 from qkt._version import __version__
 from qkt.cli import exit_codes
-from qkt.cli.screen import Screen
+from qkt.cli.output import Screen
 
 _CORE = ("requests", "websocket-client", "attrs", "blinker")
 _EXTRAS = {"cli": "rich", "venue": "aiohttp", "rsa": "cryptography", "postgres": "psycopg"}

@@ -20,8 +20,8 @@ from contextlib import contextmanager
 
 from qkt.cli import exit_codes
 from qkt.cli.formatting import plain
+from qkt.cli.output import Line, Screen
 from qkt.cli.runner import command_parser, run_command
-from qkt.cli.screen import Line, Screen
 from qkt.cli.session import KEYS_HELP, Session, add_account_options, session, span_ms
 from qkt.cli.watch_view import Memory, discrepancies_of, event_line, page, positions_of
 from qkt.events import BrokerEvent

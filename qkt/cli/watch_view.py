@@ -9,7 +9,7 @@ from typing import Any
 from qkt.bybit.linear import BybitLinearBroker
 from qkt.cli.formatting import counted, number, order_table, short_reason, span, time_of_day
 from qkt.cli.listings import fill_row
-from qkt.cli.screen import Line
+from qkt.cli.output import Line
 from qkt.cli.session import Session, bare_symbol, category_of
 from qkt.cli.tables import table
 from qkt.events import (

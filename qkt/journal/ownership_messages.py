@@ -177,7 +177,7 @@ class ResolvePermits:
 
 @attrs.frozen
 class DrainWrites:
-    """Let no write begin; when the last has its answer, feed WritesDrained."""
+    """Block new writes; when the last open write is answered, feed WritesDrained."""
 
 
 @attrs.frozen(kw_only=True)

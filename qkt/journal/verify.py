@@ -114,7 +114,7 @@ def _check_intents(snapshot: JournalSnapshot) -> Iterator[Finding]:
 
 
 def _check_link_ids(snapshot: JournalSnapshot) -> Iterator[Finding]:
-    """One link id belongs to one create, and an id of qkt's making is the one its row leads to."""
+    """Find link ids used by more than one create, and generated link ids that do not match their row."""
     first: dict[str, Permit] = {}
     for permit in snapshot.permits:
         if permit.operation != "create":

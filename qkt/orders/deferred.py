@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterator
 
 from qkt.model.executions import Execution
-from qkt.model.reports import OrderReport
+from qkt.model.order_report import OrderReport
 from qkt.orders.facts import ExecutionReported, OrderReported
 
 DEFERRED_AT_MOST_MS = 10_000
@@ -72,7 +72,7 @@ class DeferredRows:
         self._waiting.pop(broker_order_id, None)
 
     def release_caused_by(self, cause: Hashable) -> None:
-        """The answer that rows waited for has come."""
+        """Release the rows that waited for this answer."""
         for name in list(self._ids_by_cause.get(cause, ())):
             self.release(name)
 

@@ -13,8 +13,8 @@ import attrs
 
 from qkt.events import Origin
 from qkt.model.executions import Execution
+from qkt.model.order_report import OrderReport
 from qkt.model.orders import OrderModification, OrderRequest
-from qkt.model.reports import OrderReport
 
 RequestKind = Literal["cancel", "modify"]
 

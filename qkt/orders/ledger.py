@@ -110,7 +110,7 @@ class Ledger:
         self._due_cancels: dict[int, None] = {}
         self._deferred = DeferredRows()
         self._unnamed: dict[int, Hashable] = {}  # ours, sent, and the venue's id is not known yet: key -> market
-        self._unnamed_in: dict[Hashable, dict[int, None]] = {}  # market -> such keys
+        self._unnamed_in: dict[Hashable, dict[int, None]] = {}  # market -> keys of sent orders without a venue id
 
     def apply(self, fact: AnyFact) -> list[Change]:
         """Learn one fact; several changes only when it released facts that waited for it."""
@@ -464,7 +464,7 @@ def _is_other_order_with_our_link_id(order: Order, fact: RowFact) -> bool:
     if isinstance(fact, OrderReported):
         created_ms, quantity = fact.report.created_ms, fact.report.quantity
     else:
-        # An old order may trade after our send: where the id is known to be taken, an execution proves nothing.
+        # An old order may trade after our send, so for an id that was in use before an execution is no evidence.
         if order.terminal is not None and order.terminal.reason == ID_ALREADY_USED:
             return True
         created_ms, quantity = fact.execution.exec_time_ms, fact.execution.order_quantity

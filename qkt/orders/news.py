@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qkt.model.executions import Execution
-from qkt.model.reports import OrderReport
+from qkt.model.order_report import OrderReport
 from qkt.orders.order import Terms
 
 

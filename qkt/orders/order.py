@@ -18,8 +18,8 @@ import attrs
 
 from qkt.events import Origin
 from qkt.model.order_kinds import PLAIN, OrderDetails
+from qkt.model.order_report import VenueStatus
 from qkt.model.orders import OrderModification, OrderStatus, OrderType, OrderView, Side
-from qkt.model.reports import VenueStatus
 from qkt.money import ZERO, exact_difference, quotient
 from qkt.orders.fills import NO_FILLS, Fills
 from qkt.slots import comparer, copier
@@ -200,7 +200,7 @@ class OrderDraft:
 
     @property
     def is_open(self) -> bool:
-        """True until an end is known, published or still held."""
+        """True while no terminal state is known, whether or not it was published."""
         return self.terminal is None
 
     @property

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import attrs
 
-from qkt.model.reports import OrderReport
+from qkt.model.order_report import OrderReport
 from qkt.orders.facts import (
     CancelIntended,
     ModifyIntended,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import attrs
 
 from qkt.model.executions import Execution
+from qkt.model.order_report import OrderReport, VenueStatus
 from qkt.model.orders import OrderType, Side
-from qkt.model.reports import OrderReport, VenueStatus
 from qkt.orders.facts import ExecutionReported, OrderReported, SubmitIntended
 from qkt.orders.news import News
 from qkt.orders.order import AGED_OUT, Order, OrderDraft, Terminal, TerminalKind, Terms
@@ -297,7 +297,7 @@ def _has_limit(order: OrderDraft) -> bool:
 
 
 def terminal_of(order: OrderDraft, report: OrderReport, since_ms: int) -> Terminal:
-    """The end a final row tells. A buy sized in quote coin that left only a remainder is filled."""
+    """The terminal state that a final row means. A buy sized in quote coin that left only a remainder is filled."""
     quote_sized = order.quote_sized if order.sent_ms is not None else order.quote_sized or report.quote_sized
     kind = _TERMINAL_KINDS[report.status]
     if (

@@ -12,8 +12,8 @@ from decimal import Decimal
 import attrs
 
 from qkt.model.order_kinds import ExitMode, Side, StopKind
+from qkt.model.order_report import VenueStatus
 from qkt.model.protection import ProtectionKind
-from qkt.model.reports import VenueStatus
 from qkt.money import ZERO
 from qkt.orders.order import Order, TerminalKind
 from qkt.reconcile.positions import INDEX_OF_SIDE

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qkt.model.executions import Execution
-from qkt.model.reports import OrderReport
+from qkt.model.order_report import OrderReport
 from qkt.orders.facts import ExecutionReported, OrderReported
 from qkt.reconcile.snapshot import Read
 

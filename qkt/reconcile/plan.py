@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Mapping
 
 import attrs
 
+from qkt.model.order_report import OrderReport, VenueStatus
 from qkt.model.orders import OrderType
-from qkt.model.reports import OrderReport, VenueStatus
 from qkt.orders.facts import (
     AgedOut,
     AnyFact,
@@ -88,7 +88,7 @@ class LookupResult:
 
 
 def absent_candidates(ledger: Ledger, fence_revision: int) -> list[Order]:
-    """Open orders the venue knew before the fence and no row has mentioned since; compute before absorbing."""
+    """Open orders known to the venue by ``fence_revision`` without a fact since; compute before absorbing."""
     return list(ledger.untouched_since(fence_revision))
 
 

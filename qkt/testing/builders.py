@@ -11,8 +11,8 @@ from decimal import Decimal
 from typing import Any
 
 from qkt.model.executions import Execution
+from qkt.model.order_report import OrderReport, VenueStatus
 from qkt.model.orders import LimitOrder, OrderType, Side, TimeInForce
-from qkt.model.reports import OrderReport, VenueStatus
 from qkt.orders.facts import ExecutionReported, OrderReported, SubmitAcknowledged, SubmitIntended
 
 SYMBOL = "BYBIT_SPOT:BTCUSDT"

@@ -219,11 +219,11 @@ class FakeBybitClient(BaseBybitTransport):
         return self._answer(RecordedRequest(request.path, json.loads(request.body), is_write=True, permitted=request))
 
     def subscribe(self, topic: str, listener: FrameListener) -> None:
-        """Hear a topic."""
+        """Subscribe to a topic."""
         self._listeners.setdefault(topic, []).append(listener)
 
     def subscribe_batch(self, topics: Iterable[str], listener: BatchListener) -> None:
-        """Hear several topics with one listener, which gets each frame as a list of one."""
+        """Subscribe one listener to several topics; it gets each frame as a list of one."""
         each = _EachFrame(listener)
         for topic in topics:
             self.subscribe(topic, each)
@@ -286,7 +286,7 @@ class FakeBybitClient(BaseBybitTransport):
             handler(reason)
 
     def emit_fault(self, fault: StreamFault) -> None:
-        """The venue refuses the login or a topic."""
+        """Simulate a refusal of the login or of a topic."""
         if fault.topic:
             self.topic_faults = {**self.topic_faults, fault.topic: fault}
         for handler in list(self._fault_handlers):
@@ -417,5 +417,5 @@ def _instrument(symbol: str) -> dict[str, Any]:
 
 
 def _hears(subscribed: str, topic: str) -> bool:
-    """A categorised subscription hears the all-in-one topic and the other way round; not another category's."""
+    """True if the topics are equal, or one is the all-category form of the other."""
     return topic == subscribed or subscribed.startswith(f"{topic}.") or topic.startswith(f"{subscribed}.")

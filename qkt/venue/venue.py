@@ -24,12 +24,12 @@ from .api.status import SystemStatus
 from .clock import Clock, RealClock, SkewedClock, VirtualClock
 from .contract_controls import ContractControls
 from .controls import Amount
+from .exchange.candle_history import Past
 from .exchange.exchange import Exchange
 from .exchange.instruments import instrument_for
 from .exchange.journal import Entry, Journal
 from .exchange.linear.contracts import contract_for
 from .exchange.money import wire
-from .exchange.past import Past
 from .exchange.retcodes import Refusal
 from .faults import Fault, Faults
 from .http import HttpShell

@@ -12,7 +12,7 @@ import pytest
 from qkt.cli.demo.judge import KINDS, judge
 from qkt.cli.demo.scenario import Story
 from qkt.cli.demo.setup import FAST, Night
-from qkt.cli.screen import Screen
+from qkt.cli.output import Screen
 from qkt.events import (
     BalancesUpdated,
     FillEvent,

@@ -26,9 +26,9 @@ from qkt.cli.doctor_checks import (
     withdrawal,
 )
 from qkt.cli.findings import Findings
+from qkt.cli.output import Screen
 from qkt.cli.reconcile import _lines as lines_of
 from qkt.cli.reconcile_html import page
-from qkt.cli.screen import Screen
 from qkt.model.balances import Wallet
 from qkt.reconcile.report import Discrepancy, ReconcileReport
 from tests.support.cli_rig import end, environment, many_on_a_terminal, on_a_terminal, start

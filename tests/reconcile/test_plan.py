@@ -7,8 +7,8 @@ from decimal import Decimal
 
 import pytest
 
+from qkt.model.order_report import OrderReport, VenueStatus
 from qkt.model.orders import LimitOrder, OrderType, Side
-from qkt.model.reports import OrderReport, VenueStatus
 from qkt.orders.facts import (
     AgedOut,
     AnyFact,

@@ -18,7 +18,7 @@ import requests
 import qkt.venue
 from qkt.venue import KINDS, SimulatedBybit
 from qkt.venue.__main__ import describe, main
-from qkt.venue.faults.page import reference_page
+from qkt.venue.faults.reference_page import reference_page
 
 PACKAGE = Path(qkt.venue.__file__).parent
 ROOT = PACKAGE.parent.parent
@@ -280,7 +280,7 @@ def test_every_room_says_why_it_exists(path: Any) -> None:
 
 
 def test_the_reference_page_of_faults_is_the_catalogue() -> None:
-    """Written by ``python -m qkt.venue.faults.page``; this holds it to the code."""
+    """Written by ``python -m qkt.venue.faults.reference_page``; this holds it to the code."""
     assert (ROOT / "docs/reference/venue-faults.md").read_text() == reference_page()
     for name in KINDS:
         assert f"### `{name}`" in reference_page()

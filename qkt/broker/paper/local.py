@@ -28,8 +28,8 @@ from qkt.health import Health
 from qkt.ids import new_client_order_id
 from qkt.model.checks import check_changes, quantize
 from qkt.model.instruments import InstrumentRules
+from qkt.model.order_report import OrderReport
 from qkt.model.orders import OrderModification, OrderRequest, OrderView
-from qkt.model.reports import OrderReport
 from qkt.orders.facts import (
     AnyFact,
     CancelIntended,

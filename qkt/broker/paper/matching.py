@@ -23,8 +23,8 @@ import attrs
 from qkt.errors import InvalidRequestError
 from qkt.model.executions import Execution
 from qkt.model.instruments import InstrumentRules
+from qkt.model.order_report import OrderReport, VenueStatus
 from qkt.model.orders import LimitOrder, MarketOrder, OrderModification, OrderRequest, OrderType, Side, TimeInForce
-from qkt.model.reports import OrderReport, VenueStatus
 from qkt.money import ZERO, to_wire
 
 Row = OrderReport | Execution

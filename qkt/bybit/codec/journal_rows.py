@@ -14,6 +14,7 @@ from typing import Any
 from qkt.bybit.codec.order_requests import EXIT_MODES, LIFETIMES, POSITION_INDEX, SELF_MATCH, TRIGGER_BY
 from qkt.bybit.codec.symbol import BybitSymbol
 from qkt.model.executions import Execution
+from qkt.model.order_report import OrderReport, VenueStatus
 from qkt.model.orders import (
     IfTouchedOrder,
     LimitOrder,
@@ -24,7 +25,6 @@ from qkt.model.orders import (
     StopLimitOrder,
     StopOrder,
 )
-from qkt.model.reports import OrderReport, VenueStatus
 from qkt.money import ZERO, decimal_from_wire, positive_from_wire
 from qkt.orders.order import Order, TerminalKind
 from qkt.plain import to_plain

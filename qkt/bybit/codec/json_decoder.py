@@ -46,7 +46,7 @@ def fast_decoder() -> Decode | None:
         msgspec = import_module("msgspec")
         decode = msgspec.json.Decoder(float_hook=fraction).decode
         refused: tuple[type[Exception], ...] = (msgspec.MsgspecError, ValueError, RecursionError)
-    except (ImportError, AttributeError, TypeError):  # not there, or older than float_hook
+    except (ImportError, AttributeError, TypeError):  # msgspec is not installed, or too old to have float_hook
         return None
 
     def decode_fast(text: bytes) -> Any:

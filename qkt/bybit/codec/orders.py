@@ -14,13 +14,13 @@ from qkt.bybit.codec.bounds import required_text, text_from_wire, time_ms_from_w
 from qkt.bybit.codec.order_details import details_of
 from qkt.bybit.codec.order_requests import CONDITIONAL, amend_body, cancel_body, create_body, order_filter_of
 from qkt.bybit.codec.symbol import BybitSymbol
+from qkt.model.order_report import OrderReport, VenueStatus
 from qkt.model.orders import (
     OrderModification,
     OrderRequest,
     OrderType,
     Side,
 )
-from qkt.model.reports import OrderReport, VenueStatus
 from qkt.money import ZERO, optional_from_wire, positive_from_wire
 
 _SIDES_FROM_WIRE = {"Buy": Side.BUY, "Sell": Side.SELL}

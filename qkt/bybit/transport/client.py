@@ -455,7 +455,7 @@ class BybitClient(BaseBybitTransport):
         )
 
     def __repr__(self) -> str:
-        if "_wallet" not in vars(self):  # its constructor raised: a debugger may still show it
+        if "_wallet" not in vars(self):  # __init__ raised before it finished; a debugger may still call repr()
             return "<BybitClient not built>"
         if self._is_foreign:
             return f"<BybitClient {shown_url(self._rest_url)} of the parent process>"

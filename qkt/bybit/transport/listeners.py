@@ -31,7 +31,7 @@ class Subscription:
         self.topics = topics
         self.listener = listener
         self.is_batch = is_batch
-        self._matching: dict[object, tuple[str, ...]] = {}  # topic of a frame -> those of ours that may hear it
+        self._matching: dict[object, tuple[str, ...]] = {}  # frame topic -> matching topics of this subscription
 
     def shares_of(self, frame: Envelope) -> list[Envelope]:
         """What this subscription hears of a frame: usually the frame itself, or nothing."""

@@ -42,7 +42,7 @@ BatchListener = Callable[[Sequence[Envelope]], None]
 
 @attrs.frozen(kw_only=True)
 class StreamFault:
-    """The venue refuses something the stream needs. ``kind`` is ``auth`` or ``topic``; ``fatal`` calls for a person."""
+    """A refusal of something the stream needs. ``kind`` is ``auth`` or ``topic``; ``fatal``: retrying cannot help."""
 
     kind: str
     topic: str = ""
@@ -90,7 +90,7 @@ class BybitTransport(Protocol):
         ...
 
     def subscribe(self, topic: str, listener: FrameListener) -> None:
-        """Hear a topic, e.g. ``order.spot``: sent at once on a live socket, and again after every re-auth."""
+        """Subscribe to a topic, e.g. ``order.spot``: sent at once on a live socket, and again after every re-auth."""
         ...
 
     def on_disconnect(self, handler: Callable[[str], None]) -> None:
@@ -186,11 +186,11 @@ class BaseBybitTransport:
         )
 
     def subscribe(self, topic: str, listener: FrameListener) -> None:
-        """Hear a topic; see `BybitTransport.subscribe`."""
+        """Subscribe to a topic; see `BybitTransport.subscribe`."""
         raise NotImplementedError
 
     def subscribe_batch(self, topics: Iterable[str], listener: BatchListener) -> None:
-        """Hear several topics with one listener, in order of arrival across the topics. The default: frame by frame."""
+        """Subscribe one listener to several topics, in order of arrival. By default it gets one frame at a time."""
 
         def hear(frame: Envelope) -> None:
             listener((frame,))

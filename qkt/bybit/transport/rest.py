@@ -89,7 +89,7 @@ class RestClient:
             raise
 
     def post(self, path: str, body: Mapping[str, Any]) -> Envelope:
-        """Write, once; by the order entry stream if there is one that is live, else by REST.
+        """Send one write request, without retry: over the order entry stream if it is live, else over REST.
 
         Raises:
             BybitApiError: the venue refused: nothing was done. OutcomeUnknownError: it may have been done.

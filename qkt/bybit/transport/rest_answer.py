@@ -51,7 +51,7 @@ class RestAnswer:
 
     @property
     def is_throttled(self) -> bool:
-        """True for 10006: turned away unread."""
+        """True for retCode 10006: rate-limited, and not processed by the venue."""
         return self.ret_code is not None and verdict(self.ret_code, Operation.READ) is Verdict.THROTTLED
 
     def header_int(self, name: str) -> int | None:

@@ -13,8 +13,8 @@ import attrs
 
 from qkt.cli import exit_codes
 from qkt.cli.extras import missing_extra
+from qkt.cli.output import Screen, wrapped
 from qkt.cli.runner import command_parser, run_command
-from qkt.cli.screen import Screen, wrapped
 from qkt.errors import InvalidRequestError
 
 _RULES = ("absence-is-cancel", "timeout-is-reject", "no-reconcile")
@@ -48,7 +48,7 @@ def _play(options: argparse.Namespace, screen: Screen) -> int:
     missing = missing_extra("venue")
     if missing is not None:
         raise InvalidRequestError(missing)
-    from qkt.cli.demo.comparison import book_rows, page
+    from qkt.cli.demo.final_page import book_rows, page
     from qkt.cli.demo.narrator import HEADER
     from qkt.cli.demo.sabotage import RULES, sabotaged
     from qkt.cli.demo.scenario import Story

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from qkt.cli.formatting import number, short_reason
-from qkt.cli.screen import WIDTH, Line, Screen
+from qkt.cli.output import WIDTH, Line, Screen
 from qkt.clock import Clock
 from qkt.events import (
     BalancesUpdated,

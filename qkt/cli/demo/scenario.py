@@ -174,7 +174,7 @@ class Story:
 
 
 def belief(view: OrderView) -> str:
-    """What the bot holds true of an order."""
+    """The bot's view of an order as one line of text."""
     state = "open" if view.is_open else view.status.value.lower()
     size = f" of {number(view.quantity)}" if view.quantity is not None else ""
     return f"{view.client_order_id}: {state}, {number(view.cum_quantity)}{size} filled"

@@ -20,7 +20,7 @@ from qkt.bybit.spot import BybitSpotBroker
 from qkt.bybit.transport.client import BybitClient
 from qkt.cli.demo.judge import Verdict, judge
 from qkt.cli.demo.narrator import Teller, VenueTimes
-from qkt.cli.screen import Screen
+from qkt.cli.output import Screen
 from qkt.clock import SystemClock
 from qkt.errors import InvalidRequestError
 from qkt.events import BalancesUpdated, BrokerEvent, OrderEvent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..exchange.wire import to_json
+from ..exchange.json_encoder import to_json
 
 Envelope = dict[str, Any]
 

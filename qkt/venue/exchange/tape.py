@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain
 
+from .candle_history import Past
 from .candles import MINUTE_MS, Candle, begin_ms, is_hourly
-from .past import Past
 
 _MOST_TRADES = 1000
 

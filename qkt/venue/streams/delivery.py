@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from ..exchange.wire import to_json
+from ..exchange.json_encoder import to_json
 from ..faults import Fault, Faults
 from .session import RawBytes, Session, text_frame
 

@@ -22,8 +22,8 @@ from ..api.auth import authenticate_stream
 from ..api.protection import DcpConnection
 from ..exchange.accounts import Account
 from ..exchange.exchange import Exchange
+from ..exchange.json_encoder import to_json
 from ..exchange.outbox import Frame
-from ..exchange.wire import to_json
 from ..faults import Faults
 from .delivery import Delivery, Rows
 from .session import Session

@@ -12,7 +12,7 @@ from typing import Any
 from aiohttp import web
 
 from ..exchange.accounts import Account
-from ..exchange.wire import to_json
+from ..exchange.json_encoder import to_json
 from ..faults import Fault
 from .hub import StreamHub
 from .session import Session, decode

@@ -16,9 +16,9 @@ from ..api.market import book_snapshot
 from ..api.status import SystemStatus
 from ..exchange.book import Book
 from ..exchange.candles import INTERVALS, Candle, begin_ms, end_ms
+from ..exchange.json_encoder import to_json
 from ..exchange.money import wire
 from ..exchange.queries import tickers
-from ..exchange.wire import to_json
 from .hub import StreamHub
 from .session import Session, decode
 

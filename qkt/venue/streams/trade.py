@@ -21,8 +21,8 @@ from ..api.gateway import Gateway
 from ..api.limits import RateLimits
 from ..clock import SkewedClock
 from ..exchange.accounts import Account
+from ..exchange.json_encoder import to_json
 from ..exchange.retcodes import TEXTS, Refusal, parameter_error
-from ..exchange.wire import to_json
 from ..faults import Fault
 from ..faults.answers import alter, replacement
 from .hub import StreamHub

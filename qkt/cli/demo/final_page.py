@@ -11,7 +11,7 @@ import attrs
 from qkt.cli.demo.judge import Verdict
 from qkt.cli.demo.sabotage import Sabotage
 from qkt.cli.formatting import number
-from qkt.cli.screen import Line, wrapped
+from qkt.cli.output import Line, wrapped
 from qkt.events import BrokerEvent, FillEvent
 from qkt.model.balances import Wallet
 from qkt.model.orders import OrderView

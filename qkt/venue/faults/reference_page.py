@@ -1,6 +1,6 @@
 """Writes the reference page of the faults from the catalogue.
 
-``python -m qkt.venue.faults.page > docs/reference/venue-faults.md`` renews the page; a test compares the two.
+``python -m qkt.venue.faults.reference_page > docs/reference/venue-faults.md`` renews the page; a test compares the two.
 """
 
 from __future__ import annotations
