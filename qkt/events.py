@@ -39,11 +39,15 @@ UNSTAMPED = -1
 
 @attrs.frozen(kw_only=True)
 class BrokerEvent(PlainValue):
-    """Everything a broker says. ``origin`` is provenance to log, never to branch on."""
+    """Everything a broker says. ``origin`` is provenance to log, never to branch on.
+
+    ``account`` is the name of the client that the broker works on, "" where the client has none.
+    """
 
     timestamp: int = UNSTAMPED
     sequence_id: int = UNSTAMPED
     origin: Origin = "stream"
+    account: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The event as plain JSON types: ``event`` is the name of its class, then its fields; Decimals are strings."""
@@ -53,15 +57,23 @@ class BrokerEvent(PlainValue):
 # An event is stamped when it enters the bus, before anything else has seen it: a copy would cost more than the event.
 set_timestamp: Callable[[BrokerEvent, int], None] = BrokerEvent.__dict__["timestamp"].__set__
 set_sequence_id: Callable[[BrokerEvent, int], None] = BrokerEvent.__dict__["sequence_id"].__set__
+set_account: Callable[[BrokerEvent, str], None] = BrokerEvent.__dict__["account"].__set__
 
 
 @attrs.frozen(kw_only=True)
 class OrderEvent(BrokerEvent):
-    """About one order. ``external`` is true when the order is not ours: not sent through this broker."""
+    """About one order. ``external`` is true when the order is not ours: not sent through this broker.
+
+    ``source`` is the broker's name.
+    """
 
     client_order_id: str
     broker_order_id: str = ""
     external: bool = False
+    source: str = ""
+
+
+set_source: Callable[[OrderEvent, str], None] = OrderEvent.__dict__["source"].__set__
 
 
 @attrs.frozen(kw_only=True)
@@ -110,6 +122,7 @@ class OrderFilled(FillEvent):
 class OrderCancelled(OrderEvent):
     """The order ended without trading (all of) its quantity: a terminal event."""
 
+    symbol: str = ""
     reason: str = ""
     cum_quantity: Decimal = ZERO
 
@@ -118,6 +131,7 @@ class OrderCancelled(OrderEvent):
 class OrderRejected(OrderEvent):
     """The venue refused the order, or it provably never arrived: a terminal event."""
 
+    symbol: str = ""
     reason: str = ""
     cum_quantity: Decimal = ZERO
 
@@ -126,6 +140,7 @@ class OrderRejected(OrderEvent):
 class OrderModified(OrderEvent):
     """The venue now shows other terms. The new values; None where the order has no such term."""
 
+    symbol: str = ""
     reason: str = ""
     new_quantity: Decimal | None = None
     new_limit_price: Decimal | None = None
@@ -136,6 +151,7 @@ class OrderModified(OrderEvent):
 class OrderModifyFailed(OrderEvent):
     """An amend was refused or came too late; the order is as it was."""
 
+    symbol: str = ""
     reason: str = ""
 
 
@@ -143,6 +159,7 @@ class OrderModifyFailed(OrderEvent):
 class OrderCancelFailed(OrderEvent):
     """A cancel was refused or came too late; it never ends the order. Once per intent."""
 
+    symbol: str = ""
     reason: str = ""
 
 
@@ -150,6 +167,7 @@ class OrderCancelFailed(OrderEvent):
 class OrderStatusUnknown(OrderEvent):
     """The order's state has been unknown since ``since_ms``; it stays tracked, and the true event follows."""
 
+    symbol: str = ""
     since_ms: int = 0
     reason: str = ""
 

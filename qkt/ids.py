@@ -23,6 +23,7 @@ ExecId = NewType("ExecId", str)
 MAX_CLIENT_ORDER_ID_LENGTH = 36
 _ALLOWED = re.compile(r"[A-Za-z0-9_-]+\Z")
 _GENERATED = re.compile(r"qkt-(?:([A-Za-z0-9_]{1,12})-)?([0-9a-f]{10})-(\d+)\Z")
+_NAME = re.compile(r"[A-Za-z0-9._-]{1,40}\Z")
 _OWNER = re.compile(r"[A-Za-z0-9_]{1,12}\Z")
 
 
@@ -61,6 +62,13 @@ def validate_owner(value: object) -> str:
     """Refuse an owner that an id cannot carry: it has 1 to 12 characters of ``[A-Za-z0-9_]``."""
     if not isinstance(value, str) or not _OWNER.match(value):
         raise InvalidRequestError(f"owner must be 1 to 12 letters, digits or '_', e.g. owner='grid'; got {value!r}")
+    return value
+
+
+def validate_name(value: object) -> str:
+    """Refuse a name that logs and thread names cannot carry: it has 1 to 40 characters of ``[A-Za-z0-9._-]``."""
+    if not isinstance(value, str) or not _NAME.match(value):
+        raise InvalidRequestError(f"name must be 1 to 40 letters, digits, '.', '_' or '-'; got {value!r}")
     return value
 
 

@@ -98,7 +98,7 @@ def health_fields(event: HealthDegraded | HealthRestored) -> str:
     return _pairs(
         (
             ("source", event.source),
-            ("account", getattr(event, "account", "")),
+            ("account", event.account),
             ("domain", event.domain),
             ("since_ms", event.since_ms),
             ("reason", event.reason),

@@ -20,7 +20,7 @@ from qkt.broker import order_log
 from qkt.broker.state_observer import ObservedOperation, StateObserver
 from qkt.clock import Clock
 from qkt.errors import InvalidRequestError, QktError, WaitTimeoutError
-from qkt.events import BrokerEvent, HealthDegraded, HealthRestored, set_timestamp
+from qkt.events import BrokerEvent, HealthDegraded, HealthRestored, OrderEvent, set_account, set_source, set_timestamp
 from qkt.health import Alarm, HealthEpisodes
 from qkt.ids import nonce_of, run_nonce, was_issued_here
 from qkt.model.checks import is_crossed
@@ -105,8 +105,10 @@ class BrokerState:
         clock: Clock,
         owner: str | None = None,
         is_ours: Callable[[str], bool] | None = None,
+        account: str = "",
     ) -> None:
         self.source = source
+        self.account = account
         self.bus = bus
         self._clock = clock
         # Reentrant, since a signal handler or a finalizer may ask the broker while its thread is inside.
@@ -235,6 +237,10 @@ class BrokerState:
         now_ms = self._now_ms()
         for event in events:
             set_timestamp(event, now_ms)
+            if isinstance(event, OrderEvent):
+                set_source(event, self.source)
+            if self.account and not event.account:
+                set_account(event, self.account)
 
     def _now_ms(self) -> int:
         return self._read(self._clock.now_ms())
@@ -358,10 +364,10 @@ class BrokerState:
         """Write the order audit log and the alarms. Call it without the lock: a log handler may be slow."""
         if (changes or withdrawn) and audit_log.isEnabledFor(logging.INFO):
             try:
-                for line in order_log.lines_of(changes, source=self.source):
+                for line in order_log.lines_of(changes, source=self.source, account=self.account):
                     audit_log.info("%s", line)
                 for fact in withdrawn:
-                    audit_log.info("%s", order_log.withdrawn_line(fact, source=self.source))
+                    audit_log.info("%s", order_log.withdrawn_line(fact, source=self.source, account=self.account))
             except Exception:  # a fault in a text must not end the reader's thread
                 log.exception("order log failed source=%s", self.source)
         if self._unlogged_health:

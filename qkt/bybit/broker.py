@@ -43,7 +43,7 @@ from qkt.bybit.transport.protocol import BybitTransport
 from qkt.clock import Clock, SystemClock
 from qkt.errors import InvalidRequestError, ReconcileError, VenueUnavailableError
 from qkt.health import Alarm, Health
-from qkt.ids import validate_owner
+from qkt.ids import validate_name, validate_owner
 from qkt.journal.protocol import Journal
 from qkt.model.costs import CostStatement
 from qkt.model.instruments import InstrumentRules
@@ -92,6 +92,8 @@ class BybitBroker(JournaledBroker, OrderQueries):
         since_ms: venue time from which executions are read and published at construction (two years back at most).
         owner: a name that stays the same over restarts, e.g. ``"grid"``. It is carried in generated client order ids,
             and orders of earlier runs that carry it are ours: not ``external``, and meant by `cancel_all`.
+        name: the broker's name in events (``source``), logs, metrics and thread names; by default its category's
+            prefix, e.g. ``BYBIT_SPOT``, after the client's name where that has one: ``main:BYBIT_SPOT``.
         max_staleness_ms: refuse to submit while the state is older than this; off by default.
         retain_closed_ms: how long `order`, `fills` and `explain` know an order after it closed.
         risk_limits: limits no order of this broker may exceed; none by default.
@@ -106,7 +108,7 @@ class BybitBroker(JournaledBroker, OrderQueries):
     """
 
     category: ClassVar[str]
-    source: ClassVar[str]
+    source: str
     capabilities: ClassVar[frozenset[OrderTypeCapability]]
     has_positions: ClassVar[bool] = False
 
@@ -127,20 +129,25 @@ class BybitBroker(JournaledBroker, OrderQueries):
         risk_limits: RiskLimits | None = None,
         limits: ReconcileLimits | None = None,
         journal: Journal | None = None,
+        name: str | None = None,
     ) -> None:
         check_client_and_bus(client, bus)
         check_clock(clock)
         check_scheduler(poll_scheduler)
         require_ms(recovery_window_ms, "recovery_window_ms")
         require_ms(retain_closed_ms, "retain_closed_ms")
-        for name, value in (("max_staleness_ms", max_staleness_ms), ("since_ms", since_ms)):
+        for option, value in (("max_staleness_ms", max_staleness_ms), ("since_ms", since_ms)):
             if value is not None:
-                require_ms(value, name)
+                require_ms(value, option)
         paths = (ORDERS, EXECUTIONS, BALANCES, *([POSITIONS] if self.has_positions else []))
         intervals_ms = intervals_from(poll_interval_ms, poll_intervals_ms, paths)
 
         self._given_client = client
         self._client = as_transport(client)
+        if name is not None:
+            self.source = validate_name(name)
+        elif self._client.name:
+            self.source = f"{self._client.name}:{type(self).source}"
         self._bus = bus
         self._clock = clock or SystemClock()
         self._max_staleness_ms = max_staleness_ms
@@ -178,6 +185,7 @@ class BybitBroker(JournaledBroker, OrderQueries):
             clock=self._clock,
             owner=owner,
             is_ours=None if self._journal is None else is_journal_link,
+            account=self._client.name,
         )
         if self._client.observer is not None:
             settings: dict[str, object] = {
@@ -188,6 +196,8 @@ class BybitBroker(JournaledBroker, OrderQueries):
                 "intervals_ms": dict(intervals_ms),
                 "retain_closed_ms": retain_closed_ms,
                 "owner": owner,
+                "account": self._client.name,
+                "has_journal": journal is not None,
                 "limits": attrs.asdict(limits or ReconcileLimits()),
             }
             self._state.observe(self._client.observer.state_observer(self.source, settings))
@@ -287,7 +297,7 @@ class BybitBroker(JournaledBroker, OrderQueries):
         """The scheduler that was given, or one of our own, which `close` ends."""
         if given is not None and not isinstance(given, Executor):
             return given
-        own = shared_lane("qkt-reconcile") if given is None else ExecutorScheduler(given)
+        own = shared_lane(f"qkt-reconcile{self._suffix}") if given is None else ExecutorScheduler(given)
         self._own_schedulers.append(own)
         return own
 
@@ -581,6 +591,16 @@ class BybitBroker(JournaledBroker, OrderQueries):
         return tuple(self._recovery.discrepancies)
 
     # name and end
+
+    @property
+    def _suffix(self) -> str:
+        """The end of the names of this broker's threads, "" without a name of its own or of its client."""
+        return "" if self.source == type(self).source else f"-{self.source}"
+
+    @property
+    def account(self) -> str:
+        """The name of the client, "" where it has none."""
+        return self._client.name
 
     @property
     def name(self) -> str:

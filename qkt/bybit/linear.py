@@ -30,7 +30,7 @@ class BybitLinearBroker(BybitBroker):
     """
 
     category: ClassVar[str] = "linear"
-    source: ClassVar[str] = "BYBIT_LINEAR"
+    source = "BYBIT_LINEAR"
     capabilities: ClassVar[frozenset[OrderTypeCapability]] = COMMON_CAPABILITIES
     has_positions: ClassVar[bool] = True
 
@@ -244,7 +244,7 @@ class BybitLinearBroker(BybitBroker):
 
     def _require_own(self, symbol: str) -> None:
         if BybitSymbol.parse(symbol).category != self.category:
-            raise InvalidRequestError(f"{symbol} has no positions on {self.source}; use a {self.source}: symbol")
+            raise InvalidRequestError(f"{symbol} has no positions on {self.source}; use a BYBIT_LINEAR: symbol")
 
 
 def _exit_value(value: Decimal | int | None, name: str) -> Decimal | None:

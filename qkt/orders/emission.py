@@ -88,6 +88,7 @@ def _tell_requests(order: OrderDraft, news: News, fact: Fact, events: list[Order
                 broker_order_id=order.broker_order_id,
                 external=order.is_external,
                 origin=fact.origin,
+                symbol=order.symbol,
                 reason=news.modified,
                 new_quantity=order.terms.quantity,
                 new_limit_price=order.terms.limit_price,
@@ -105,6 +106,7 @@ def _tell_requests(order: OrderDraft, news: News, fact: Fact, events: list[Order
                 broker_order_id=order.broker_order_id,
                 external=order.is_external,
                 origin=fact.origin,
+                symbol=order.symbol,
                 since_ms=news.unknown_since_ms,
                 reason=news.unknown_reason,
             )
@@ -129,6 +131,7 @@ def _failed(
         broker_order_id=order.broker_order_id,
         external=order.is_external,
         origin=fact.origin,
+        symbol=order.symbol,
         reason=reason,
     )
 
@@ -179,6 +182,7 @@ def _terminal_event(order: OrderDraft, fact: Fact) -> OrderEvent:
         broker_order_id=order.broker_order_id,
         external=order.is_external,
         origin=fact.origin,
+        symbol=order.symbol,
         reason=order.terminal.reason,
         cum_quantity=order.cum_quantity,
     )

@@ -13,7 +13,7 @@ concluded are inputs. Nothing is sent, and no thread is started.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -23,6 +23,7 @@ from qkt.broker.state_observer import Observation
 from qkt.bus import EventBus
 from qkt.bybit.codec.envelope import decode as decode_envelope
 from qkt.bybit.codec.frames import execution_facts, order_facts
+from qkt.bybit.journal_member import is_journal_link
 from qkt.clock import SystemClock
 from qkt.errors import InvalidRequestError, VenueProtocolError
 from qkt.model.orders import OrderView
@@ -131,9 +132,7 @@ class Replay:
             case "broker":
                 number = int(line.fields["broker"])
                 settings = line.fields.get("settings", {})
-                self._brokers[number] = _ReplayedBroker(
-                    str(line.fields["source"]), str(settings.get("category", "")), self._nonce
-                )
+                self._brokers[number] = _ReplayedBroker(str(line.fields["source"]), settings, self._nonce)
             case "frame":
                 self._count(frames=1)
                 for broker in self._brokers.values():
@@ -169,9 +168,9 @@ class Replay:
 class _ReplayedBroker:
     """A fresh state, and the facts that frames have brought and no operation has used."""
 
-    def __init__(self, source: str, category: str, nonce: str) -> None:
-        self.state = _ReplayedState(source, nonce)
-        self._category = category
+    def __init__(self, source: str, settings: Mapping[str, Any], nonce: str) -> None:
+        self.state = _ReplayedState(source, settings, nonce)
+        self._category = str(settings.get("category", ""))
         self._heard: deque[AnyFact] = deque(maxlen=_FRAMES_KEPT)
 
     def hear(self, text: str) -> None:
@@ -223,8 +222,15 @@ class _ReplayedBroker:
 class _ReplayedState(BrokerState):
     """A state whose answers from outside are those of the recording."""
 
-    def __init__(self, source: str, nonce: str) -> None:
-        super().__init__(source=source, bus=EventBus(), clock=SystemClock())
+    def __init__(self, source: str, settings: Mapping[str, Any], nonce: str) -> None:
+        super().__init__(
+            source=source,
+            bus=EventBus(),
+            clock=SystemClock(),
+            owner=settings.get("owner"),
+            is_ours=is_journal_link if settings.get("has_journal") else None,
+            account=str(settings.get("account", "")),
+        )
         self._replayed_nonce = nonce
         self.readings: deque[int] = deque()
         self.missing = 0

@@ -52,6 +52,7 @@ from qkt.errors import (
     VenueProtocolError,
     VenueUnavailableError,
 )
+from qkt.ids import validate_name
 from qkt.model.balances import Wallet
 from qkt.net.backoff import BackoffPolicy
 from qkt.net.callback_queue import CallbackQueue
@@ -88,6 +89,9 @@ class BybitClient(BaseBybitTransport):
     stream is live, and by REST otherwise. ``referer`` is the id of a broker, for keys that have one. A client that was
     made before ``os.fork`` refuses to work in the child.
 
+    ``name`` (1 to 40 letters, digits, ``.``, ``_``, ``-``) tells this account from others: it is the ``account`` of
+    events, and stands in logs and in the names of threads.
+
     Raises:
         InvalidRequestError: no key, or a senseless option.
     """
@@ -114,7 +118,9 @@ class BybitClient(BaseBybitTransport):
         allow_plaintext: bool = False,
         order_entry: str = "rest",
         referer: str | None = None,
+        name: str = "",
     ) -> None:
+        self.name = validate_name(name) if name != "" else ""
         self._generation = generation()
         self._signer = signer_from(api_key, api_secret, referer)
         self._environment = environment_from(testnet, demo)
@@ -167,6 +173,7 @@ class BybitClient(BaseBybitTransport):
         """Tell an observer, e.g. a `FlightRecorder`, of every request, reply and frame, and of brokers built later."""
         settings = {
             "transport": type(self).__name__,
+            "name": self.name,
             "rest_url": shown_url(self._rest_url),
             "ws_url": shown_url(self._ws_url),
             "environment": self._environment,
@@ -278,6 +285,7 @@ class BybitClient(BaseBybitTransport):
                 stats=self._stream_stats,
                 timing=self._timing,
                 backoff=self._backoff,
+                thread_name=f"qkt-stream{self._suffix}",
             )
             if self._by_websocket:
                 self._trade = TradeStream(
@@ -300,7 +308,12 @@ class BybitClient(BaseBybitTransport):
         self._gap_detector = GapDetector()
         self._gap_detector.look(self._clock.now_ms(), self._clock.monotonic_ms(), expected_ms=0)
         scheduler.schedule_at_fixed_rate(self._watch, _WATCH_MS, _WATCH_MS)
-        log.info("connected rest_url=%s clock_offset_ms=%d", shown_url(self._rest_url), self._venue_clock.offset_ms)
+        log.info(
+            "connected rest_url=%s clock_offset_ms=%d%s",
+            shown_url(self._rest_url),
+            self._venue_clock.offset_ms,
+            f" account={self.name}" if self.name else "",
+        )
 
     def public_stream(
         self, kind: str, hooks: StreamHooks, *, scheduler: Scheduler, thread_name: str = "qkt-public"
@@ -375,8 +388,13 @@ class BybitClient(BaseBybitTransport):
             if self._is_closed:
                 raise InvalidRequestError("the client is closed")
             if self._link is None:
-                self._link = shared_lane("qkt-link", _WORKERS)
+                self._link = shared_lane(f"qkt-link{self._suffix}", _WORKERS)
             return self._link
+
+    @property
+    def _suffix(self) -> str:
+        """The end of the names of this client's threads."""
+        return f"-{self.name}" if self.name else ""
 
     @property
     def is_connected(self) -> bool:
@@ -463,8 +481,9 @@ class BybitClient(BaseBybitTransport):
         age = "" if stats.frame_age_ms is None else f" frame_age_ms={stats.frame_age_ms}"
         refused = f" refused={','.join(self.topic_faults)}" if self.topic_faults else ""
         topics = len(self._listeners.topics())
+        name = f"{self.name} " if self.name else ""
         return (
-            f"<BybitClient {shown_url(self._rest_url)} stream={self.stream_state} topics={topics}{refused}{age} "
+            f"<BybitClient {name}{shown_url(self._rest_url)} stream={self.stream_state} topics={topics}{refused}{age} "
             f"frames={stats.frames} losses={stats.losses} requests={stats.requests} "
             f"under_way={stats.requests_under_way} clock_offset_ms={self.clock_offset_ms}>"
         )

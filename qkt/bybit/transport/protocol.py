@@ -109,6 +109,9 @@ class BaseBybitTransport:
     measure, cut or report: override a member to do better.
     """
 
+    name: str = ""
+    """The account's name in events, logs and thread names; "" where the user gave none."""
+
     maintenances: tuple[Maintenance, ...] = ()
     """Announced by the venue and not over, as a `MaintenanceWatch` keeps it; empty without one."""
 
@@ -211,6 +214,7 @@ class BaseBybitTransport:
 class CompleteTransport(BybitTransport, Protocol):
     """A `BybitTransport` with the optional members of `BaseBybitTransport`: what the parts of a broker work with."""
 
+    name: str
     maintenances: tuple[Maintenance, ...]
     observer: TransportObserver | None
 
