@@ -108,7 +108,7 @@ class BrokerState:
         account: str = "",
     ) -> None:
         self.source = source
-        self.account = account
+        self.account: str = account
         self.bus = bus
         self._clock = clock
         # Reentrant, since a signal handler or a finalizer may ask the broker while its thread is inside.

@@ -30,7 +30,7 @@ class BybitLinearBroker(BybitBroker):
     """
 
     category: ClassVar[str] = "linear"
-    source = "BYBIT_LINEAR"
+    source: str = "BYBIT_LINEAR"
     capabilities: ClassVar[frozenset[OrderTypeCapability]] = COMMON_CAPABILITIES
     has_positions: ClassVar[bool] = True
 

@@ -16,5 +16,5 @@ class BybitSpotBroker(BybitBroker):
     """Trades Bybit spot and keeps what the bot believes equal to what the venue holds. See `BybitBroker`."""
 
     category: ClassVar[str] = "spot"
-    source = "BYBIT_SPOT"
+    source: str = "BYBIT_SPOT"
     capabilities: ClassVar[frozenset[OrderTypeCapability]] = COMMON_CAPABILITIES | {OrderTypeCapability.QUOTE_SIZED}

@@ -39,7 +39,7 @@ class TransportAdapter(BaseBybitTransport):
     def __init__(self, client: BybitTransport) -> None:
         self._client = client
         name = getattr(client, "name", "")
-        self.name = name if isinstance(name, str) else ""
+        self.name: str = name if isinstance(name, str) else ""
         self._own = {name: getattr(client, name) for name in _OPTIONAL_METHODS if hasattr(client, name)}
         self._takes_wallet = len(inspect.signature(client.update_balances).parameters) > 1
 

@@ -120,7 +120,7 @@ class BybitClient(BaseBybitTransport):
         referer: str | None = None,
         name: str = "",
     ) -> None:
-        self.name = validate_name(name) if name != "" else ""
+        self.name: str = validate_name(name) if name != "" else ""
         self._generation = generation()
         self._signer = signer_from(api_key, api_secret, referer)
         self._environment = environment_from(testnet, demo)
