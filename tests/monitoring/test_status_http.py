@@ -161,7 +161,7 @@ def test_an_order_is_explained_by_either_id(account: Account, server: StatusServ
 
     for query in ("id=c1", f"venue_id={venue_id}"):
         page = get(server, f"order?broker=BYBIT_SPOT&{query}").text
-        assert "the venue answered that it has the request" in page
+        assert "the venue has the order request" in page
         assert "ACKNOWLEDGED → NEW; told OrderAccepted" in page
 
 

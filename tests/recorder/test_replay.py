@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 import qkt.orders.machine
-from qkt import InvalidRequestError, OrderModification, Side
+from qkt import BybitClient, BybitSpotBroker, EventBus, InvalidRequestError, OrderModification, Side
+from qkt.recorder import FlightRecorder
 from qkt.recorder.chain import ChainWriter
 from qkt.recorder.reading import Recording
 from qkt.recorder.replay import Replay, ReplayResult
+from qkt.venue import SimulatedBybit
 from tests.recorder.conftest import Recorded
 
 DEADLINE_MS = 5_000
@@ -162,3 +164,31 @@ def test_a_run_without_its_first_file_is_refused(recorded: Recorded) -> None:
 def test_a_folder_that_is_no_recording_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidRequestError, match="is no recording"):
         Recording(tmp_path)
+
+
+def test_a_broker_with_an_owner_and_names_is_replayed_alike(tmp_path: Path) -> None:
+    told: list[qkt.OrderEvent] = []
+    with SimulatedBybit(seed=1) as venue, FlightRecorder(tmp_path) as recorder:
+        bus = EventBus()
+        bus.subscribe(qkt.OrderEvent, told.append)
+        client = BybitClient("key", "secret", rest_url=venue.rest_url, ws_url=venue.ws_url, name="main")
+        recorder.attach(client, bus)
+        with client:
+            venue.place(
+                symbol="BTCUSDT",
+                side="Buy",
+                orderType="Limit",
+                qty="0.01",
+                price="50000",
+                orderLinkId="qkt-grid-0123456789-7",
+            )
+            with BybitSpotBroker(client, bus, owner="grid") as broker:
+                assert not broker.order("qkt-grid-0123456789-7").external
+                broker.cancel("qkt-grid-0123456789-7")
+                broker.wait("qkt-grid-0123456789-7", until="closed", timeout_ms=DEADLINE_MS)
+        path = recorder.path
+    result = replayed(path)
+
+    assert result.difference is None, str(result.difference)
+    assert {(event.account, event.source) for event in told} == {("main", "main:BYBIT_SPOT")}
+    assert result.brokers == ("main:BYBIT_SPOT",)

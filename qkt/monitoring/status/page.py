@@ -23,25 +23,6 @@ _LATEST = 7
 _GLYPHS = {"known": "✓", "warning": "!", "unknown": "?"}
 _WORDS = {"known": "known", "warning": "known, with faults", "unknown": "NOT ALL KNOWN"}
 _TIMELINE_STEP_MS = 5_000
-_FACTS = {
-    "SubmitIntended": "order recorded, about to be sent",
-    "SubmitAcknowledged": "the venue answered that it has the request",
-    "SubmitUnanswered": "the submit got no definite answer",
-    "SubmitRefused": "the venue refused the order",
-    "SubmitWithdrawn": "the order was never sent",
-    "CancelIntended": "cancel requested",
-    "CancelUnanswered": "the cancel got no definite answer",
-    "CancelRefused": "the venue refused the cancel",
-    "ModifyIntended": "change of terms requested",
-    "ModifyUnanswered": "the change got no definite answer",
-    "ModifyRefused": "the venue refused the change",
-    "CancelWithdrawn": "the cancel was never sent",
-    "ModifyWithdrawn": "the change was never sent",
-    "NonArrivalProved": "the venue provably never got the order",
-    "StatusBecameUnknown": "the venue shows the order nowhere",
-    "AgedOut": "the venue no longer keeps the order",
-    "TerminalReleased": "the wait for missing executions was given up",
-}
 
 
 def document(sections: Mapping[str, str], *, title: str, label: str) -> str:
@@ -102,7 +83,7 @@ def explanation_page(broker: str, view: OrderView, entries: Sequence[tuple[int, 
     rows = "".join(
         f'<tr><td data-label="time"><time>{_time(at_ms, with_ms=True)}</time></td>'
         f'<td data-label="after" class="number">+{(at_ms - first_ms) / 1000:.3f} s</td>'
-        f'<td data-label="from">{escape(origin)}</td><td data-label="evidence">{escape(_evidence(fact))}</td>'
+        f'<td data-label="from">{escape(origin)}</td><td data-label="evidence">{escape(fact)}</td>'
         f'<td data-label="result">{escape(change.replace(" -> ", " → "))}</td></tr>'
         for at_ms, origin, fact, change in entries
     )
@@ -329,12 +310,6 @@ def _clock(offset_ms: int) -> str:
     if not offset_ms:
         return "equal to the venue's"
     return f"{abs(offset_ms)} ms {'behind' if offset_ms > 0 else 'ahead of'} the venue's"
-
-
-def _evidence(fact: str) -> str:
-    """The text of a fact; a bare class name is put into words."""
-    name, bracket, reason = fact.partition(" (")
-    return f"{_FACTS.get(name, name)}{bracket}{reason}"
 
 
 def _term(name: str, text: str, *, is_bad: bool = False) -> str:
