@@ -616,3 +616,11 @@ def test_live_trading_is_an_explicit_choice(monkeypatch: pytest.MonkeyPatch, tex
 def test_senseless_options_are_refused_when_it_is_built(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequestError):
         BybitClient("k", "s", **options)
+
+
+@pytest.mark.parametrize("given", ["", "no", "false", 0, 1])
+def test_only_a_bool_chooses_between_testnet_and_live(given: Any) -> None:
+    with pytest.raises(InvalidRequestError, match="only testnet=False trades live"):
+        BybitClient("key", "secret", testnet=given)
+    with pytest.raises(InvalidRequestError, match="demo must be True or False"):
+        BybitClient("key", "secret", demo=given)

@@ -68,7 +68,16 @@ def referer_from(given: str | None) -> str:
 
 
 def environment_from(testnet: bool | None, demo: bool) -> str:
-    """``mainnet``, ``testnet`` or ``demo``; live trading is an explicit choice."""
+    """``mainnet``, ``testnet`` or ``demo``; live trading is an explicit choice.
+
+    Raises InvalidRequestError for anything but a bool: an empty text from the environment must not mean mainnet.
+    """
+    for name, value in (("testnet", testnet), ("demo", demo)):
+        if value is not None and not isinstance(value, bool):
+            raise InvalidRequestError(
+                f"{name} must be True or False, got {value!r}: only testnet=False trades live; leave testnet out to "
+                "take it from BYBIT_TESTNET, which is testnet unless it says false"
+            )
     if demo:
         if testnet:
             raise InvalidRequestError("demo trading lives on mainnet: give demo=True or testnet=True, not both")
