@@ -49,7 +49,9 @@ def test_balances_shows_what_is_there_and_what_is_locked(venue: Any, qkt: Any, q
 
     code, told = qkt_json("balances")
     assert code == 0
-    assert told["balances"]["USDT"] == {"total": "100000", "locked": "5000", "available": "95000"}
+    usdt = told["balances"]["USDT"]
+    assert (usdt["total"], usdt["locked"], usdt["available"]) == ("100000", "5000", "95000")
+    assert (usdt["equity"], usdt["borrowed"]) == ("100000", "0")
     row = next(line for line in qkt("balances").lines if line.startswith("USDT"))
     assert row.split() == ["USDT", "100000", "5000", "95000"]
 

@@ -369,7 +369,7 @@ def test_S43_a_refused_topic_over_sockets_is_told_and_healed_by_rounds(live: Liv
     live.broker.wait(order, until="closed", timeout_ms=5_000)
     fault.remove()
     live.until(lambda: "restored topics" in words(live.heard), "the topic is asked for again")
-    assert live.broker.health.ok
+    live.until(lambda: live.broker.health.ok, "the account is whole again")
 
 
 # -- S44: ack, then snapshot -------------------------------------------------------------------------------------------
