@@ -81,6 +81,7 @@ class MaintenanceWatch:
         self._is_closed = False
         self._stream: PublicStream | None = None
         self._scheduler = ThreadScheduler(2, name="qkt-maintenance")
+        bus.attach(self)
         self.refresh()
         self._scheduler.schedule_at_fixed_rate(self.refresh, interval_ms, interval_ms)
         if isinstance(client, BybitClient):
@@ -118,6 +119,7 @@ class MaintenanceWatch:
             stream.close()
         self._scheduler.close()
         self._apply()
+        self._bus.detach(self)
 
     def __enter__(self) -> Self:
         return self
@@ -169,7 +171,7 @@ class MaintenanceWatch:
         for one in news:
             log.warning("maintenance state=%s begin_ms=%d end_ms=%d title=%s", one.state, one.begin_ms, one.end_ms, one)
         self._apply()
-        self._bus.enqueue([VenueMaintenance(maintenance=one, origin=origin) for one in news])
+        self._bus.enqueue([VenueMaintenance(maintenance=one, origin=origin) for one in news], source=self)
         self._bus.deliver()
 
     def _apply(self) -> None:
