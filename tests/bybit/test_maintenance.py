@@ -185,4 +185,6 @@ def test_the_topic_of_the_venue_tells_it_without_a_read() -> None:
             assert heard.wait(5)
             assert watch.is_running
             venue.end_maintenance(row["id"])
-    assert [one.name for one in threading.enumerate() if one.name.startswith(("qkt-status", "qkt-maint", "qkt-events"))] == []
+    assert [
+        one.name for one in threading.enumerate() if one.name.startswith(("qkt-status", "qkt-maint", "qkt-events"))
+    ] == []

@@ -6,8 +6,10 @@ blocks of a page share their names, as a reader's session does.
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,19 @@ def blocks(page: Path) -> list[tuple[int, str, str]]:
         code = "\n".join(line[indent:] for line in match["code"].splitlines())
         found.append((text.count("\n", 0, match.start()) + 2, match["options"].strip(), code))
     return found
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """A page may configure logging; the tests after it must not see that."""
+    loggers = [logging.getLogger(name) for name in ("", "qkt", "qkt.orders")]
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        for handler in set(logger.handlers) - set(handlers):
+            logger.removeHandler(handler)
+            handler.close()
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: str(page.relative_to(ROOT)))
