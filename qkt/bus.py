@@ -226,7 +226,6 @@ class EventBus:
         self._muted: set[int] = set()
         self._sources: dict[int, object] = {}
         self._worker: threading.Thread | None = None
-        self._worker_may_stop = False
         self._is_worker_asleep = False
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -350,7 +349,8 @@ class EventBus:
                     self._drain_up_to = self._last_sequence_id  # a handler caused these: they follow the current event
                     return
                 if is_library_thread():
-                    self._wake_worker()
+                    if self._queue or self._current is not None:
+                        self._wake_worker()
                     return
                 if self._drainer is not None:
                     return  # the current drainer wakes the worker for what is left
@@ -364,9 +364,10 @@ class EventBus:
                 self._pass_on()
 
     def _pass_on(self) -> None:
-        """Have the rest delivered after a drainer left."""
+        """Have the rest delivered after a drainer left, and the worker end that only waited for it."""
         with self._lock:
-            if self._queue or self._current is not None:
+            may_end = self._worker is not None and not self._sources
+            if self._queue or self._current is not None or may_end:
                 self._wake_worker()
             if self._watchers:
                 self._changed.notify_all()
@@ -464,7 +465,6 @@ class EventBus:
     def _wake_worker(self) -> None:
         """Have ``qkt-events`` deliver; the caller holds the lock."""
         if self._worker is None:
-            self._worker_may_stop = False
             self._worker = library_thread("qkt-events", self._work)
             self._worker.start()
         elif self._is_worker_asleep:
@@ -480,7 +480,7 @@ class EventBus:
                 if has_work and self._drainer is None:
                     self._drain_up_to = self._last_sequence_id
                     self._drainer = drainer
-                elif self._worker_may_stop and not has_work:
+                elif not self._sources and not has_work:
                     self._worker = None
                     return
                 else:
@@ -499,11 +499,13 @@ class EventBus:
                         self._changed.notify_all()
 
     def attach(self, source: object) -> None:
-        """A broker announces itself; while one is attached ``qkt-events`` stays once started."""
+        """A broker announces itself; while one is attached ``qkt-events`` stays once started.
+
+        Without one it ends whenever all is delivered.
+        """
         with self._lock:
             self._sources[id(source)] = source
             self._muted.discard(id(source))
-            self._worker_may_stop = False
 
     def detach(self, source: object, *, drain_ms: int = 1_000) -> int:
         """Deliver what ``source`` still has queued, for at most ``drain_ms``; then no handler hears it again.
@@ -523,7 +525,6 @@ class EventBus:
             self._sources.pop(id(source), None)
             worker = self._worker if not self._sources else None
             if worker is not None:
-                self._worker_may_stop = True
                 self._wake_worker()
         if worker is not None and worker is not threading.current_thread() and not inside_handler:
             worker.join(timeout=drain_ms / 1000)

@@ -305,6 +305,45 @@ def test_the_last_broker_to_leave_takes_the_events_thread_with_it() -> None:
     assert "qkt-events" not in {thread.name for thread in threading.enumerate()}
 
 
+def test_without_a_broker_the_events_thread_ends_when_all_is_delivered() -> None:
+    bus, heard = EventBus(), threading.Event()
+    workers: list[threading.Thread] = []
+    bus.subscribe(OrderAccepted, lambda _: (workers.append(threading.current_thread()), heard.set()))
+    publisher = library_thread("qkt-test", bus.publish, accepted())
+    publisher.start()
+    assert heard.wait(DEADLINE_S)
+
+    workers[0].join(DEADLINE_S)
+
+    assert workers[0].name == "qkt-events"
+    assert not workers[0].is_alive()
+
+
+def test_a_broker_that_leaves_from_a_handler_takes_the_events_thread_with_it_too() -> None:
+    bus, owner, on_worker = EventBus(), object(), threading.Event()
+    workers: list[threading.Thread] = []
+    bus.attach(owner)
+
+    def handler(event: Any) -> None:
+        if event.client_order_id == "on the events thread":
+            workers.append(threading.current_thread())
+            on_worker.set()
+        else:
+            bus.detach(owner)
+            workers[0].join(0.1)  # it looks, finds this handler at work, and goes to sleep once more
+
+    bus.subscribe(OrderAccepted, handler)
+    publisher = library_thread("qkt-test", bus.publish, accepted("on the events thread"))
+    publisher.start()
+    assert on_worker.wait(DEADLINE_S)
+    assert bus.drain(DEADLINE_S * 1000)
+
+    bus.publish(accepted("on this thread"))
+    workers[0].join(DEADLINE_S)
+
+    assert not workers[0].is_alive()
+
+
 def test_after_detaching_no_handler_hears_that_source_and_the_rest_is_counted() -> None:
     bus, heard = EventBus(), []
     owner, other = object(), object()

@@ -15,7 +15,6 @@ from qkt.cli.demo.sabotage import RULES
 PAGE = Path(__file__).parents[2] / "docs" / "how-to" / "use-the-command-line.md"
 
 
-@pytest.mark.verify
 def test_the_commands_of_the_page_run(qkt: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("qkt.cli.doctor._SAMPLES", 2)
