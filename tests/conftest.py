@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
@@ -27,11 +26,3 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         terminalreporter.section("proof")
         for line in lines:
             terminalreporter.write_line(line)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def threads_of_earlier_files() -> None:
-    """Rename what an earlier file of this worker left running: a file that counts threads counts its own."""
-    for thread in threading.enumerate():
-        if thread.name == "qkt-events":
-            thread.name = "left by an earlier file"

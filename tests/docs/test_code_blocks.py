@@ -50,9 +50,6 @@ def test_the_code_of_a_page_runs(page: Any, monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setenv("BYBIT_API_KEY", "key")
     monkeypatch.setenv("BYBIT_API_SECRET", "secret")
     names: dict[str, object] = {"__name__": "documentation"}
-    before, alive = set(threading.enumerate()), threading.enumerate
-    # A page that counts threads counts its own, not what another test of this worker left.
-    monkeypatch.setattr(threading, "enumerate", lambda: [thread for thread in alive() if thread not in before])
 
     for line, options, code in blocks(page):
         program = compile("\n" * (line - 1) + code, str(page), "exec")

@@ -31,10 +31,8 @@ def eventually(condition: Callable[[], object], what: str = "", within_s: float 
 
 
 def qkt_threads() -> list[str]:
-    """The names of the transport's threads: the venue's and those of an event bus are not its own."""
-    others = ("qkt-venue", "qkt-events")
     return sorted(
-        thread.name for thread in threading.enumerate() if thread.name.startswith("qkt-") and thread.name not in others
+        thread.name for thread in threading.enumerate() if thread.name.startswith("qkt-") and thread.name != "qkt-venue"
     )
 
 

@@ -61,14 +61,13 @@ def test_threads_and_descriptors_return_to_the_baseline(
             client.subscribe("wallet", Recorder())
             client.get_signed("/v5/account/wallet-balance", {"accountType": "UNIFIED"})
 
-    elsewhere = qkt_threads()  # what an earlier test of this worker left is not this test's matter
     cycle()
-    eventually(lambda: qkt_threads() == elsewhere, "no thread is left")
+    eventually(lambda: qkt_threads() == [], "no thread is left")
     baseline = (descriptors(), threading.active_count())
     for _ in range(cycles):
         cycle()
     eventually(lambda: (descriptors(), threading.active_count()) <= baseline, "back at the baseline")
-    assert qkt_threads() == elsewhere
+    assert qkt_threads() == []
 
 
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="counts descriptors in /proc")
