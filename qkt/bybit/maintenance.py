@@ -1,14 +1,16 @@
 """`MaintenanceWatch`: maintenances of the venue, planned and running, as events and in every broker's health.
 
-It reads ``/v5/system/status`` at intervals and hears the topic ``system.status``. While a maintenance runs, brokers of
-the client judge no absence: an order that no list shows is not looked up and concluded about, since a venue that is
-being worked on may show empty lists. Nothing else is held back, unless brokers are named to be frozen.
+It reads ``/v5/system/status`` at intervals, and whenever its stream has come back, and hears the topic
+``system.status``. While a maintenance runs, brokers of the client judge no absence: an order that no list shows is not
+looked up and concluded about, since a venue that is being worked on may show empty lists. Nothing else is held back,
+unless brokers are named to be frozen.
 
 Source: docs v5/system-status, v5/websocket/public/system-status.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Iterable
@@ -136,7 +138,7 @@ class MaintenanceWatch:
     def _open_stream(self, client: BybitClient) -> None:
         hooks = StreamHooks(
             on_frames=self._frames_came,
-            on_ready=lambda: None,
+            on_ready=self._read_soon,
             on_lost=lambda _reason: None,
             on_fault=lambda fault: log.warning("system status topic refused reason=%s", fault.reason),
             on_malformed=lambda _reason: None,
@@ -153,6 +155,11 @@ class MaintenanceWatch:
         except (OSError, QktError) as error:
             log.info("system status stream not open, it is read at intervals error=%s", error)
             stream.reconnect("system status stream not open")
+
+    def _read_soon(self) -> None:
+        """Read what no connected stream told: a frame that was sent before the subscription never comes again."""
+        with contextlib.suppress(InvalidRequestError):  # the watch was closed meanwhile
+            self._scheduler.schedule_once(self.refresh, 0)
 
     def _frames_came(self, frames: list[Envelope]) -> None:
         for frame in frames:

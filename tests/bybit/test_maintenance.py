@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
+import websocket
 
 from qkt import (
     BybitClient,
@@ -188,3 +190,22 @@ def test_the_topic_of_the_venue_tells_it_without_a_read() -> None:
     assert [
         one.name for one in threading.enumerate() if one.name.startswith(("qkt-status", "qkt-maint", "qkt-events"))
     ] == []
+
+
+def test_what_was_announced_while_its_stream_was_down_is_read_after_the_reconnect() -> None:
+    heard, bus = threading.Event(), EventBus()
+    bus.subscribe(VenueMaintenance, lambda _event: heard.set())
+    with (
+        SimulatedBybit(seed=1) as venue,
+        closing(websocket.create_connection(venue.public_ws_url("misc/status"), timeout=5)) as other,
+        BybitClient("key", "secret", rest_url=venue.rest_url, ws_url=venue.ws_url) as client,
+    ):
+        other.send('{"op": "subscribe", "args": ["system.status"]}')
+        dark = venue.faults.add("stream_refused")
+        with MaintenanceWatch(client, bus, interval_ms=3_600_000):
+            venue.announce_maintenance("Upgrade")
+            while "Upgrade" not in other.recv():  # at the latest now the frame was sent, and it is sent once
+                pass
+            assert not heard.is_set()
+            dark.remove()
+            assert heard.wait(10)
