@@ -204,7 +204,7 @@ def test_what_was_announced_while_its_stream_was_down_is_read_after_the_reconnec
         dark = venue.faults.add("stream_refused")
         with MaintenanceWatch(client, bus, interval_ms=3_600_000):
             venue.announce_maintenance("Upgrade")
-            while "Upgrade" not in other.recv():  # at the latest now the frame was sent, and it is sent once
+            while "Upgrade" not in str(other.recv()):  # at the latest now the frame was sent, and it is sent once
                 pass
             assert not heard.is_set()
             dark.remove()
