@@ -123,9 +123,10 @@ class Alerts:
         self._key_asked_ms: int | None = None
         self._sent = self._failed = 0
         self._is_closed = False
-        self._subscriptions = [each.subscribe(BrokerEvent, partial(self._hear, each)) for each in self._buses]
         self._scheduler, self._release_scheduler = scheduler_from(scheduler, "qkt-alerts")
         self._schedule = self._scheduler.schedule_at_fixed_rate(self._look, _LOOK_EVERY_MS, _LOOK_EVERY_MS)
+        # Last, since a scheduler that is refused raises: no subscription may then be left on the bus.
+        self._subscriptions = [each.subscribe(BrokerEvent, partial(self._hear, each)) for each in self._buses]
 
     @property
     def _buses(self) -> tuple[EventBus, ...]:

@@ -19,6 +19,7 @@ from qkt.model.protection import Protection, ProtectionKind, ProtectionState
 from qkt.monitoring import AlertRules, Alerts
 from qkt.monitoring.alert_episodes import AlertEpisodes, Outbox, notice_of
 from qkt.monitoring.alert_rules import Condition, Reading, conditions_of
+from qkt.net.scheduler import ThreadScheduler
 from qkt.venue import SimulatedBybit
 from tests.monitoring.conftest import Account, new_account
 from tests.support.webhook import Webhook
@@ -361,3 +362,15 @@ def test_the_outbox_counts_what_does_not_fit() -> None:
 def test_a_client_tells_the_days_left_to_its_key(bybit_venue: SimulatedBybit) -> None:
     with BybitClient("key", "secret", rest_url=bybit_venue.rest_url, ws_url=bybit_venue.ws_url) as client:
         assert client.key_days_left() == 90
+
+
+def test_alerts_that_could_not_be_built_leave_no_subscription(account: Account, hook: Webhook) -> None:
+    before = repr(account.bus)
+    closed = ThreadScheduler()
+    closed.close()
+
+    for scheduler in (object(), closed):
+        with pytest.raises(InvalidRequestError):
+            Alerts(account.bus, [hook.url], brokers=account.broker, scheduler=scheduler)  # type: ignore[arg-type]
+
+    assert repr(account.bus) == before
