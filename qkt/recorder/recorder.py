@@ -13,6 +13,7 @@ A run is a folder, ``<folder>/<start>-<nonce>/``, with files ``0001.jsonl``, ``0
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import itertools
 import json
@@ -119,6 +120,7 @@ class FlightRecorder:
         self._dropped = 0
         self._dropped_told = 0
         self._is_open = True
+        self._is_released = False
         self._numbers = itertools.count(1)
         self._clients = itertools.count()
         self._brokers = itertools.count()
@@ -166,14 +168,16 @@ class FlightRecorder:
             return  # a forked child: file and thread are the parent's
         with self._lock:
             was_open, self._is_open = self._is_open, False
+            was_released, self._is_released = self._is_released, True
         self._closing.set()
         self._wake.set()
         if self._writer is not threading.current_thread():
             self._writer.join(_CLOSE_S)
-        if was_open:
+        if not was_released:  # also when a failed writer ended the recording before
             for subscription in self._subscriptions:
                 subscription.cancel()
             atexit.unregister(self._at_exit)
+        if was_open:
             log.info("recording closed path=%s lines=%d last_hash=%s", self._path, self._files.lines, self._files.last)
 
     def __enter__(self) -> Self:
@@ -231,6 +235,8 @@ class FlightRecorder:
             with self._lock:
                 self._is_open = False
                 self._queue.clear()
+            with contextlib.suppress(OSError):  # what is buffered may fail as the write did; the file closes anyway
+                self._files.close()
 
     def _write_waiting(self) -> None:
         while True:
@@ -415,9 +421,9 @@ class _Files:
 
     def close(self) -> None:
         """Close the present file."""
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
 
 def after_of(changes: Sequence[Change]) -> list[list[str]]:

@@ -202,3 +202,29 @@ def fill(recorder: FlightRecorder, count: int) -> None:
     tap = _ClientTap(recorder, 0)
     for number in range(count):
         tap.answered(number, 200, b'{"retCode":0}')
+
+
+def test_a_recorder_whose_disk_failed_leaves_the_bus_and_the_file_at_close(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bus = EventBus()
+    before = repr(bus)
+    recorder = FlightRecorder(tmp_path).attach(bus)
+    begin = recorder._files._begin
+    opened: list[Any] = []
+
+    def begin_and_fail() -> None:
+        begin()
+        opened.append(recorder._files._file)
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(recorder._files, "_begin", begin_and_fail)
+    unregistered: list[object] = []
+    monkeypatch.setattr("atexit.unregister", unregistered.append)
+    recorder._put("link", {"news": "ready", "detail": ""})
+    recorder._writer.join(DEADLINE_MS / 1_000)
+    recorder.close()
+
+    assert repr(bus) == before
+    assert [file.closed for file in opened] == [True]
+    assert unregistered == [recorder._at_exit]
