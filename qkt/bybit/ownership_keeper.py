@@ -105,6 +105,14 @@ class Told:
     is_shared: bool = True
 
 
+@attrs.define
+class _IntentLock:
+    """The lock of one intent. ``users``: the submits that hold it or are about to wait for it."""
+
+    lock: threading.Lock
+    users: int = 0
+
+
 class OwnershipKeeper:
     """The coordinator of one account. Safe from any thread; created with `keeper_of`."""
 
@@ -128,7 +136,7 @@ class OwnershipKeeper:
         self._backlog: deque[Told] = deque(maxlen=_BACKLOG)
         self._number = 0
         self._renewed_ms = 0
-        self._intent_locks: dict[str, threading.Lock] = {}
+        self._intent_locks: dict[str, _IntentLock] = {}
         self._timer: Cancellable | None = None
         self._own_scheduler: ThreadScheduler | None = None
 
@@ -391,12 +399,16 @@ class OwnershipKeeper:
     def intent_lock(self, intent: str) -> Iterator[None]:
         """One submit of an intent at a time, so that the second finds what the first became."""
         with self._lock:
-            lock = self._intent_locks.setdefault(intent, threading.Lock())
-        with lock:
-            yield
-        with self._lock:
-            if not lock.locked():
-                self._intent_locks.pop(intent, None)
+            held = self._intent_locks.setdefault(intent, _IntentLock(threading.Lock()))
+            held.users += 1
+        try:
+            with held.lock:
+                yield
+        finally:
+            with self._lock:
+                held.users -= 1
+                if not held.users and self._intent_locks.get(intent) is held:
+                    del self._intent_locks[intent]
 
     def ask_permits(self, epoch: int, drafts: Sequence[PermitDraft]) -> tuple[Permit, ...]:
         """Permits for these requests; raises what `Journal.append` raises, and freezes when they are refused."""
