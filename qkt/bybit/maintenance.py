@@ -84,10 +84,14 @@ class MaintenanceWatch:
         self._stream: PublicStream | None = None
         self._scheduler = ThreadScheduler(2, name="qkt-maintenance")
         bus.attach(self)
-        self.refresh()
-        self._scheduler.schedule_at_fixed_rate(self.refresh, interval_ms, interval_ms)
-        if isinstance(client, BybitClient):
-            self._scheduler.schedule_once(lambda: self._open_stream(client), 0)
+        try:
+            self.refresh()
+            self._scheduler.schedule_at_fixed_rate(self.refresh, interval_ms, interval_ms)
+            if isinstance(client, BybitClient):
+                self._scheduler.schedule_once(lambda: self._open_stream(client), 0)
+        except BaseException:
+            self.close()
+            raise
 
     def refresh(self) -> None:
         """Read the announcements now; a read that fails changes nothing."""
@@ -191,10 +195,13 @@ class MaintenanceWatch:
         if not changes:
             return
         for broker in self._freeze:
-            if running:
-                broker.freeze(f"the venue is under maintenance: {running[0].title}")
-            else:
-                broker.unfreeze()
+            try:
+                if running:
+                    broker.freeze(f"the venue is under maintenance: {running[0].title}")
+                else:
+                    broker.unfreeze()
+            except Exception:  # a broker of the user's own: the others are frozen or let go all the same
+                log.exception("maintenance not passed on broker=%r is_running=%s", broker, bool(running))
 
     def _venue_ms(self) -> int:
         steady_ms = self._client.venue_ms()

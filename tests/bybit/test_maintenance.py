@@ -209,3 +209,41 @@ def test_what_was_announced_while_its_stream_was_down_is_read_after_the_reconnec
             assert not heard.is_set()
             dark.remove()
             assert heard.wait(10)
+
+
+class Stubborn:
+    """A broker of the user's own whose `freeze` and `unfreeze` fail."""
+
+    def freeze(self, reason: str = "asked") -> None:
+        raise RuntimeError(f"cannot be frozen: {reason}")
+
+    def unfreeze(self) -> None:
+        raise RuntimeError("cannot be unfrozen")
+
+
+def test_a_broker_that_cannot_be_frozen_keeps_no_other_from_it(
+    account: Account, caplog: pytest.LogCaptureFixture
+) -> None:
+    account.announce(a_row())
+    with account.watch(freeze=[Stubborn(), account.broker]):
+        assert account.broker.is_frozen
+        assert [event.maintenance.maintenance_id for event in account.told] == ["m1"]
+
+    assert not account.broker.is_frozen
+    assert "cannot be frozen" in caplog.text
+    assert "cannot be unfrozen" in caplog.text
+
+
+def test_a_watch_that_could_not_be_built_leaves_the_bus_and_lets_brokers_go(account: Account) -> None:
+    def leave(_event: VenueMaintenance) -> None:
+        raise SystemExit
+
+    account.announce(a_row())
+    sources = dict(account.bus._sources)
+    account.bus.subscribe(VenueMaintenance, leave)
+    with pytest.raises(SystemExit):
+        account.watch(freeze=[account.broker])
+
+    assert account.bus._sources == sources
+    assert not account.broker.is_frozen
+    assert account.client.maintenances == ()
