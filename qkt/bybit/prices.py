@@ -114,8 +114,7 @@ class PriceFeed:
         with self._opening:
             for symbol, found in zip(symbols, parsed, strict=True):
                 with self._lock:
-                    if self._is_closed:
-                        raise InvalidRequestError("the price feed is closed; build a new one")
+                    self._check_open()
                     if symbol in self._known:
                         continue
                     self._known[symbol] = _Known()
@@ -127,8 +126,10 @@ class PriceFeed:
         stream = self._streams.get(category)
         if stream is not None:
             return stream
-        if self._link is None:
-            self._link = ThreadScheduler(2, name="qkt-prices-link")
+        with self._lock:  # as `close`, which may come in between: what it does not find is not made afterwards
+            self._check_open()
+            if self._link is None:
+                self._link = ThreadScheduler(2, name="qkt-prices-link")
         hooks = StreamHooks(
             on_frames=lambda frames: self._frames_came(category, frames),
             on_ready=lambda: None,
@@ -138,13 +139,22 @@ class PriceFeed:
             resynchronise=lambda: None,
         )
         stream = self._client.public_stream(category, hooks, scheduler=self._link, thread_name="qkt-prices")
-        self._streams[category] = stream
+        with self._lock:
+            self._streams[category] = stream
+            is_closed = self._is_closed
+        if is_closed:
+            stream.close()
+            self._check_open()
         try:
             stream.open()
         except (OSError, QktError) as error:
             log.warning("price stream not open category=%s error=%s", category, error)
             stream.reconnect("price stream not open")
         return stream
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise InvalidRequestError("the price feed is closed; build a new one")
 
     def last(self, symbol: str, *, max_age_ms: int | None = None) -> Decimal:
         """The last traded price.
@@ -228,10 +238,11 @@ class PriceFeed:
             for known in self._known.values():
                 known.is_live = False
             self._changed.notify_all()
-        for stream in list(self._streams.values()):
+            streams, link = list(self._streams.values()), self._link
+        for stream in streams:
             stream.close()
-        if self._link is not None:
-            self._link.close()
+        if link is not None:
+            link.close()
 
     def _frames_came(self, category: str, frames: list[Envelope]) -> None:
         prices: list[tuple[str, Decimal]] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -23,6 +24,7 @@ from qkt import (
 )
 from qkt.bybit.codec.prices import to_price_update
 from qkt.bybit.transport.config import public_url_of
+from qkt.bybit.transport.stream import PublicStream
 from qkt.errors import VenueProtocolError
 from qkt.testing import FixedClock
 from qkt.venue import SimulatedBybit
@@ -221,3 +223,21 @@ def test_an_emptied_side_has_no_price() -> None:
 def test_a_frame_that_cannot_be_read_is_an_error(data: dict[str, object]) -> None:
     with pytest.raises(VenueProtocolError):
         to_price_update({"topic": "orderbook.1.BTCUSDT", "type": "snapshot", "data": data})
+
+
+def test_a_feed_that_is_closed_while_it_begins_to_follow_leaves_no_connection(
+    client: BybitClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed = PriceFeed(client)
+    build, built = client.public_stream, []
+
+    def close_and_build(*given: Any, **options: Any) -> PublicStream:
+        feed.close()
+        built.append(build(*given, **options))
+        return built[-1]
+
+    monkeypatch.setattr(client, "public_stream", close_and_build)
+    with pytest.raises(InvalidRequestError, match="closed"):
+        feed.follow(BTC)
+
+    assert [stream.state for stream in built] == ["closed"]
