@@ -5,6 +5,7 @@ Threads: the caller's for every method here. No handler, socket or request runs 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -640,16 +641,21 @@ class BybitBroker(JournaledBroker, OrderQueries):
                 return
             self._is_closed = True
         deadline = time.monotonic() + _CLOSE_MS / 1000
-        self._loop.stop()
-        self._recovery.close()
-        if self._journal is not None:
-            self._journal.bus.flush()
-            self._journal.close()
+        # From the last to the first, each also when one before it raised: Ctrl-C, or a handler that ends the program.
+        with contextlib.ExitStack() as steps:
+            steps.callback(self._stream.detach)
+            for scheduler in reversed(self._own_schedulers):
+                steps.callback(_close_until, scheduler, deadline)
+            steps.callback(self._position_keeper.close)
+            steps.callback(self._close_state)
+            if self._journal is not None:
+                steps.callback(self._journal.close)
+                steps.callback(self._journal.bus.flush)
+            steps.callback(self._recovery.close)
+            steps.callback(self._loop.stop)
+
+    def _close_state(self) -> None:
         undelivered = self._state.close(drain_ms=_CLOSE_MS)
-        self._position_keeper.close()
-        for scheduler in self._own_schedulers:
-            scheduler.close(timeout_ms=max(100, int((deadline - time.monotonic()) * 1000)))
-        self._stream.detach()
         if undelivered:
             log.warning("closed with events undelivered source=%s count=%d", self.source, undelivered)
 
@@ -670,3 +676,8 @@ class BybitBroker(JournaledBroker, OrderQueries):
             f"open_orders={len(self._state.open_orders())} unresolved={len(health.unresolved)}"
             f"{' frozen' if self._checks.risk.is_frozen else ''}>"
         )
+
+
+def _close_until(scheduler: Lane | ExecutorScheduler, deadline: float) -> None:
+    """Close a scheduler, waiting for what it runs until ``deadline``, a monotonic time, or a tenth of a second."""
+    scheduler.close(timeout_ms=max(100, int((deadline - time.monotonic()) * 1000)))

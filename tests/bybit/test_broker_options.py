@@ -9,6 +9,7 @@ import pytest
 
 from qkt import BybitLinearBroker, BybitSpotBroker, EventBus
 from qkt.errors import InvalidRequestError
+from qkt.events import HealthDegraded
 from qkt.testing import FakeBybitClient, FixedClock, TickScheduler
 
 
@@ -95,3 +96,24 @@ def test_health_is_not_ok_while_the_stream_is_closed() -> None:
         client._is_connected = False
 
         assert (broker.health.stream, broker.health.ok) == ("closed", False)
+
+
+@pytest.mark.parametrize("broker", [BybitSpotBroker, BybitLinearBroker])
+def test_a_handler_that_ends_the_program_during_close_leaves_no_listener_and_no_scheduler(broker: Any) -> None:
+    def leave(_event: HealthDegraded) -> None:
+        raise SystemExit
+
+    client, bus = FakeBybitClient(), EventBus()
+    opened = broker(client, bus)
+    bus.subscribe(HealthDegraded, leave)
+    bus.enqueue([HealthDegraded(source="test", domain="stream", reason="test")])
+
+    with pytest.raises(SystemExit):
+        opened.close()
+
+    assert not any(client._listeners.values())
+    assert not client._disconnect_handlers
+    assert not client._reconnect_handlers
+    for lane in opened._own_schedulers:
+        with pytest.raises(InvalidRequestError, match="closed"):
+            lane.schedule_once(lambda: None, 0)
