@@ -20,8 +20,6 @@ ZERO = Decimal(0)
 EXACT = Context(
     prec=200, Emax=MAX_EMAX, Emin=MIN_EMIN, rounding=ROUND_HALF_EVEN, traps=[Inexact, InvalidOperation, DivisionByZero]
 )
-# Quotients cannot be exact: averages are carried with more digits than are shown.
-CARRIED = Context(prec=60, rounding=ROUND_HALF_EVEN)
 SHOWN = Context(prec=28, rounding=ROUND_HALF_EVEN)
 
 exact_sum: Callable[[Decimal, Decimal], Decimal] = EXACT.add

@@ -210,10 +210,3 @@ class StreamHandler:
         else:
             self._state.degrade(fault.kind, fault.reason)
         self._deliver()
-
-
-def rows_of_category(frame: Mapping[str, Any], category: str) -> list[Any]:
-    """The rows of a frame's ``data`` that are of ``category``, or that do not say."""
-    data = frame.get("data")
-    rows = data if isinstance(data, list) else []
-    return [row for row in rows if not isinstance(row, dict) or row.get("category", category) == category]

@@ -55,11 +55,6 @@ def shut(sock: socket.socket) -> None:
         socket.socket.shutdown(sock, socket.SHUT_RDWR)
 
 
-def has_unread(sock: socket.socket) -> bool:
-    """True when a read would not wait."""
-    return wait_readable(sock, 0)
-
-
 def wait_readable(sock: socket.socket, timeout_ms: int) -> bool:
     """Wait until a read would not block, or the time is up; a dead socket is readable, its read says why."""
     pending = getattr(sock, "pending", None)

@@ -221,11 +221,6 @@ class PrivateStream:
         return "connecting" if self._is_opening or self._supervisor.state == "running" else "down"
 
     @property
-    def auth_fault(self) -> StreamFault | None:
-        """Set while the venue refuses the key."""
-        return self._auth_fault
-
-    @property
     def topic_faults(self) -> Mapping[str, StreamFault]:
         """Topic -> fault, for the topics the venue refuses on the present connection."""
         link = self._link
