@@ -30,12 +30,11 @@ from qkt.errors import InvalidRequestError
 from qkt.events import FillEvent, PositionReconciled
 from qkt.model.orders import Side
 from qkt.model.positions import Position
-from qkt.money import ZERO, require_decimal, require_positive
+from qkt.money import SHOWN, ZERO, require_decimal, require_positive
 from qkt.readonly import ReadOnlyDict
 
 # Averages are thirds and sevenths: carry more digits than are shown, whatever context the caller's thread has.
 _CARRIED = Context(prec=60, rounding=ROUND_HALF_EVEN)
-_SHOWN = Context(prec=28, rounding=ROUND_HALF_EVEN)
 
 # The venue's quote coins (docs v5/market/instrument, spot `quoteCoin`), to split BTCUSDT without asking.
 # The longer of two that end alike comes first.
@@ -224,5 +223,5 @@ def _shown(position: Position) -> Position:
 
 def _tidy(number: Decimal) -> Decimal:
     """Rounded to 28 digits, without the zeros that long division leaves and without an exponent."""
-    rounded = number.normalize(_SHOWN)
-    return rounded.quantize(Decimal(1), context=_SHOWN) if int(rounded.as_tuple().exponent) > 0 else rounded
+    rounded = number.normalize(SHOWN)
+    return rounded.quantize(Decimal(1), context=SHOWN) if int(rounded.as_tuple().exponent) > 0 else rounded
