@@ -7,6 +7,7 @@ A terminal event waits until the executions seen add up to what the venue report
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from qkt.events import (
     OrderAccepted,
@@ -84,11 +85,7 @@ def _tell_requests(order: OrderDraft, news: News, fact: Fact, events: list[Order
     if news.modified is not None:
         events.append(
             OrderModified(
-                client_order_id=order.client_order_id,
-                broker_order_id=order.broker_order_id,
-                external=order.is_external,
-                origin=fact.origin,
-                symbol=order.symbol,
+                **_order_fields(order, fact),
                 reason=news.modified,
                 new_quantity=order.terms.quantity,
                 new_limit_price=order.terms.limit_price,
@@ -102,11 +99,7 @@ def _tell_requests(order: OrderDraft, news: News, fact: Fact, events: list[Order
     if news.unknown_since_ms is not None:
         events.append(
             OrderStatusUnknown(
-                client_order_id=order.client_order_id,
-                broker_order_id=order.broker_order_id,
-                external=order.is_external,
-                origin=fact.origin,
-                symbol=order.symbol,
+                **_order_fields(order, fact),
                 since_ms=news.unknown_since_ms,
                 reason=news.unknown_reason,
             )
@@ -127,11 +120,7 @@ def _failed(
     event: type[OrderCancelFailed | OrderModifyFailed], order: OrderDraft, reason: str, fact: Fact
 ) -> OrderEvent:
     return event(
-        client_order_id=order.client_order_id,
-        broker_order_id=order.broker_order_id,
-        external=order.is_external,
-        origin=fact.origin,
-        symbol=order.symbol,
+        **_order_fields(order, fact),
         reason=reason,
     )
 
@@ -165,11 +154,7 @@ def _terminal_event(order: OrderDraft, fact: Fact) -> OrderEvent:
     assert order.terminal is not None
     if order.terminal.kind is TerminalKind.FILLED:
         return _filled(
-            client_order_id=order.client_order_id,
-            broker_order_id=order.broker_order_id,
-            external=order.is_external,
-            origin=fact.origin,
-            symbol=order.symbol,
+            **_order_fields(order, fact),
             side=order.side or Side.BUY,
             price=order.average_price or ZERO,
             quantity=ZERO,
@@ -178,11 +163,18 @@ def _terminal_event(order: OrderDraft, fact: Fact) -> OrderEvent:
         )
     ended = _cancelled if order.terminal.kind is TerminalKind.CANCELLED else _rejected
     return ended(
-        client_order_id=order.client_order_id,
-        broker_order_id=order.broker_order_id,
-        external=order.is_external,
-        origin=fact.origin,
-        symbol=order.symbol,
+        **_order_fields(order, fact),
         reason=order.terminal.reason,
         cum_quantity=order.cum_quantity,
     )
+
+
+def _order_fields(order: OrderDraft, fact: Fact) -> dict[str, Any]:
+    """What every event says of its order. The events of the fast path, accepted and filled, are built without it."""
+    return {
+        "client_order_id": order.client_order_id,
+        "broker_order_id": order.broker_order_id,
+        "external": order.is_external,
+        "origin": fact.origin,
+        "symbol": order.symbol,
+    }
