@@ -15,7 +15,8 @@ import requests
 from qkt.broker.paper.broker import PaperBroker
 from qkt.bus import EventBus
 from qkt.errors import InvalidRequestError
-from qkt.monitoring import StatusServer, serve_status
+from qkt.events import HealthDegraded
+from qkt.monitoring import StatusHistory, StatusServer, serve_status
 from tests.monitoring.conftest import Account
 
 TOKEN = "a-token-of-the-test"
@@ -265,3 +266,18 @@ def test_a_taken_port_is_an_error_at_once(account: Account) -> None:
         taken.listen()
         with pytest.raises(OSError):
             serve_status(account.broker, taken.getsockname()[1])
+
+
+def test_a_history_hears_on_after_a_taken_port_and_may_be_given_again(account: Account) -> None:
+    history = StatusHistory([account.bus])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(OSError):
+            serve_status(account.broker, taken.getsockname()[1], history=history)
+
+    assert not history.is_closed
+    with serve_status(account.broker, 0, history=history):
+        account.bus.publish(HealthDegraded(source="test", domain="orders", reason="test"))
+        _, spells = history.since(0)
+    assert [spell.domain for spell in spells] == ["orders"]

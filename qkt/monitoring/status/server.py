@@ -36,7 +36,7 @@ _JOIN_S = 5.0
 class StatusServer:
     """A running status page; see `serve_status`. Close it before its brokers."""
 
-    def __init__(self, app: StatusApp, token: Secret, *, host: str, port: int) -> None:
+    def __init__(self, app: StatusApp, token: Secret, listening: socket.socket, *, host: str) -> None:
         from waitress.server import create_server
 
         self._app = app
@@ -45,7 +45,6 @@ class StatusServer:
         self._sockets: dict[int, Any] = {}
         self._is_closed = False
         self._close_lock = threading.Lock()
-        listening = _bound_socket(host, port)
         self.port: int = int(listening.getsockname()[1])
         self._server: Any = create_server(
             app,
@@ -141,6 +140,7 @@ def serve_status(
             f"listening on {host!r} needs allowed_hosts, the names by which browsers call the page; put TLS in front"
         )
     given = _checked_token(token)
+    listening = _bound_socket(host, port)  # first: when the port is taken a given history goes on, for another try
     clock = clock or SystemClock()
     history = history or StatusHistory((), clock=clock)
     history.name_brokers(brokers)
@@ -148,8 +148,9 @@ def serve_status(
     access = Access(given, hosts, "qkt_status")
     app = StatusApp(model, access, label=label, max_streams=_MAX_STREAMS)
     try:
-        server = StatusServer(app, given, host=host, port=port)
+        server = StatusServer(app, given, listening, host=host)
     except BaseException:
+        listening.close()
         app.close()
         raise
     access.allow(_own_names(host, server.port), f"qkt_status_{server.port}")
