@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -15,22 +17,25 @@ import pytest
 from qkt.broker.protocol import SubmitOutcome
 from qkt.bus import EventBus
 from qkt.bybit.linear import BybitLinearBroker
+from qkt.bybit.ownership_keeper import keeper_of
 from qkt.bybit.spot import BybitSpotBroker
 from qkt.errors import (
     IntentConflictError,
     InvalidRequestError,
     JournalUnavailableError,
     NotOwnerError,
+    VenueUnavailableError,
     WaitTimeoutError,
 )
 from qkt.events import BrokerEvent, OrderEvent, OwnershipChanged
 from qkt.journal import SqliteJournal
 from qkt.journal.intents import link_id
-from qkt.journal.protocol import PermitDraft, PermitOutcome
+from qkt.journal.ownership_messages import HandOverRequested
+from qkt.journal.protocol import Lease, Permit, PermitDraft, PermitOutcome, Recorded
 from qkt.model.orders import OrderModification
 from qkt.testing import FixedClock, TickScheduler
 from qkt.testing.builders import a_limit_order, refusal
-from tests.support.stage import AMEND, CANCEL, CREATE, NOW_MS, Venue, words
+from tests.support.stage import AMEND, CANCEL, CREATE, EXECUTIONS, NOW_MS, REALTIME, Venue, words
 
 ACCOUNT = "BYBIT:7001"
 
@@ -226,6 +231,43 @@ def test_brokers_of_one_client_must_share_the_journal(run: Run, tmp_path: Path) 
         BybitLinearBroker(run.venue.client, run.bus, run.clock, poll_scheduler=run.scheduler, journal=other)
 
 
+def test_a_journal_of_another_kind_is_refused(run: Run) -> None:
+    with pytest.raises(InvalidRequestError, match="SqliteJournal or a PostgresJournal"):
+        BybitSpotBroker(
+            run.venue.client,
+            run.bus,
+            run.clock,
+            poll_scheduler=run.scheduler,
+            journal="bot.db",  # type: ignore[arg-type]
+        )
+
+
+def test_an_account_whose_user_id_the_venue_does_not_tell_is_refused(run: Run) -> None:
+    run.venue.client.responses["/v5/user/query-api"] = envelope_of()
+
+    with pytest.raises(InvalidRequestError, match="user id"):
+        run.open()
+
+    assert run.journal.leases() == ()
+
+
+def test_a_hand_over_waits_for_the_answer_of_a_write_under_way(run: Run) -> None:
+    broker = run.open()
+    leases: list[Lease | None] = []
+
+    def hands_over_before_it_answers(_: object) -> dict[str, Any]:
+        keeper_of(run.venue.client).feed(HandOverRequested())
+        leases.append(run.journal.lease(ACCOUNT))
+        return envelope_of(orderId="b1")
+
+    run.venue.client.responses[CREATE] = hands_over_before_it_answers
+    broker.submit(a_limit_order(), intent="grid:1")
+    leases.append(run.journal.lease(ACCOUNT))
+
+    assert [lease is not None and lease.is_free for lease in leases] == [False, True]
+    assert [permit.outcome for permit in run.journal.permits(ACCOUNT)] == [PermitOutcome.ACCEPTED]
+
+
 def test_an_owner_freezes_when_the_stream_shows_a_higher_epoch(run: Run) -> None:
     broker = run.open()
 
@@ -390,6 +432,27 @@ def test_the_same_intent_gives_the_same_order(run: Run) -> None:
     assert len(creates(run.venue)) == 1
 
 
+def test_two_threads_with_one_intent_send_one_order(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second comes when the first has its permit and no order yet, as if the permit's answer had been lost."""
+    broker = run.open()
+    append, acks = run.journal.append, []
+    second = threading.Thread(target=lambda: acks.append(broker.submit(a_limit_order(), intent="grid:1")))
+
+    def lets_the_second_in(*arguments: Any) -> tuple[Permit, ...]:
+        permits = append(*arguments)
+        if second.ident is None:
+            second.start()
+            second.join(0.3)  # it waits for the first; one that does not would be done by now
+        return permits
+
+    monkeypatch.setattr(run.journal, "append", lets_the_second_in)
+    acks.append(broker.submit(a_limit_order(), intent="grid:1"))
+    second.join(10)
+
+    assert len({ack.client_order_id for ack in acks}) == 1
+    assert len(creates(run.venue)) == len(run.journal.permits(ACCOUNT)) == 1
+
+
 def test_another_order_under_a_used_intent_is_refused_before_anything_is_sent(run: Run) -> None:
     broker = run.open()
     broker.submit(a_limit_order(), intent="grid:1")
@@ -545,6 +608,47 @@ def test_creates_wait_until_nothing_of_an_earlier_owner_can_arrive(run: Run) -> 
     standby.close()
 
 
+def test_creates_wait_while_the_venue_cannot_tell_what_became_of_an_earlier_request(run: Run) -> None:
+    broker = run.open()
+    other = second_run(run)
+    standby = other.open()
+    run.venue.client.responses[CREATE] = TimeoutError("killed before it was sent")
+    broker.submit(a_limit_order(), intent="grid:1")
+    run.dies()
+    tells: Any = other.venue.client.responses[REALTIME]
+    is_silent = True
+
+    def read(request: Any) -> Any:
+        if is_silent and "orderLinkId" in request:
+            raise VenueUnavailableError("no answer")
+        return tells(request)
+
+    other.venue.client.responses[REALTIME] = read
+    other.passes(20)
+    silent = standby.ownership.state
+    is_silent = False
+    other.passes(20)
+
+    assert (silent, standby.ownership.state) == ("quarantine", "owner")
+    standby.close()
+
+
+def test_a_restart_reads_executions_from_where_the_earlier_run_had_read_to(run: Run) -> None:
+    run.open().reconcile()
+    run.passes(1)
+    read_to_ms = run.journal.watermarks(ACCOUNT)["executions:spot"]
+    run.dies()
+    run.clock.advance_ms(3 * 24 * 3_600_000)
+
+    later = second_run(run)
+    restarted = later.open()
+
+    begins = [int(get["startTime"]) for get in later.venue.client.gets if get.path == EXECUTIONS and "startTime" in get]
+    assert begins
+    assert min(begins) <= read_to_ms
+    restarted.close()
+
+
 # outbox
 
 
@@ -564,3 +668,34 @@ def test_events_are_in_the_outbox_in_order_before_a_handler_hears_them(run: Run)
     kinds = [event.kind for event in run.journal.events(ACCOUNT) if event.kind.startswith("Order")]
     assert kinds == ["OrderAccepted", "OrderFilled"]
     assert in_time == [True, True]
+
+
+def test_a_watermark_that_rises_while_an_earlier_one_is_recorded_is_recorded_after_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run.open()
+    keeper, record = keeper_of(run.venue.client), run.journal.record
+
+    def rises_meanwhile(*arguments: Any, **parts: Any) -> Recorded:
+        monkeypatch.undo()
+        keeper.note((), {"executions:spot": NOW_MS + 2})
+        return record(*arguments, **parts)
+
+    monkeypatch.setattr(run.journal, "record", rises_meanwhile)
+    keeper.note((), {"executions:spot": NOW_MS + 1})
+    keeper.record()
+    keeper.record()
+
+    assert run.journal.watermarks(ACCOUNT)["executions:spot"] == NOW_MS + 2
+
+
+def test_what_a_standby_went_through_is_not_told_in_the_owner_s_outbox(run: Run) -> None:
+    run.open()
+    other = second_run(run)
+    standby = other.open()
+    run.dies()
+    other.passes(11)
+
+    told = [event for event in other.journal.events(ACCOUNT) if event.kind == "OwnershipChanged" and event.epoch == 2]
+    assert [json.loads(event.body)["ownership"]["state"] for event in told] == ["quarantine", "owner"]
+    standby.close()

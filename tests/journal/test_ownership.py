@@ -284,6 +284,25 @@ def test_an_order_that_the_journal_does_not_know_is_told_and_extends_a_quarantin
     assert after(unknown, start=an_owner()).may_write
 
 
+def test_an_order_the_journal_does_not_know_makes_a_resolution_under_way_worthless() -> None:
+    resolving = after(VenueTimeRead(venue_ms=VENUE_MS + 501), start=a_quarantine(VENUE_MS))
+    extended = after(UnknownLinkSeen(link_id="qkj-1-x-1", venue_ms=VENUE_MS + 9_000), start=resolving)
+
+    assert after(PermitsResolved(left=0), start=extended).ownership.state == "quarantine"
+    assert actions_of(extended, VenueTimeRead(venue_ms=VENUE_MS + 12_000)) == (ResolvePermits(before_epoch=2),)
+
+
+def test_lost_commits_lengthen_one_quarantine_and_not_the_next() -> None:
+    forgotten = after(EpochSeen(epoch=7, link_id="l"), LeaseGranted(epoch=7), LeaseGranted(epoch=8), start=a_standby())
+    waited = after(nothing_open(), VenueTimeRead(venue_ms=VENUE_MS + 2_501), start=forgotten)
+    owner = after(PermitsResolved(left=0), start=waited)
+    assert owner.ownership.state == "owner"
+
+    again = after(PermitRefused(owner="b", epoch=9), LeaseGranted(epoch=10), nothing_open(), start=owner)
+
+    assert again.ownership.state == "owner"
+
+
 def test_every_change_is_told_with_what_was_and_what_is() -> None:
     _, actions = advance(an_owner(), PermitRefused(owner="b", epoch=2), now_ms=NOW_MS + 5, rules=RULES)
 
