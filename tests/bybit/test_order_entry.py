@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Decimal
 from typing import Any
 
 import pytest
 
-from qkt import BybitSpotBroker, EventBus, SubmitAck, SubmitOutcome, ThreadScheduler
-from qkt.errors import InvalidRequestError
+from qkt import BybitSpotBroker, EventBus, OrderModification, SubmitAck, SubmitOutcome, ThreadScheduler
+from qkt.errors import InvalidRequestError, VenueUnavailableError
 from qkt.testing import FakeBybitClient
 from qkt.testing.builders import a_limit_order, envelope, refusal
 from tests.support.stage import AMEND, CANCEL, CREATE, EXECUTIONS, HISTORY, LOST, REALTIME, WALLET, Stage, ids
@@ -37,14 +38,13 @@ def test_an_answer_about_another_order_leaves_ours_unknown_and_looked_up(stage: 
     assert stage.broker.order("c1").broker_order_id == "b1"
 
 
+@pytest.mark.parametrize("about", [("b77", "c1"), ("b1", "somebody-else")], ids=["another id", "another link id"])
 @pytest.mark.parametrize("path", [CANCEL, AMEND])
-def test_an_answer_about_another_order_confirms_no_cancel_and_no_amend(stage: Stage, path: str) -> None:
-    from decimal import Decimal
-
-    from qkt import OrderModification
-
+def test_an_answer_about_another_order_confirms_no_cancel_and_no_amend(
+    stage: Stage, path: str, about: tuple[str, str]
+) -> None:
     stage.has_open_order()
-    stage.answers(path, ids("b77", "c1"))
+    stage.answers(path, ids(*about))
 
     if path == CANCEL:
         ack = stage.broker.cancel("c1")
@@ -52,6 +52,55 @@ def test_an_answer_about_another_order_confirms_no_cancel_and_no_amend(stage: St
         ack = stage.broker.modify("c1", OrderModification(new_limit_price=Decimal(99)))
 
     assert ack.outcome is SubmitOutcome.UNKNOWN
+
+
+def test_an_order_that_is_not_known_to_stand_is_not_amended(stage: Stage) -> None:
+    stage.answers(CREATE, LOST)
+    stage.submit("c1")
+
+    with pytest.raises(InvalidRequestError, match="nothing to amend"):
+        stage.broker.modify("c1", OrderModification(new_limit_price=Decimal(99)))
+
+    assert stage.asked(AMEND) == []
+
+
+def two_remembered_cancels(stage: Stage) -> None:
+    """Two orders whose creates arrived without an answer; each was cancelled before it was seen."""
+    for client_order_id in ("c1", "c2"):
+        stage.answers(CREATE, arrived_without_an_answer(stage))
+        stage.submit(client_order_id)
+        assert stage.broker.cancel(client_order_id).outcome is SubmitOutcome.UNKNOWN
+    assert stage.asked(CANCEL) == []
+
+
+def arrived_without_an_answer(stage: Stage) -> Callable[[Mapping[str, Any]], Any]:
+    def create(body: Mapping[str, Any]) -> Any:
+        stage.venue.create(body)
+        return LOST
+
+    return create
+
+
+def test_a_remembered_cancel_that_cannot_be_sent_is_sent_when_the_venue_is_back(stage: Stage) -> None:
+    two_remembered_cancels(stage)
+    stage.answers(CANCEL, VenueUnavailableError("no connection"), VenueUnavailableError("no connection"))
+
+    for _ in range(3):
+        stage.round()
+
+    assert sorted(post["orderId"] for post in stage.asked(CANCEL)) == ["b1", "b1", "b2", "b2"]
+
+
+def test_an_interrupt_in_a_remembered_cancel_leaves_those_behind_it_remembered(stage: Stage) -> None:
+    two_remembered_cancels(stage)
+    stage.answers(CANCEL, KeyboardInterrupt())
+
+    with pytest.raises(KeyboardInterrupt):
+        stage.round()
+    (first,) = [post["orderId"] for post in stage.asked(CANCEL)]
+    stage.round()
+
+    assert {post["orderId"] for post in stage.asked(CANCEL)} - {first}
 
 
 def test_a_cancel_that_finds_nothing_answers_at_once_while_reads_hang() -> None:
