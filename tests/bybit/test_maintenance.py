@@ -156,11 +156,37 @@ def test_a_status_that_cannot_be_read_changes_nothing(account: Account, caplog: 
     assert "system status not read" in caplog.text
 
 
+def test_a_planned_one_freezes_when_its_time_has_come_though_the_status_cannot_be_read(account: Account) -> None:
+    account.announce(a_row(state="scheduled", begin=str(NOW_MS + 5_000)))
+    with account.watch(freeze=[account.broker]) as watch:
+        account.client.responses[STATUS] = {"retCode": 10016, "retMsg": "busy", "result": {}, "time": NOW_MS}
+        watch.refresh()
+        before = account.broker.is_frozen
+        account.clock.advance_ms(5_000)
+        watch.refresh()
+
+        assert (before, account.broker.is_frozen) == (False, True)
+
+
+def test_an_answer_that_comes_after_the_watch_was_closed_freezes_nothing(account: Account) -> None:
+    watch = account.watch(freeze=[account.broker])
+
+    def answers_late() -> dict[str, Any]:
+        watch.close()
+        return envelope([a_row()])
+
+    account.client.responses[STATUS] = answers_late
+    watch.refresh()
+
+    assert not account.broker.is_frozen
+    assert account.told == []
+
+
 @pytest.mark.parametrize("bad", [{"state": "soon"}, {"begin": "yesterday"}, {"id": ""}])
 def test_a_row_that_cannot_be_read_costs_only_itself(account: Account, bad: dict[str, Any]) -> None:
     account.announce(a_row(**bad), a_row(id="m2"))
     with account.watch() as watch:
-        assert [one.maintenance_id for one in watch.maintenances] in (["m2"], ["", "m2"][1:])
+        assert [one.maintenance_id for one in watch.maintenances] == ["m2"]
 
 
 def test_times_and_names_are_read_from_the_documented_row() -> None:

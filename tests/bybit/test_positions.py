@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from qkt import BybitLinearBroker, EventBus, PositionReconciled, PositionUpdated, WaitTimeoutError
-from qkt.errors import VenueUnavailableError
+from qkt import BybitLinearBroker, EventBus, Position, PositionReconciled, PositionUpdated, WaitTimeoutError
+from qkt.errors import QktError, VenueUnavailableError
 from qkt.events import BrokerEvent
 from qkt.testing import FakeBybitClient, FixedClock, TickScheduler
 from qkt.testing.builders import a_limit_order, envelope, frame, refusal
@@ -97,6 +97,12 @@ def test_a_change_by_the_stream_is_told_with_old_and_new(linear: Linear) -> None
     assert (event.symbol, event.old_quantity, event.new_quantity) == (SYMBOL, Decimal("0.02"), Decimal("0.03"))
 
 
+def test_a_row_of_another_category_in_a_frame_is_not_about_our_positions(linear: Linear) -> None:
+    linear.push(row("0.03", seq=6, category="inverse"))
+
+    assert (linear.heard, linear.quantity) == ([], Decimal("0.02"))
+
+
 def test_a_position_says_how_old_it_is(linear: Linear) -> None:
     linear.push(row("0.03", seq=6))
 
@@ -107,7 +113,7 @@ def test_a_position_says_how_old_it_is(linear: Linear) -> None:
 
 
 def test_a_frame_dated_ahead_of_the_venues_time_counts_as_now(linear: Linear) -> None:
-    pushed = frame("position.linear", row("0.03", seq=6), created_ms=NOW * 1_000)
+    pushed = frame("position.linear", row("0.03", seq=6), created_ms=NOW + 3_600_000)
     linear.client.emit_ws_frame("position.linear", pushed)
     linear.clock.advance_ms(5_000)
     linear.venue_has()
@@ -137,6 +143,15 @@ def test_a_position_can_be_waited_for(linear: Linear) -> None:
     assert held.quantity == Decimal("0.04")
     with pytest.raises(WaitTimeoutError, match=r"0\.04"):
         linear.broker.wait_for_position(SYMBOL, lambda position: position.quantity == 0, timeout_ms=1)
+
+
+def test_closing_lets_a_caller_that_waits_for_a_position_go(linear: Linear) -> None:
+    def closes(_: Position) -> bool:
+        linear.broker.close()
+        return False
+
+    with pytest.raises(QktError, match="was closed while waiting"):
+        linear.broker.wait_for_position(SYMBOL, closes, timeout_ms=10_000)
 
 
 def test_old_positions_count_for_max_staleness(linear: Linear) -> None:

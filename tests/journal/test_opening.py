@@ -117,6 +117,17 @@ def test_the_database_of_another_program_is_refused(tmp_path: Path) -> None:
         SqliteJournal(tmp_path / "other.db")
 
 
+def test_an_sqlite_that_is_too_old_is_refused_before_a_file_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
+
+    with pytest.raises(InvalidRequestError, match=r"3\.35 is needed"):
+        SqliteJournal(tmp_path / "bot.db")
+
+    assert not (tmp_path / "bot.db").exists()
+
+
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "notes.db").write_text("not a database, but long enough to have a header" * 4)
 

@@ -61,6 +61,13 @@ def test_the_token_in_a_link_to_an_order_keeps_the_rest_of_the_address(server: S
     assert (answer.status_code, answer.headers["Location"]) == (303, "order?broker=BYBIT_SPOT&id=c1")
 
 
+def test_a_program_that_puts_the_token_into_the_address_is_answered_at_once_and_gets_no_cookie(
+    server: StatusServer,
+) -> None:
+    answer = get(server, f"state.json?token={TOKEN}", headers={})
+    assert (answer.status_code, "Set-Cookie" in answer.headers) == (200, False)
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"])
 def test_no_verb_but_get_and_head_is_answered(server: StatusServer, method: str) -> None:
     answer = get(server, "", method=method)

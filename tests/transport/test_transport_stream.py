@@ -609,6 +609,7 @@ def test_live_trading_is_an_explicit_choice(monkeypatch: pytest.MonkeyPatch, tex
         {"ws_url": "http://host"},
         {"recv_window_ms": 0},
         {"recv_window_ms": 1.5},
+        {"recv_window_ms": True},
         {"timeout_ms": -1},
         {"demo": True, "testnet": True},
     ],
