@@ -608,7 +608,7 @@ def test_creates_wait_until_nothing_of_an_earlier_owner_can_arrive(run: Run) -> 
     standby.close()
 
 
-def test_creates_wait_while_the_venue_cannot_tell_what_became_of_an_earlier_request(run: Run) -> None:
+def test_creates_wait_while_the_venue_cannot_tell_of_an_earlier_request(run: Run) -> None:
     broker = run.open()
     other = second_run(run)
     standby = other.open()
@@ -670,9 +670,7 @@ def test_events_are_in_the_outbox_in_order_before_a_handler_hears_them(run: Run)
     assert in_time == [True, True]
 
 
-def test_a_watermark_that_rises_while_an_earlier_one_is_recorded_is_recorded_after_it(
-    run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_watermark_that_rises_while_another_is_recorded_follows_it(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     run.open()
     keeper, record = keeper_of(run.venue.client), run.journal.record
 

@@ -156,7 +156,7 @@ def test_a_status_that_cannot_be_read_changes_nothing(account: Account, caplog: 
     assert "system status not read" in caplog.text
 
 
-def test_a_planned_one_freezes_when_its_time_has_come_though_the_status_cannot_be_read(account: Account) -> None:
+def test_a_planned_one_freezes_in_its_time_though_the_status_cannot_be_read(account: Account) -> None:
     account.announce(a_row(state="scheduled", begin=str(NOW_MS + 5_000)))
     with account.watch(freeze=[account.broker]) as watch:
         account.client.responses[STATUS] = {"retCode": 10016, "retMsg": "busy", "result": {}, "time": NOW_MS}

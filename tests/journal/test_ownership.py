@@ -284,7 +284,7 @@ def test_an_order_that_the_journal_does_not_know_is_told_and_extends_a_quarantin
     assert after(unknown, start=an_owner()).may_write
 
 
-def test_an_order_the_journal_does_not_know_makes_a_resolution_under_way_worthless() -> None:
+def test_an_unknown_order_makes_a_resolution_under_way_worthless() -> None:
     resolving = after(VenueTimeRead(venue_ms=VENUE_MS + 501), start=a_quarantine(VENUE_MS))
     extended = after(UnknownLinkSeen(link_id="qkj-1-x-1", venue_ms=VENUE_MS + 9_000), start=resolving)
 

@@ -61,7 +61,7 @@ def test_the_token_in_a_link_to_an_order_keeps_the_rest_of_the_address(server: S
     assert (answer.status_code, answer.headers["Location"]) == (303, "order?broker=BYBIT_SPOT&id=c1")
 
 
-def test_a_program_that_puts_the_token_into_the_address_is_answered_at_once_and_gets_no_cookie(
+def test_a_program_with_the_token_in_its_address_is_answered_without_a_cookie(
     server: StatusServer,
 ) -> None:
     answer = get(server, f"state.json?token={TOKEN}", headers={})

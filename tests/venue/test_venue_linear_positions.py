@@ -146,7 +146,7 @@ class TestFunding:
         linear.market("Sell", "0.5")
         venue.fund("BTCUSDT")
         (row,) = linear.rows("/v5/execution/list", execType="Funding")
-        assert (row["side"], row["execFee"]) == ("Sell", "-3")
+        assert (row["side"], row["execFee"], row["feeRate"]) == ("Sell", "-3", "-0.0001")
 
     def test_the_schedule_is_every_eight_hours_of_utc(
         self, linear_rest: Callable[[SimulatedBybit], LinearRest]
