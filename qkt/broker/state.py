@@ -12,7 +12,8 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Protocol, TypeVar
 
@@ -264,6 +265,19 @@ class BrokerState:
             if self._observed is not None:
                 self._observed.end("submit", facts, [change for _, change in notable])
         self._write_log([change for _, change in notable])
+
+    @contextmanager
+    def abandoned_on_interrupt(
+        self, unanswered: Callable[[BaseException], Iterable[SubmitUnanswered | CancelUnanswered | ModifyUnanswered]]
+    ) -> Iterator[None]:
+        """`abandon` the facts that ``unanswered`` makes of an interrupt (Ctrl-C) inside the block; it passes on."""
+        try:
+            yield
+        except Exception:
+            raise
+        except BaseException as interrupt:
+            self.abandon(unanswered(interrupt))
+            raise
 
     def abandon(self, facts: Iterable[SubmitUnanswered | CancelUnanswered | ModifyUnanswered]) -> None:
         """Record silence about requests whose sending was broken off by an interrupt, if they have no answer yet.

@@ -83,15 +83,12 @@ class BatchEntry:
         """Send orders; see `BybitBroker.submit_many`. ``may_go_on`` raises when nothing more may be sent."""
         items = [self._item(request) for request in requests]
         sent_ms = self._entry.venue_ms()
-        try:
+        with self._state.abandoned_on_interrupt(
+            lambda interrupt: [
+                self._entry.unanswered_submit(item.client_order_id, interrupt, sent_ms) for item in items
+            ]
+        ):
             return self._submit_items(items, sent_ms, may_go_on)
-        except Exception:
-            raise
-        except BaseException as interrupt:  # Ctrl-C: no order that was recorded is left without an answer
-            self._state.abandon(
-                [self._entry.unanswered_submit(item.client_order_id, interrupt, sent_ms) for item in items]
-            )
-            raise
 
     def _submit_items(self, items: Sequence[BatchItem], sent_ms: int, may_go_on: Callable[[], None]) -> list[SubmitAck]:
         self._state.begin_submits(

@@ -105,7 +105,9 @@ class OrderEntry:
         client_order_id = request.client_order_id or self.new_id()
         body = BybitOrderTranslator.to_create_body(request, client_order_id)
         sent_ms = self.venue_ms()
-        try:
+        with self._state.abandoned_on_interrupt(
+            lambda interrupt: [self.unanswered_submit(client_order_id, interrupt, sent_ms)]
+        ):
             self._state.begin_submit(self.intend_submit(client_order_id, request, sent_ms))
             fact = self._send(
                 lambda: self.post(CREATE, body),
@@ -115,11 +117,6 @@ class OrderEntry:
                 withdrawn=SubmitWithdrawn(client_order_id=client_order_id, **self.now()),
             )
             return self.settle_submit(client_order_id, fact)
-        except Exception:
-            raise
-        except BaseException as interrupt:  # Ctrl-C: an order that was recorded is never left without an answer
-            self._state.abandon([self.unanswered_submit(client_order_id, interrupt, sent_ms)])
-            raise
 
     def _acknowledged_submit(self, client_order_id: str, reply: Mapping[str, Any], sent_ms: int) -> AnyFact:
         """An answer about another order proves nothing about ours."""
@@ -178,17 +175,12 @@ class OrderEntry:
         """Ask for an order's end; see `BybitBroker.cancel`."""
         is_visible = order.has_evidence or order.is_acknowledged
         sent_ms = self.venue_ms()
-        try:
+        with self._state.abandoned_on_interrupt(lambda interrupt: [self.unanswered_cancel(order, interrupt, sent_ms)]):
             if (too_late := self.intend(order, self.intend_cancel(order, is_remembered=not is_visible))) is not None:
                 return too_late
             if not is_visible:
                 return _answer(order, SubmitOutcome.UNKNOWN, "remembered: sent when the order appears")
             return self._send_cancel(order)
-        except Exception:
-            raise
-        except BaseException as interrupt:
-            self._state.abandon([self.unanswered_cancel(order, interrupt, sent_ms)])
-            raise
 
     def intend_cancel(self, order: Order, *, is_remembered: bool, is_again: bool = False) -> CancelIntended:
         return CancelIntended(
@@ -300,7 +292,7 @@ class OrderEntry:
         body = BybitOrderTranslator.to_amend_body(order.symbol, changes, **ids_of(order))
         sent_ms = self.venue_ms()
         intent = ModifyIntended(**ids_of(order), changes=changes, sent_ms=sent_ms, **self.now())
-        try:
+        with self._state.abandoned_on_interrupt(lambda interrupt: [self._unanswered_modify(order, interrupt, sent_ms)]):
             if (too_late := self.intend(order, intent)) is not None:
                 return too_late
             fact = self._send(
@@ -313,11 +305,6 @@ class OrderEntry:
                 withdrawn=ModifyWithdrawn(**ids_of(order), **self.now()),
             )
             self._state.bus.deliver()
-        except Exception:
-            raise
-        except BaseException as interrupt:
-            self._state.abandon([self._unanswered_modify(order, interrupt, sent_ms)])
-            raise
         match fact:
             case None:
                 return _answer(order, SubmitOutcome.ACCEPTED)
