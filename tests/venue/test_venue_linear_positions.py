@@ -188,6 +188,12 @@ class TestLiquidation:
         lost = 100_000 - Decimal(linear.balance("USDT")["walletBalance"])
         assert Decimal(6000) < lost < Decimal(6100)
 
+    def test_an_isolated_short_is_liquidated_above_its_entry(self, linear: LinearRest) -> None:
+        linear.post("/v5/account/set-margin-mode", setMarginMode="ISOLATED_MARGIN")
+        linear.market("Sell", "1")
+        held = linear.position()
+        assert Decimal(held["liqPrice"]) > Decimal(held["avgPrice"])
+
     def test_a_cross_account_loses_its_position_when_maintenance_is_not_covered(
         self, linear: LinearRest, venue: SimulatedBybit
     ) -> None:
