@@ -513,7 +513,15 @@ class EventBus:
         Returns how many of its events were not delivered. The last one to leave takes ``qkt-events`` with it.
         Callable from a handler: events queued behind the one being handled are then left undelivered.
         """
-        self.deliver()
+        try:
+            self.deliver()
+        except BaseException:  # a handler exits or was interrupted: the source leaves all the same
+            self._remove(source, drain_ms=0)
+            raise
+        return self._remove(source, drain_ms)
+
+    def _remove(self, source: object, drain_ms: int) -> int:
+        """`detach` without delivering first."""
         with self._lock:
             inside_handler = self._is_drainer()
             if not inside_handler:

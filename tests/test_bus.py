@@ -345,6 +345,25 @@ def test_a_broker_that_leaves_from_a_handler_takes_the_events_thread_with_it_too
     assert not workers[0].is_alive()
 
 
+def test_a_broker_has_left_also_when_delivering_its_last_event_was_interrupted() -> None:
+    bus, owner, heard = EventBus(), object(), []
+    bus.attach(owner)
+
+    def interrupted_once(event: Any) -> None:
+        heard.append(event.client_order_id)
+        if len(heard) == 1:
+            raise KeyboardInterrupt
+
+    bus.subscribe(OrderAccepted, interrupted_once)
+    bus.enqueue([accepted("last")], source=owner)
+    with pytest.raises(KeyboardInterrupt):
+        bus.detach(owner)
+    bus.enqueue([accepted("after it left")], source=owner)
+    bus.deliver()
+
+    assert heard == ["last"]
+
+
 def test_after_detaching_no_handler_hears_that_source_and_the_rest_is_counted() -> None:
     bus, heard = EventBus(), []
     owner, other = object(), object()
